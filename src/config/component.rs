@@ -1,0 +1,117 @@
+//! One typed table of a job: `{ type = "conv2d", out_channels = 32 }`. The registries parse it into their own structs.
+
+use crate::error::{Error, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use toml::Table;
+
+/// A table of the job with a name that a registry knows (`type`, or `source` for data) and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Component {
+    /// The value of `type` or `source`.
+    pub kind: String,
+    /// The other keys.
+    pub table: Table,
+    /// For messages: `job.toml:12, model.layers[3]`.
+    pub place: String,
+    /// For each key its line, where the text is at hand.
+    pub lines: Vec<(String, usize)>,
+}
+
+impl Component {
+    /// A component made in code, for defaults and tests. `text` is the inside of a TOML table.
+    pub fn new(kind: &str, text: &str) -> Result<Self> {
+        let table = text.parse::<Table>().map_err(|e| Error::usage(kind, e.message(), "correct the TOML"))?;
+        Ok(Self { kind: kind.into(), table, place: kind.into(), lines: Vec::new() })
+    }
+
+    /// The keys as `T` (which denies unknown fields); a wrong key is named with its line and the nearest known one.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        T::deserialize(toml::Value::Table(self.table.clone())).map_err(|e| self.explain(e.message()))
+    }
+
+    /// The keys as `T`, and the table again with every default written out.
+    pub fn resolve<T: DeserializeOwned + Serialize>(&self) -> Result<(T, Component)> {
+        let parsed: T = self.parse()?;
+        let table = Table::try_from(&parsed).map_err(|e| Error::internal(&self.place, e))?;
+        Ok((parsed, Component { table, ..self.clone() }))
+    }
+
+    /// The table with its kind under `tag` first, for the resolved job.
+    pub fn to_table(&self, tag: &str) -> Table {
+        let mut table = Table::new();
+        table.insert(tag.into(), self.kind.clone().into());
+        table.extend(self.table.clone());
+        table
+    }
+
+    /// An error at `key` of this component.
+    pub fn error(&self, key: &str, what: impl Into<String>, mend: impl Into<String>) -> Error {
+        let place = match self.lines.iter().find(|(name, _)| name == key) {
+            Some((_, line)) => match self.place.split_once(':') {
+                Some((file, rest)) => {
+                    let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+                    format!("{file}:{line}{rest}.{key}")
+                }
+                None => format!("{}, line {line}, {key}", self.place),
+            },
+            None if key.is_empty() => self.place.clone(),
+            None => format!("{}.{key}", self.place),
+        };
+        Error::usage(place, what, mend)
+    }
+
+    /// Removes `key` and parses it, for keys that several components share.
+    pub fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
+        let Some(value) = self.table.remove(key) else { return Ok(None) };
+        T::deserialize(value).map(Some).map_err(|e| self.error(key, e.message(), "correct the value"))
+    }
+
+    /// An error for a kind that no registry entry has.
+    pub fn unknown_kind<'a>(&self, tag: &str, known: impl Iterator<Item = &'a str> + Clone) -> Error {
+        let list = known.clone().collect::<Vec<_>>().join(", ");
+        let mend = match nearest(&self.kind, known) {
+            Some(near) => format!("did you mean \"{near}\"? Known: {list}"),
+            None => format!("known: {list}"),
+        };
+        self.error(tag, format!("unknown {tag} \"{}\"", self.kind), mend)
+    }
+
+    fn explain(&self, message: &str) -> Error {
+        let message = message.trim_end();
+        if let Some((key, known)) = unknown_field(message) {
+            let mend = suggestion(&key, &known);
+            return self.error(&key, format!("unknown key `{key}` for \"{}\"", self.kind), mend);
+        }
+        let key = self.table.keys().find(|key| message.contains(&format!("`{key}`"))).cloned().unwrap_or_default();
+        self.error(&key, message.replace('\n', " "), format!("correct the keys of \"{}\"", self.kind))
+    }
+}
+
+/// The key and the known keys of serde's "unknown field `a`, expected one of `b`, `c`".
+pub fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
+    let rest = message.strip_prefix("unknown field ")?;
+    let mut quoted = rest.split('`').skip(1).step_by(2).map(str::to_owned);
+    let key = quoted.next()?;
+    Some((key, quoted.collect()))
+}
+
+/// `did you mean ...?` and the list of what is known.
+pub fn suggestion(key: &str, known: &[String]) -> String {
+    if known.is_empty() {
+        return "remove it: there are no keys here".into();
+    }
+    let list = known.join(", ");
+    match nearest(key, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`? Known: {list}"),
+        None => format!("known: {list}"),
+    }
+}
+
+/// The known name nearest to `name`, if one is near at all.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(name.len()) / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,9 @@
+//! The job: TOML text, overrides and defaults into a [`Job`] that is checked once and then trusted.
+
+mod component;
+pub mod data;
+mod job;
+
+pub use component::{Component, nearest};
+pub use data::{Augmentation, DataConfig, Normalize};
+pub use job::{Distributed, Job, Train};

@@ -1,0 +1,219 @@
+//! The arithmetic: products on panels, convolutions, recurrent cells and elementwise loops.
+//!
+//! Layers are generic over [`Real`]. For f64 every kernel is the naive one in [`reference`], which serves the gradient
+//! checks; for f32 it is the fast one for the instruction set that [`isa()`] chose at start.
+//!
+//! Dimension letters: M rows (samples, or samples × time), K depth, N columns; panels as in [`crate::arena::Storage`].
+
+pub mod isa;
+mod real;
+pub mod reference;
+
+pub use isa::{Isa, isa};
+
+use crate::arena::PANEL;
+
+/// Geometry of a 2-D window over NHWC images: of a convolution or a pooling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Input channels.
+    pub c: usize,
+    /// Input height.
+    pub h: usize,
+    /// Input width.
+    pub w: usize,
+    /// Output channels (equal to `c` for pooling).
+    pub o: usize,
+    /// Kernel size (height, width).
+    pub kernel: (usize, usize),
+    /// Stride (height, width).
+    pub stride: (usize, usize),
+    /// Zero padding on both sides (height, width).
+    pub padding: (usize, usize),
+}
+
+impl Window {
+    /// Output height: floor((H + 2p - k) / s) + 1.
+    pub fn out_h(&self) -> usize {
+        (self.h + 2 * self.padding.0 - self.kernel.0) / self.stride.0 + 1
+    }
+
+    /// Output width.
+    pub fn out_w(&self) -> usize {
+        (self.w + 2 * self.padding.1 - self.kernel.1) / self.stride.1 + 1
+    }
+
+    /// Depth of the implicit product: taps × input channels.
+    pub fn depth(&self) -> usize {
+        self.kernel.0 * self.kernel.1 * self.c
+    }
+}
+
+/// Elements of K×N panels.
+pub const fn panels_len(k: usize, n: usize) -> usize {
+    n.div_ceil(PANEL) * k * PANEL
+}
+
+/// Where element (k, n) of K×N panels lies: `[ceil(N / 32)][K][32]`.
+#[inline(always)]
+pub const fn panel_index(depth: usize, k: usize, n: usize) -> usize {
+    n / PANEL * depth * PANEL + k * PANEL + n % PANEL
+}
+
+/// What a product does with what is already in its output.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init<'a, T> {
+    /// Overwrite.
+    Zero,
+    /// Overwrite, starting from a bias of N elements.
+    Bias(&'a [T]),
+    /// Add to it.
+    Add,
+}
+
+/// A floating-point type the layers work in, with its kernels.
+///
+/// All slices are dense row-major unless a stride is named. No kernel allocates.
+pub trait Real:
+    Copy
+    + Send
+    + Sync
+    + PartialOrd
+    + Default
+    + std::fmt::Debug
+    + bytemuck::Pod
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
+    + std::ops::Neg<Output = Self>
+    + std::ops::AddAssign
+    + std::ops::SubAssign
+    + std::ops::MulAssign
+    + std::iter::Sum
+    + 'static
+{
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// Rounds from f64.
+    fn of(value: f64) -> Self;
+    /// Widens to f64.
+    fn to_f64(self) -> f64;
+    /// √x.
+    fn sqrt(self) -> Self;
+    /// |x|.
+    fn abs(self) -> Self;
+    /// eˣ.
+    fn exp(self) -> Self;
+    /// ln x.
+    fn ln(self) -> Self;
+    /// tanh x.
+    fn tanh(self) -> Self;
+    /// 1 / (1 + e⁻ˣ).
+    fn sigmoid(self) -> Self;
+    /// The larger; a NaN wins.
+    fn max(self, other: Self) -> Self {
+        if other > self || other != other { other } else { self }
+    }
+    /// Whether neither infinite nor NaN.
+    fn is_finite(self) -> bool;
+
+    /// C = A·B (+ C or bias): `a` is M rows of K elements, `lda` apart; `panels` is K×N; `c` is M rows of N, `ldc` apart.
+    fn product(
+        m: usize,
+        k: usize,
+        n: usize,
+        a: &[Self],
+        lda: usize,
+        panels: &[Self],
+        init: Init<'_, Self>,
+        c: &mut [Self],
+        ldc: usize,
+    );
+
+    /// panels(K×N) += Aᵀ·B: `a` is M rows of K, `lda` apart; `b` is M rows of N, `ldb` apart. Columns past N stay as they are.
+    fn outer(m: usize, k: usize, n: usize, a: &[Self], lda: usize, b: &[Self], ldb: usize, panels: &mut [Self]);
+
+    /// Packs a dense K×N matrix (element (k, n) at `k * row + n * column` of `b`) into panels; padding becomes zero.
+    fn pack(k: usize, n: usize, b: &[Self], row: usize, column: usize, panels: &mut [Self]);
+
+    /// From K×N `panels` to N×K panels of the transpose; padding becomes zero.
+    fn transpose_panels(k: usize, n: usize, panels: &[Self], transposed: &mut [Self]);
+
+    /// sums(N) += column sums of `a`: M rows of N, `lda` apart.
+    fn column_sums(m: usize, n: usize, a: &[Self], lda: usize, sums: &mut [Self]);
+
+    /// Elements of scratch that the three convolution kernels need for `m` images, and of the weights packed by
+    /// [`Real::conv2d_prepare`].
+    fn conv2d_needs(window: &Window, m: usize) -> ConvNeeds;
+
+    /// Once a step: whatever the kernels want of the weights `panels` (depth×O, as stored) in another form.
+    fn conv2d_prepare(window: &Window, panels: &[Self], packed: &mut [Self]);
+
+    /// y(M, OH, OW, O) = conv(x(M, H, W, C)) + bias. May keep a form of x in `cache` for the weight gradient.
+    fn conv2d_forward(
+        window: &Window,
+        m: usize,
+        x: &[Self],
+        panels: &[Self],
+        packed: &[Self],
+        bias: Option<&[Self]>,
+        y: &mut [Self],
+        cache: &mut [Self],
+        scratch: &mut [Self],
+    );
+
+    /// dpanels += the weight gradient, dbias += sums of dy, and dx = the data gradient where asked for.
+    /// `x` and `cache` are as the forward pass had and left them.
+    fn conv2d_backward(
+        window: &Window,
+        m: usize,
+        x: &[Self],
+        cache: &[Self],
+        dy: &[Self],
+        panels: &[Self],
+        packed: &[Self],
+        dx: Option<&mut [Self]>,
+        dpanels: &mut [Self],
+        dbias: Option<&mut [Self]>,
+        scratch: &mut [Self],
+    );
+
+    /// One LSTM cell forward over `m` rows: `gates` holds pre-activations (M, 4H) in the order i, f, g, o and is
+    /// overwritten with the activations; c = f·c_prev + i·g, h = o·tanh(c), and `tanh_c` keeps tanh(c).
+    fn lstm_cell_forward(
+        m: usize,
+        hidden: usize,
+        gates: &mut [Self],
+        c_prev: &[Self],
+        c: &mut [Self],
+        tanh_c: &mut [Self],
+        h: &mut [Self],
+    );
+
+    /// The cell backward: from `dh` and `dc` (gradient of c_t from the future, overwritten with that of c_{t-1}),
+    /// `dgates` (M, 4H) = gradients of the pre-activations.
+    fn lstm_cell_backward(
+        m: usize,
+        hidden: usize,
+        gates: &[Self],
+        c_prev: &[Self],
+        tanh_c: &[Self],
+        dh: &[Self],
+        dc: &mut [Self],
+        dgates: &mut [Self],
+    );
+}
+
+/// Sizes, in elements, of the buffers that the convolution kernels ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConvNeeds {
+    /// Packed weights.
+    pub packed: usize,
+    /// Kept from forward to backward.
+    pub cache: usize,
+    /// Free between calls.
+    pub scratch: usize,
+}

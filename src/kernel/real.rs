@@ -1,0 +1,141 @@
+//! [`Real`] for f64 (the naive kernels) and f32 (the fast ones).
+
+use super::{ConvNeeds, Init, Real, Window, reference};
+
+macro_rules! scalar_functions {
+    ($t:ty) => {
+        const ZERO: Self = 0.0;
+        const ONE: Self = 1.0;
+        #[inline(always)]
+        fn of(value: f64) -> Self {
+            value as $t
+        }
+        #[inline(always)]
+        fn to_f64(self) -> f64 {
+            self.into()
+        }
+        #[inline(always)]
+        fn sqrt(self) -> Self {
+            <$t>::sqrt(self)
+        }
+        #[inline(always)]
+        fn abs(self) -> Self {
+            <$t>::abs(self)
+        }
+        #[inline(always)]
+        fn exp(self) -> Self {
+            <$t>::exp(self)
+        }
+        #[inline(always)]
+        fn ln(self) -> Self {
+            <$t>::ln(self)
+        }
+        #[inline(always)]
+        fn tanh(self) -> Self {
+            <$t>::tanh(self)
+        }
+        #[inline(always)]
+        fn sigmoid(self) -> Self {
+            1.0 / (1.0 + <$t>::exp(-self))
+        }
+        #[inline(always)]
+        fn is_finite(self) -> bool {
+            <$t>::is_finite(self)
+        }
+    };
+}
+
+macro_rules! reference_kernels {
+    () => {
+        fn product(
+            m: usize,
+            k: usize,
+            n: usize,
+            a: &[Self],
+            lda: usize,
+            panels: &[Self],
+            init: Init<'_, Self>,
+            c: &mut [Self],
+            ldc: usize,
+        ) {
+            reference::product(m, k, n, a, lda, panels, init, c, ldc)
+        }
+        fn outer(m: usize, k: usize, n: usize, a: &[Self], lda: usize, b: &[Self], ldb: usize, panels: &mut [Self]) {
+            reference::outer(m, k, n, a, lda, b, ldb, panels)
+        }
+        fn pack(k: usize, n: usize, b: &[Self], row: usize, column: usize, panels: &mut [Self]) {
+            reference::pack(k, n, b, row, column, panels)
+        }
+        fn transpose_panels(k: usize, n: usize, panels: &[Self], transposed: &mut [Self]) {
+            reference::transpose_panels(k, n, panels, transposed)
+        }
+        fn column_sums(m: usize, n: usize, a: &[Self], lda: usize, sums: &mut [Self]) {
+            reference::column_sums(m, n, a, lda, sums)
+        }
+        fn conv2d_needs(_window: &Window, _m: usize) -> ConvNeeds {
+            ConvNeeds::default()
+        }
+        fn conv2d_prepare(_window: &Window, _panels: &[Self], _packed: &mut [Self]) {}
+        fn conv2d_forward(
+            window: &Window,
+            m: usize,
+            x: &[Self],
+            panels: &[Self],
+            _packed: &[Self],
+            bias: Option<&[Self]>,
+            y: &mut [Self],
+            _cache: &mut [Self],
+            _scratch: &mut [Self],
+        ) {
+            reference::conv2d_forward(window, m, x, panels, bias, y)
+        }
+        fn conv2d_backward(
+            window: &Window,
+            m: usize,
+            x: &[Self],
+            _cache: &[Self],
+            dy: &[Self],
+            panels: &[Self],
+            _packed: &[Self],
+            dx: Option<&mut [Self]>,
+            dpanels: &mut [Self],
+            dbias: Option<&mut [Self]>,
+            _scratch: &mut [Self],
+        ) {
+            reference::conv2d_backward(window, m, x, dy, panels, dx, dpanels, dbias)
+        }
+        fn lstm_cell_forward(
+            m: usize,
+            hidden: usize,
+            gates: &mut [Self],
+            c_prev: &[Self],
+            c: &mut [Self],
+            tanh_c: &mut [Self],
+            h: &mut [Self],
+        ) {
+            reference::lstm_cell_forward(m, hidden, gates, c_prev, c, tanh_c, h)
+        }
+        fn lstm_cell_backward(
+            m: usize,
+            hidden: usize,
+            gates: &[Self],
+            c_prev: &[Self],
+            tanh_c: &[Self],
+            dh: &[Self],
+            dc: &mut [Self],
+            dgates: &mut [Self],
+        ) {
+            reference::lstm_cell_backward(m, hidden, gates, c_prev, tanh_c, dh, dc, dgates)
+        }
+    };
+}
+
+impl Real for f64 {
+    scalar_functions!(f64);
+    reference_kernels!();
+}
+
+impl Real for f32 {
+    scalar_functions!(f32);
+    reference_kernels!();
+}

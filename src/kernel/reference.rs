@@ -1,0 +1,198 @@
+//! Naive kernels: what the fast ones must agree with. Frozen; never optimised.
+
+use super::{Init, PANEL, Real, Window, panel_index};
+
+/// See [`Real::product`].
+pub fn product<T: Real>(
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[T],
+    lda: usize,
+    panels: &[T],
+    init: Init<'_, T>,
+    c: &mut [T],
+    ldc: usize,
+) {
+    for row in 0..m {
+        for col in 0..n {
+            let mut sum = match init {
+                Init::Zero => T::ZERO,
+                Init::Bias(bias) => bias[col],
+                Init::Add => c[row * ldc + col],
+            };
+            for depth in 0..k {
+                sum += a[row * lda + depth] * panels[panel_index(k, depth, col)];
+            }
+            c[row * ldc + col] = sum;
+        }
+    }
+}
+
+/// See [`Real::outer`].
+pub fn outer<T: Real>(m: usize, k: usize, n: usize, a: &[T], lda: usize, b: &[T], ldb: usize, panels: &mut [T]) {
+    for depth in 0..k {
+        for col in 0..n {
+            let sum: T = (0..m).map(|row| a[row * lda + depth] * b[row * ldb + col]).sum();
+            panels[panel_index(k, depth, col)] += sum;
+        }
+    }
+}
+
+/// See [`Real::pack`].
+pub fn pack<T: Real>(k: usize, n: usize, b: &[T], row: usize, column: usize, panels: &mut [T]) {
+    for col in 0..n.next_multiple_of(PANEL) {
+        for depth in 0..k {
+            panels[panel_index(k, depth, col)] = if col < n { b[depth * row + col * column] } else { T::ZERO };
+        }
+    }
+}
+
+/// See [`Real::transpose_panels`].
+pub fn transpose_panels<T: Real>(k: usize, n: usize, panels: &[T], transposed: &mut [T]) {
+    for depth in 0..k.next_multiple_of(PANEL) {
+        for col in 0..n {
+            let value = if depth < k { panels[panel_index(k, depth, col)] } else { T::ZERO };
+            transposed[panel_index(n, col, depth)] = value;
+        }
+    }
+}
+
+/// See [`Real::column_sums`].
+pub fn column_sums<T: Real>(m: usize, n: usize, a: &[T], lda: usize, sums: &mut [T]) {
+    for row in 0..m {
+        for col in 0..n {
+            sums[col] += a[row * lda + col];
+        }
+    }
+}
+
+/// Calls `visit(output pixel, input pixel, tap)` for every tap of every output pixel that lies inside the image.
+fn for_each_tap(window: &Window, m: usize, mut visit: impl FnMut(usize, usize, usize)) {
+    let (out_h, out_w) = (window.out_h(), window.out_w());
+    for image in 0..m {
+        for oh in 0..out_h {
+            for ow in 0..out_w {
+                for kh in 0..window.kernel.0 {
+                    for kw in 0..window.kernel.1 {
+                        let ih = (oh * window.stride.0 + kh).wrapping_sub(window.padding.0);
+                        let iw = (ow * window.stride.1 + kw).wrapping_sub(window.padding.1);
+                        if ih < window.h && iw < window.w {
+                            let output = (image * out_h + oh) * out_w + ow;
+                            visit(output, (image * window.h + ih) * window.w + iw, kh * window.kernel.1 + kw);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// See [`Real::conv2d_forward`].
+pub fn conv2d_forward<T: Real>(window: &Window, m: usize, x: &[T], panels: &[T], bias: Option<&[T]>, y: &mut [T]) {
+    let Window { c, o, .. } = *window;
+    for pixel in y.chunks_exact_mut(o).take(m * window.out_h() * window.out_w()) {
+        match bias {
+            Some(bias) => pixel.copy_from_slice(bias),
+            None => pixel.fill(T::ZERO),
+        }
+    }
+    for_each_tap(window, m, |output, input, tap| {
+        for col in 0..o {
+            for channel in 0..c {
+                y[output * o + col] +=
+                    x[input * c + channel] * panels[panel_index(window.depth(), tap * c + channel, col)];
+            }
+        }
+    });
+}
+
+/// See [`Real::conv2d_backward`].
+pub fn conv2d_backward<T: Real>(
+    window: &Window,
+    m: usize,
+    x: &[T],
+    dy: &[T],
+    panels: &[T],
+    dx: Option<&mut [T]>,
+    dpanels: &mut [T],
+    dbias: Option<&mut [T]>,
+) {
+    let Window { c, o, .. } = *window;
+    if let Some(dbias) = dbias {
+        column_sums(m * window.out_h() * window.out_w(), o, dy, o, dbias);
+    }
+    for_each_tap(window, m, |output, input, tap| {
+        for col in 0..o {
+            for channel in 0..c {
+                dpanels[panel_index(window.depth(), tap * c + channel, col)] +=
+                    x[input * c + channel] * dy[output * o + col];
+            }
+        }
+    });
+    if let Some(dx) = dx {
+        dx[..m * window.h * window.w * c].fill(T::ZERO);
+        for_each_tap(window, m, |output, input, tap| {
+            for col in 0..o {
+                for channel in 0..c {
+                    dx[input * c + channel] +=
+                        dy[output * o + col] * panels[panel_index(window.depth(), tap * c + channel, col)];
+                }
+            }
+        });
+    }
+}
+
+/// See [`Real::lstm_cell_forward`].
+pub fn lstm_cell_forward<T: Real>(
+    m: usize,
+    hidden: usize,
+    gates: &mut [T],
+    c_prev: &[T],
+    c: &mut [T],
+    tanh_c: &mut [T],
+    h: &mut [T],
+) {
+    for row in 0..m {
+        let gates = &mut gates[row * 4 * hidden..][..4 * hidden];
+        for unit in 0..hidden {
+            let at = row * hidden + unit;
+            let i = gates[unit].sigmoid();
+            let f = gates[hidden + unit].sigmoid();
+            let g = gates[2 * hidden + unit].tanh();
+            let o = gates[3 * hidden + unit].sigmoid();
+            c[at] = f * c_prev[at] + i * g;
+            tanh_c[at] = c[at].tanh();
+            h[at] = o * tanh_c[at];
+            (gates[unit], gates[hidden + unit], gates[2 * hidden + unit], gates[3 * hidden + unit]) = (i, f, g, o);
+        }
+    }
+}
+
+/// See [`Real::lstm_cell_backward`].
+pub fn lstm_cell_backward<T: Real>(
+    m: usize,
+    hidden: usize,
+    gates: &[T],
+    c_prev: &[T],
+    tanh_c: &[T],
+    dh: &[T],
+    dc: &mut [T],
+    dgates: &mut [T],
+) {
+    for row in 0..m {
+        let gates = &gates[row * 4 * hidden..][..4 * hidden];
+        let dgates = &mut dgates[row * 4 * hidden..][..4 * hidden];
+        for unit in 0..hidden {
+            let at = row * hidden + unit;
+            let (i, f) = (gates[unit], gates[hidden + unit]);
+            let (g, o) = (gates[2 * hidden + unit], gates[3 * hidden + unit]);
+            let dcell = dc[at] + dh[at] * o * (T::ONE - tanh_c[at] * tanh_c[at]);
+            dgates[unit] = dcell * g * i * (T::ONE - i);
+            dgates[hidden + unit] = dcell * c_prev[at] * f * (T::ONE - f);
+            dgates[2 * hidden + unit] = dcell * i * (T::ONE - g * g);
+            dgates[3 * hidden + unit] = dh[at] * tanh_c[at] * o * (T::ONE - o);
+            dc[at] = dcell * f;
+        }
+    }
+}

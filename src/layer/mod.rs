@@ -1,0 +1,176 @@
+//! The layers. A new one is a file here and a line in [`registry`].
+
+use crate::arena::Storage;
+use crate::config::Component;
+use crate::error::{Error, Result};
+use crate::kernel::Real;
+use crate::rng::{Purpose, Stream};
+use crate::shape::Shape;
+
+/// How a parameter starts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Initial {
+    /// Uniform in ±bound.
+    Uniform(f64),
+    /// One value.
+    Constant(f64),
+}
+
+/// A trainable parameter of a layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// As in torch: `weight`.
+    pub name: String,
+    /// As in torch.
+    pub shape: Vec<usize>,
+    /// In the arena.
+    pub storage: Storage,
+    /// torch.nn's default.
+    pub initial: Initial,
+}
+
+/// A buffer that training fills but no gradient changes (`running_mean`): it becomes
+/// (1 - momentum)·old + momentum·(the step's statistic).
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// As in torch.
+    pub name: String,
+    /// As in torch.
+    pub shape: Vec<usize>,
+    /// First value.
+    pub initial: f64,
+    /// The new statistic's weight.
+    pub momentum: f64,
+}
+
+/// What a layer, made for one input shape and micro-batch size, will need and give.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Shape of its output.
+    pub output: Shape,
+    /// Its parameters, in arena order.
+    pub parameters: Vec<Parameter>,
+    /// Its state buffers.
+    pub states: Vec<State>,
+    /// Elements kept from forward to backward, for a whole micro-batch.
+    pub cache: usize,
+    /// Elements of shared scratch, free between calls.
+    pub scratch: usize,
+    /// Elements of weights packed once a step.
+    pub packed: usize,
+    /// Whether it overwrites its input with its output, and dy with dx.
+    pub in_place: bool,
+    /// Whether backward reads the output, so that a following in-place layer must not overwrite it.
+    pub reads_output: bool,
+    /// Multiply-adds of a sample's forward pass, counted as 2.
+    pub flops: u64,
+}
+
+impl Plan {
+    /// A layer without parameters, caches or products.
+    pub fn new(output: Shape) -> Self {
+        Self {
+            output,
+            parameters: Vec::new(),
+            states: Vec::new(),
+            cache: 0,
+            scratch: 0,
+            packed: 0,
+            in_place: false,
+            reads_output: false,
+            flops: 0,
+        }
+    }
+}
+
+/// Whether a pass trains, and the keys of its random numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mode {
+    /// Dropout on, batch statistics.
+    Train {
+        /// The job's seed.
+        seed: u64,
+        /// The optimizer step.
+        step: u64,
+        /// Position in the global batch of the micro-batch's first sample.
+        first: u64,
+        /// This micro-batch's share of the global batch: samples / global samples.
+        share: f64,
+    },
+    /// Dropout off, running statistics.
+    Eval,
+}
+
+impl Mode {
+    /// The random stream of one sample of the micro-batch for the layer with this number; None in evaluation.
+    pub fn stream(self, sample: usize, layer: u32) -> Option<Stream> {
+        match self {
+            Mode::Train { seed, step, first, .. } => {
+                Some(Stream::new(seed, Purpose::Dropout, step, first + sample as u64).layer(layer))
+            }
+            Mode::Eval => None,
+        }
+    }
+}
+
+/// What a forward pass works on. `x` is empty for an in-place layer, which finds its input in `y`.
+pub struct Forward<'a, T> {
+    /// Samples in this micro-batch (at most the planned number).
+    pub m: usize,
+    /// Training or evaluation.
+    pub mode: Mode,
+    /// Input, (M, ...).
+    pub x: &'a [T],
+    /// Output, (M, ...).
+    pub y: &'a mut [T],
+    /// The layer's part of the parameter arena, one slice a parameter.
+    pub params: &'a [T],
+    /// The layer's packed weights.
+    pub packed: &'a [T],
+    /// The layer's part of the state arena.
+    pub state: &'a [T],
+    /// Where the batch's statistics, times the micro-batch's share, are added, laid out like `state`.
+    pub statistics: &'a mut [T],
+    /// Kept for backward.
+    pub cache: &'a mut [T],
+    /// Free to use.
+    pub scratch: &'a mut [T],
+}
+
+/// What a backward pass works on.
+pub struct Backward<'a, T> {
+    /// Samples in this micro-batch.
+    pub m: usize,
+    /// As in forward.
+    pub mode: Mode,
+    /// The input forward saw; empty for an in-place layer.
+    pub x: &'a [T],
+    /// The output forward gave (valid only where the plan says `reads_output`, or for an in-place layer).
+    pub y: &'a [T],
+    /// Gradient of the output; an in-place layer leaves dx here. May be overwritten.
+    pub dy: &'a mut [T],
+    /// Gradient of the input, to be overwritten; None where nobody needs it.
+    pub dx: Option<&'a mut [T]>,
+    /// The layer's part of the parameter arena.
+    pub params: &'a [T],
+    /// The layer's packed weights.
+    pub packed: &'a [T],
+    /// The layer's part of the gradient arena, to be added to.
+    pub dparams: &'a mut [T],
+    /// As forward left it.
+    pub cache: &'a mut [T],
+    /// Free to use.
+    pub scratch: &'a mut [T],
+}
+
+/// A layer built for one input shape and micro-batch size.
+pub trait Layer<T: Real>: Send {
+    /// Needs and gives.
+    fn plan(&self) -> &Plan;
+    /// Once a step, after the weights changed: fills `packed`.
+    fn prepare(&mut self, _params: &[T], _packed: &mut [T]) {}
+    /// y = f(x).
+    fn forward(&mut self, io: Forward<'_, T>);
+    /// dparams += ..., dx = ....
+    fn backward(&mut self, io: Backward<'_, T>);
+}

@@ -1,0 +1,10 @@
+//! ddl
+
+pub mod arena;
+pub mod config;
+pub mod data;
+pub mod error;
+pub mod kernel;
+pub mod layer;
+pub mod rng;
+pub mod shape;
