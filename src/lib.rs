@@ -6,5 +6,6 @@ pub mod data;
 pub mod error;
 pub mod kernel;
 pub mod layer;
+pub mod loss;
 pub mod rng;
 pub mod shape;

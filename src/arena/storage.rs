@@ -12,13 +12,15 @@ pub enum Storage {
     /// K = taps · I and k = tap · I + i. Unused columns of the last panel are zero and stay zero in training,
     /// since their gradients are zero. Products read it without packing.
     Panels,
+    /// A tensor (C, H, W) as (H, W, C), the order of activations.
+    ChannelsLast,
 }
 
 impl Storage {
     /// Elements that a tensor of `shape` takes.
     pub fn len(self, shape: &[usize]) -> usize {
         match self {
-            Storage::Plain => shape.iter().product(),
+            Storage::Plain | Storage::ChannelsLast => shape.iter().product(),
             Storage::Panels => shape[0].next_multiple_of(PANEL) * shape[1..].iter().product::<usize>(),
         }
     }
@@ -28,6 +30,7 @@ impl Storage {
         match self {
             Storage::Plain => stored.copy_from_slice(tensor),
             Storage::Panels => for_each_panel(shape, |plain, panel| stored[panel] = tensor[plain]),
+            Storage::ChannelsLast => for_each_channels_last(shape, |plain, last| stored[last] = tensor[plain]),
         }
     }
 
@@ -36,6 +39,7 @@ impl Storage {
         match self {
             Storage::Plain => tensor.copy_from_slice(stored),
             Storage::Panels => for_each_panel(shape, |plain, panel| tensor[plain] = stored[panel]),
+            Storage::ChannelsLast => for_each_channels_last(shape, |plain, last| tensor[plain] = stored[last]),
         }
     }
 }
@@ -51,6 +55,16 @@ fn for_each_panel(shape: &[usize], mut visit: impl FnMut(usize, usize)) {
             for tap in 0..taps {
                 visit((o * inputs + i) * taps + tap, base + (tap * inputs + i) * PANEL);
             }
+        }
+    }
+}
+
+/// Calls `visit(index in (C, H, W), index in (H, W, C))` for every element.
+fn for_each_channels_last(shape: &[usize], mut visit: impl FnMut(usize, usize)) {
+    let (channels, pixels) = (shape[0], shape[1] * shape[2]);
+    for c in 0..channels {
+        for pixel in 0..pixels {
+            visit(c * pixels + pixel, pixel * channels + c);
         }
     }
 }

@@ -72,21 +72,21 @@ macro_rules! dispatch {
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
                 fn avx512<$T: $crate::kernel::Real>($($arg: $ty),*) $(-> $ret)? {
-                    body($($arg),*)
+                    body::<$T>($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2<$T: $crate::kernel::Real>($($arg: $ty),*) $(-> $ret)? {
-                    body($($arg),*)
+                    body::<$T>($($arg),*)
                 }
                 match $crate::kernel::isa() {
                     // SAFETY: `isa()` is Avx512 only where the CPU was seen to have these features.
-                    $crate::kernel::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::kernel::Isa::Avx512 => return unsafe { avx512::<$T>($($arg),*) },
                     // SAFETY: as above, for Avx2.
-                    $crate::kernel::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::kernel::Isa::Avx2 => return unsafe { avx2::<$T>($($arg),*) },
                     $crate::kernel::Isa::Portable => {}
                 }
             }
-            body($($arg),*)
+            body::<$T>($($arg),*)
         }
     };
 }

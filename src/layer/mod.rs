@@ -1,11 +1,33 @@
-//! The layers. A new one is a file here and a line in [`registry`].
+//! The layers: equations, shapes, forward beside backward. A new one is a file here and a line in [`REGISTRY`].
 
-use crate::arena::Storage;
-use crate::config::Component;
-use crate::error::{Error, Result};
+mod adaptive_avg_pool2d;
+mod avg_pool2d;
+mod batch_norm;
+mod conv2d;
+mod dropout;
+mod elementwise;
+mod flatten;
+mod gelu;
+mod layer_norm;
+mod leaky_relu;
+mod linear;
+mod lstm;
+mod max_pool2d;
+mod registry;
+mod relu;
+mod residual;
+mod sigmoid;
+mod stack;
+mod tanh;
+
+pub use registry::{Element, Entry, Example, Place, REGISTRY, build, find};
+pub use stack::Stack;
+
+use crate::arena::{Layout, Storage};
 use crate::kernel::Real;
 use crate::rng::{Purpose, Stream};
 use crate::shape::Shape;
+use std::ops::Range;
 
 /// How a parameter starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,6 +86,8 @@ pub struct Plan {
     pub reads_output: bool,
     /// Multiply-adds of a sample's forward pass, counted as 2.
     pub flops: u64,
+    layout: Layout,
+    state_layout: Layout,
 }
 
 impl Plan {
@@ -79,7 +103,26 @@ impl Plan {
             in_place: false,
             reads_output: false,
             flops: 0,
+            layout: Layout::default(),
+            state_layout: Layout::default(),
         }
+    }
+
+    /// Adds a parameter and returns where it lies in the layer's slice of the arena.
+    pub fn parameter(&mut self, name: &str, shape: &[usize], storage: Storage, initial: Initial) -> Range<usize> {
+        self.parameters.push(Parameter { name: name.into(), shape: shape.into(), storage, initial });
+        self.layout.push("", name, shape, storage)
+    }
+
+    /// Adds a state buffer and returns where it lies in the layer's slice of the state arena.
+    pub fn state(&mut self, name: &str, len: usize, initial: f64, momentum: f64) -> Range<usize> {
+        self.states.push(State { name: name.into(), shape: vec![len], initial, momentum });
+        self.state_layout.push("", name, &[len], Storage::Plain)
+    }
+
+    /// Number of trainable parameters.
+    pub fn parameter_count(&self) -> usize {
+        self.layout.elements()
     }
 }
 

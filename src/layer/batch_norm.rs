@@ -1,0 +1,254 @@
+//! `batch_norm2d` and `batch_norm1d`: y = γ·(x − μ)/√(σ² + ε) + β per channel, as torch.nn.BatchNorm2d and 1d
+//! (Ioffe and Szegedy, 2015). μ and σ² are of the micro-batch in training, the running ones in evaluation.
+
+use super::registry::{Entry, Example, Place, wrong_input};
+use super::{Backward, Forward, Initial, Layer, Mode, Plan};
+use crate::arena::Storage;
+use crate::config::Component;
+use crate::error::Result;
+use crate::kernel::{Real, isa::dispatch};
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+pub(super) const ENTRY_2D: Entry = Entry {
+    name: "batch_norm2d",
+    about: "normalises each channel over the micro-batch and all pixels",
+    keys: "eps = 1e-5, momentum = 0.1, affine = true",
+    resolve: |component| Ok(component.resolve::<Keys>()?.1),
+    build_f32: build,
+    build_f64: build,
+    examples: &[
+        Example { keys: "", input: Shape::Image { c: 3, h: 2, w: 4 } },
+        Example { keys: "affine = false\neps = 0.01", input: Shape::Image { c: 2, h: 3, w: 3 } },
+    ],
+};
+
+pub(super) const ENTRY_1D: Entry = Entry {
+    name: "batch_norm1d",
+    about: "normalises each feature over the micro-batch (and time)",
+    keys: "eps = 1e-5, momentum = 0.1, affine = true",
+    resolve: |component| Ok(component.resolve::<Keys>()?.1),
+    build_f32: build,
+    build_f64: build,
+    examples: &[
+        Example { keys: "", input: Shape::Vector { n: 5 } },
+        Example { keys: "", input: Shape::Sequence { t: 3, f: 4 } },
+    ],
+};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    #[serde(default = "default_eps")]
+    eps: f64,
+    #[serde(default = "default_momentum")]
+    momentum: f64,
+    #[serde(default = "yes")]
+    affine: bool,
+}
+
+fn default_eps() -> f64 {
+    1e-5
+}
+
+fn default_momentum() -> f64 {
+    0.1
+}
+
+fn yes() -> bool {
+    true
+}
+
+struct BatchNorm {
+    plan: Plan,
+    channels: usize,
+    /// Rows of `channels` values a sample has.
+    rows: usize,
+    eps: f64,
+    weight: Option<Range<usize>>,
+    bias: Option<Range<usize>>,
+    mean: Range<usize>,
+    var: Range<usize>,
+}
+
+fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+    let keys: Keys = component.parse()?;
+    let (channels, rows) = match (component.kind.as_str(), place.input) {
+        ("batch_norm2d", Shape::Image { c, h, w }) => (c, h * w),
+        ("batch_norm2d", _) => return Err(wrong_input(component, place.input, "an image", "use batch_norm1d here")),
+        (_, Shape::Sequence { t, f }) => (f, t),
+        (_, Shape::Vector { n }) => (n, 1),
+        _ => return Err(wrong_input(component, place.input, "a vector or a sequence", "use batch_norm2d here")),
+    };
+    if keys.eps.is_nan() || keys.eps <= 0.0 {
+        return Err(component.error("eps", format!("is {}", keys.eps), "give a small positive number"));
+    }
+    if !(0.0..=1.0).contains(&keys.momentum) {
+        return Err(component.error("momentum", format!("is {}", keys.momentum), "give a number from 0 to 1"));
+    }
+    let mut plan = Plan::new(place.input);
+    let mut parameter = |name: &str, value: f64| {
+        keys.affine.then(|| plan.parameter(name, &[channels], Storage::Plain, Initial::Constant(value)))
+    };
+    let (weight, bias) = (parameter("weight", 1.0), parameter("bias", 0.0));
+    let mean = plan.state("running_mean", channels, 0.0, keys.momentum);
+    let var = plan.state("running_var", channels, 1.0, keys.momentum);
+    // Mean and 1/σ of the micro-batch, kept for backward.
+    plan.cache = 2 * channels;
+    plan.scratch = 4 * channels;
+    Ok(Box::new(BatchNorm { plan, channels, rows, eps: keys.eps, weight, bias, mean, var }))
+}
+
+/// Rows summed one by one before their sum joins the total: keeps the rounding error of long f32 sums small.
+const BLOCK: usize = 64;
+
+dispatch! {
+    /// sums(C) = Σ over rows of x − shift.
+    fn shifted_sums<T>(c: usize, x: &[T], shift: &[T], block: &mut [T], sums: &mut [T]) {
+        sums.fill(T::ZERO);
+        for rows in x.chunks(BLOCK * c) {
+            block.fill(T::ZERO);
+            for row in rows.chunks_exact(c) {
+                for ((sum, x), shift) in block.iter_mut().zip(row).zip(shift) {
+                    *sum += *x - *shift;
+                }
+            }
+            for (total, sum) in sums.iter_mut().zip(&*block) {
+                *total += *sum;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// sums(C) = Σ over rows of (x − mean)².
+    fn squared_sums<T>(c: usize, x: &[T], mean: &[T], block: &mut [T], sums: &mut [T]) {
+        sums.fill(T::ZERO);
+        for rows in x.chunks(BLOCK * c) {
+            block.fill(T::ZERO);
+            for row in rows.chunks_exact(c) {
+                for ((sum, x), mean) in block.iter_mut().zip(row).zip(mean) {
+                    *sum += (*x - *mean) * (*x - *mean);
+                }
+            }
+            for (total, sum) in sums.iter_mut().zip(&*block) {
+                *total += *sum;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// y = scale·x + offset, per channel.
+    fn scale_shift<T>(c: usize, x: &[T], scale: &[T], offset: &[T], y: &mut [T]) {
+        for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
+            for (((x, y), scale), offset) in x.iter().zip(y).zip(scale).zip(offset) {
+                *y = *scale * *x + *offset;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// dbeta(C) = Σ dy and dgamma(C) = Σ dy·x̂, with x̂ = (x − mean)·rstd.
+    fn gradient_sums<T>(c: usize, x: &[T], dy: &[T], mean: &[T], rstd: &[T], block: &mut [T], dbeta: &mut [T], dgamma: &mut [T]) {
+        dbeta.fill(T::ZERO);
+        dgamma.fill(T::ZERO);
+        let (beta_block, gamma_block) = block.split_at_mut(c);
+        for (xs, dys) in x.chunks(BLOCK * c).zip(dy.chunks(BLOCK * c)) {
+            beta_block.fill(T::ZERO);
+            gamma_block.fill(T::ZERO);
+            for (x, dy) in xs.chunks_exact(c).zip(dys.chunks_exact(c)) {
+                for i in 0..c {
+                    beta_block[i] += dy[i];
+                    gamma_block[i] += dy[i] * (x[i] - mean[i]);
+                }
+            }
+            for i in 0..c {
+                dbeta[i] += beta_block[i];
+                dgamma[i] += gamma_block[i] * rstd[i];
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// dx = a·dy + b·x + d, per channel.
+    fn combine<T>(c: usize, x: &[T], dy: &[T], a: &[T], b: &[T], d: &[T], dx: &mut [T]) {
+        for ((x, dy), dx) in x.chunks_exact(c).zip(dy.chunks_exact(c)).zip(dx.chunks_exact_mut(c)) {
+            for i in 0..c {
+                dx[i] = a[i] * dy[i] + b[i] * x[i] + d[i];
+            }
+        }
+    }
+}
+
+impl<T: Real> Layer<T> for BatchNorm {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn forward(&mut self, io: Forward<'_, T>) {
+        let c = self.channels;
+        let count = io.m * self.rows;
+        let (mean, rstd) = io.cache.split_at_mut(c);
+        let (scale, rest) = io.scratch.split_at_mut(c);
+        let (offset, rest) = rest.split_at_mut(c);
+        let (block, sums) = (&mut rest[..2 * c]).split_at_mut(c);
+        if let Mode::Train { share, .. } = io.mode {
+            offset.fill(T::ZERO);
+            shifted_sums(c, io.x, offset, block, sums);
+            for (mean, sum) in mean.iter_mut().zip(&*sums) {
+                *mean = *sum / T::of(count as f64);
+            }
+            squared_sums(c, io.x, mean, block, sums);
+            // torch keeps the unbiased variance.
+            let unbiased = count as f64 / (count.max(2) - 1) as f64;
+            for i in 0..c {
+                let var = sums[i] / T::of(count as f64);
+                rstd[i] = T::ONE / (var + T::of(self.eps)).sqrt();
+                io.statistics[self.mean.start + i] += T::of(share) * mean[i];
+                io.statistics[self.var.start + i] += T::of(share * unbiased) * var;
+            }
+        } else {
+            for i in 0..c {
+                mean[i] = io.state[self.mean.start + i];
+                rstd[i] = T::ONE / (io.state[self.var.start + i] + T::of(self.eps)).sqrt();
+            }
+        }
+        for i in 0..c {
+            let gamma = self.weight.clone().map_or(T::ONE, |weight| io.params[weight.start + i]);
+            let beta = self.bias.clone().map_or(T::ZERO, |bias| io.params[bias.start + i]);
+            scale[i] = gamma * rstd[i];
+            offset[i] = beta - mean[i] * scale[i];
+        }
+        scale_shift(c, io.x, scale, offset, io.y);
+    }
+
+    /// dx = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)), dγ = Σ dy·x̂, dβ = Σ dy.
+    fn backward(&mut self, io: Backward<'_, T>) {
+        let c = self.channels;
+        let count = T::of((io.m * self.rows) as f64);
+        let (mean, rstd) = io.cache.split_at_mut(c);
+        let (dbeta, rest) = io.scratch.split_at_mut(c);
+        let (dgamma, block) = rest.split_at_mut(c);
+        gradient_sums(c, io.x, io.dy, mean, rstd, &mut block[..2 * c], dbeta, dgamma);
+        if let (Some(weight), Some(bias)) = (self.weight.clone(), self.bias.clone()) {
+            for i in 0..c {
+                io.dparams[weight.start + i] += dgamma[i];
+                io.dparams[bias.start + i] += dbeta[i];
+            }
+        }
+        let Some(dx) = io.dx else { return };
+        let a = &mut block[..c];
+        for i in 0..c {
+            let gamma = self.weight.clone().map_or(T::ONE, |weight| io.params[weight.start + i]);
+            let scale = gamma * rstd[i];
+            let slope = -scale * rstd[i] * dgamma[i] / count;
+            let offset = -scale * dbeta[i] / count - slope * mean[i];
+            (a[i], dgamma[i], dbeta[i]) = (scale, slope, offset);
+        }
+        combine(c, io.x, io.dy, a, dgamma, dbeta, dx);
+    }
+}

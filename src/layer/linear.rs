@@ -1,0 +1,99 @@
+//! `linear`: y = x·Wᵀ + b, with W (out, in) and b (out), as torch.nn.Linear.
+//! On a sequence it is applied at every time step.
+
+use super::registry::{Entry, Example, Place, wrong_input};
+use super::{Backward, Forward, Initial, Layer, Plan};
+use crate::arena::Storage;
+use crate::config::Component;
+use crate::error::Result;
+use crate::kernel::{Init, Real, panels_len};
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "linear",
+    about: "y = x·Wᵀ + b, on vectors or at each time step of a sequence",
+    keys: "out_features, bias = true",
+    resolve: |component| Ok(component.resolve::<Keys>()?.1),
+    build_f32: build,
+    build_f64: build,
+    examples: &[
+        Example { keys: "out_features = 5", input: Shape::Vector { n: 7 } },
+        Example { keys: "out_features = 34\nbias = false", input: Shape::Vector { n: 3 } },
+        Example { keys: "out_features = 4", input: Shape::Sequence { t: 3, f: 2 } },
+    ],
+};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    out_features: usize,
+    #[serde(default = "yes")]
+    bias: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+struct Linear {
+    plan: Plan,
+    inputs: usize,
+    outputs: usize,
+    /// Rows a sample has: time steps, or 1.
+    steps: usize,
+    weight: Range<usize>,
+    bias: Option<Range<usize>>,
+}
+
+fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+    let keys: Keys = component.parse()?;
+    let outputs = keys.out_features;
+    if outputs == 0 {
+        return Err(component.error("out_features", "is 0", "give at least 1"));
+    }
+    let (inputs, steps, output) = match place.input {
+        Shape::Vector { n } => (n, 1, Shape::Vector { n: outputs }),
+        Shape::Sequence { t, f } => (f, t, Shape::Sequence { t, f: outputs }),
+        Shape::Image { .. } => {
+            let mend = "put { type = \"flatten\" } before it";
+            return Err(wrong_input(component, place.input, "a vector or a sequence", mend));
+        }
+    };
+    let mut plan = Plan::new(output);
+    let bound = 1.0 / (inputs as f64).sqrt();
+    let weight = plan.parameter("weight", &[outputs, inputs], Storage::Panels, Initial::Uniform(bound));
+    let bias = keys.bias.then(|| plan.parameter("bias", &[outputs], Storage::Plain, Initial::Uniform(bound)));
+    plan.packed = panels_len(outputs, inputs);
+    plan.flops = 2 * (steps * inputs * outputs) as u64;
+    Ok(Box::new(Linear { plan, inputs, outputs, steps, weight, bias }))
+}
+
+impl<T: Real> Layer<T> for Linear {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn prepare(&mut self, params: &[T], packed: &mut [T]) {
+        T::transpose_panels(self.inputs, self.outputs, &params[self.weight.clone()], packed);
+    }
+
+    fn forward(&mut self, io: Forward<'_, T>) {
+        let (rows, k, n) = (io.m * self.steps, self.inputs, self.outputs);
+        let init = self.bias.clone().map_or(Init::Zero, |bias| Init::Bias(&io.params[bias]));
+        T::product(rows, k, n, io.x, k, &io.params[self.weight.clone()], init, io.y, n);
+    }
+
+    /// dW += dyᵀ·x, db += column sums of dy, dx = dy·W.
+    fn backward(&mut self, io: Backward<'_, T>) {
+        let (rows, k, n) = (io.m * self.steps, self.inputs, self.outputs);
+        T::outer(rows, k, n, io.x, k, io.dy, n, &mut io.dparams[self.weight.clone()]);
+        if let Some(bias) = self.bias.clone() {
+            T::column_sums(rows, n, io.dy, n, &mut io.dparams[bias]);
+        }
+        if let Some(dx) = io.dx {
+            T::product(rows, n, k, io.dy, n, io.packed, Init::Zero, dx, k);
+        }
+    }
+}

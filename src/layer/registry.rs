@@ -1,0 +1,118 @@
+//! What layers there are. The registry drives parsing, the gradient checks, the golden cases and the documentation.
+
+use super::{
+    Layer, adaptive_avg_pool2d, avg_pool2d, batch_norm, conv2d, dropout, flatten, gelu, layer_norm, leaky_relu, linear,
+    lstm, max_pool2d, relu, residual, sigmoid, tanh,
+};
+use crate::config::Component;
+use crate::error::{Error, Result};
+use crate::kernel::Real;
+use crate::shape::Shape;
+
+/// Where a layer is built: its input, the micro-batch size and a number of its own for random streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Shape of one input sample.
+    pub input: Shape,
+    /// Most samples a micro-batch has.
+    pub m: usize,
+    /// Unique among the model's layers.
+    pub number: u32,
+}
+
+/// A case for the gradient check.
+#[derive(Debug, Clone, Copy)]
+pub struct Example {
+    /// The layer's keys as TOML.
+    pub keys: &'static str,
+    /// Input shape.
+    pub input: Shape,
+}
+
+/// Builds a layer from its table.
+pub type Build<T> = fn(&Component, Place) -> Result<Box<dyn Layer<T>>>;
+
+/// A kind of layer.
+pub struct Entry {
+    /// As in TOML.
+    pub name: &'static str,
+    /// One line: what it computes.
+    pub about: &'static str,
+    /// Its keys and defaults, as in torch.nn.
+    pub keys: &'static str,
+    /// Writes the defaults into the table.
+    pub resolve: fn(&Component) -> Result<Component>,
+    /// For training.
+    pub build_f32: Build<f32>,
+    /// For the gradient check.
+    pub build_f64: Build<f64>,
+    /// Cases for the gradient check.
+    pub examples: &'static [Example],
+}
+
+/// All layers, by name.
+pub const REGISTRY: &[Entry] = &[
+    adaptive_avg_pool2d::ENTRY,
+    avg_pool2d::ENTRY,
+    batch_norm::ENTRY_1D,
+    batch_norm::ENTRY_2D,
+    conv2d::ENTRY,
+    dropout::ENTRY,
+    flatten::ENTRY,
+    gelu::ENTRY,
+    adaptive_avg_pool2d::ENTRY_GLOBAL,
+    layer_norm::ENTRY,
+    leaky_relu::ENTRY,
+    linear::ENTRY,
+    lstm::ENTRY,
+    max_pool2d::ENTRY,
+    relu::ENTRY,
+    residual::ENTRY,
+    sigmoid::ENTRY,
+    tanh::ENTRY,
+];
+
+/// The entry a component names.
+pub fn find(component: &Component) -> Result<&'static Entry> {
+    REGISTRY
+        .iter()
+        .find(|entry| entry.name == component.kind)
+        .ok_or_else(|| component.unknown_kind("type", REGISTRY.iter().map(|entry| entry.name)))
+}
+
+/// A type that layers can be built for.
+pub trait Element: Real {
+    /// The entry's builder for this type.
+    fn builder(entry: &Entry) -> Build<Self>;
+}
+
+impl Element for f32 {
+    fn builder(entry: &Entry) -> Build<f32> {
+        entry.build_f32
+    }
+}
+
+impl Element for f64 {
+    fn builder(entry: &Entry) -> Build<f64> {
+        entry.build_f64
+    }
+}
+
+/// Builds the layer a component names.
+pub fn build<T: Element>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+    T::builder(find(component)?)(component, place)
+}
+
+/// An error for a layer that got an input of the wrong kind.
+pub fn wrong_input(component: &Component, input: Shape, wants: &str, mend: &str) -> Error {
+    component.error("", format!("{} takes {wants}, but its input is {}", component.kind, describe(input)), mend)
+}
+
+/// `an image 3x32x32 (channels x height x width)`.
+fn describe(shape: Shape) -> String {
+    match shape {
+        Shape::Image { .. } => format!("an image {shape} (channels x height x width)"),
+        Shape::Sequence { .. } => format!("a sequence {shape} (time x features)"),
+        Shape::Vector { .. } => format!("a vector of {shape}"),
+    }
+}

@@ -1,0 +1,183 @@
+//! `residual`: y = layers(x) + shortcut(x), with an empty shortcut for x itself (He et al., 2015).
+//! In torch: a module with `layers` and `shortcut`, both `torch.nn.Sequential`.
+
+use super::registry::{Entry, Example, Place, find};
+use super::{Backward, Element, Forward, Initial, Layer, Plan, Stack};
+use crate::arena::Layout;
+use crate::config::Component;
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use toml::Table;
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "residual",
+    about: "a list of layers plus a skip around it",
+    keys: "layers = [...], shortcut = [] (layers on the skip; none: the input itself)",
+    resolve,
+    build_f32: build,
+    build_f64: build,
+    examples: &[
+        Example {
+            keys: "layers = [{ type = \"linear\", out_features = 4 }, { type = \"tanh\" }, { type = \"linear\", out_features = 3 }]",
+            input: Shape::Vector { n: 3 },
+        },
+        Example {
+            keys: "layers = [{ type = \"conv2d\", out_channels = 3, kernel_size = 3, padding = 1 }, { type = \"batch_norm2d\" }]\n\
+                   shortcut = [{ type = \"conv2d\", out_channels = 3, kernel_size = 1, bias = false }]",
+            input: Shape::Image { c: 2, h: 3, w: 4 },
+        },
+    ],
+};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    layers: Vec<Table>,
+    #[serde(default)]
+    shortcut: Vec<Table>,
+}
+
+/// The tables as components, each knowing its place.
+fn components(outer: &Component, list: &str, tables: Vec<Table>) -> Result<Vec<Component>> {
+    let convert = |(index, mut table): (usize, Table)| {
+        let place = format!("{}.{list}[{index}]", outer.place);
+        match table.remove("type") {
+            Some(toml::Value::String(kind)) => Ok(Component { kind, table, place, lines: outer.lines.clone() }),
+            _ => Err(Error::usage(place, "has no `type`", "give the layer's type, such as type = \"linear\"")),
+        }
+    };
+    tables.into_iter().enumerate().map(convert).collect()
+}
+
+fn resolve(component: &Component) -> Result<Component> {
+    let keys: Keys = component.parse()?;
+    let mut table = Table::new();
+    for (name, tables) in [("layers", keys.layers), ("shortcut", keys.shortcut)] {
+        let resolved: Result<Vec<toml::Value>> = components(component, name, tables)?
+            .iter()
+            .map(|inner| Ok((find(inner)?.resolve)(inner)?.to_table("type").into()))
+            .collect();
+        table.insert(name.into(), resolved?.into());
+    }
+    Ok(Component { table, ..component.clone() })
+}
+
+struct Residual<T> {
+    plan: Plan,
+    main: Stack<T>,
+    shortcut: Stack<T>,
+    main_params: Range<usize>,
+    shortcut_params: Range<usize>,
+    main_state: Range<usize>,
+    shortcut_state: Range<usize>,
+}
+
+fn build<T: Element>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+    let keys: Keys = component.parse()?;
+    if keys.layers.is_empty() {
+        return Err(component.error("layers", "is empty", "give at least one layer"));
+    }
+    let main = components(component, "layers", keys.layers)?;
+    let side = components(component, "shortcut", keys.shortcut)?;
+    let main_stack = Stack::<T>::build(&main, Place { number: 2 * place.number + 1, ..place }, "layers.")?;
+    let shortcut = Stack::<T>::build(&side, Place { number: 2 * place.number + 2, ..place }, "shortcut.")?;
+    if main_stack.output() != shortcut.output() {
+        let what = format!("the layers give {}, the shortcut {}", main_stack.output(), shortcut.output());
+        return Err(component.error(
+            "shortcut",
+            what,
+            "make both the same shape, for example by a 1x1 conv2d in shortcut",
+        ));
+    }
+    let mut plan = Plan::new(main_stack.output());
+    let main_params = adopt(&mut plan, &main_stack);
+    let shortcut_params = adopt(&mut plan, &shortcut);
+    let (main_state, shortcut_state) = (adopt_state(&mut plan, &main_stack), adopt_state(&mut plan, &shortcut));
+    plan.flops = main_stack.plans().chain(shortcut.plans()).map(|(_, _, _, plan)| plan.flops).sum();
+    Ok(Box::new(Residual {
+        plan,
+        main: main_stack,
+        shortcut,
+        main_params,
+        shortcut_params,
+        main_state,
+        shortcut_state,
+    }))
+}
+
+/// Takes over a stack's parameters; the stack's own layout is the same, moved to the range's start.
+fn adopt<T: Element>(plan: &mut Plan, stack: &Stack<T>) -> Range<usize> {
+    let mut initials = stack.plans().flat_map(|(_, _, _, inner)| inner.parameters.iter().map(|p| p.initial));
+    let mut whole: Option<Range<usize>> = None;
+    for slot in stack.layout().slots() {
+        let initial = initials.next().unwrap_or(Initial::Constant(0.0));
+        let range = plan.parameter(&slot.key(), &slot.shape, slot.storage, initial);
+        whole = Some(whole.map_or(range.clone(), |whole| whole.start..range.end));
+    }
+    extend_to(whole, stack.layout())
+}
+
+fn adopt_state<T: Element>(plan: &mut Plan, stack: &Stack<T>) -> Range<usize> {
+    let states: Vec<_> = stack.plans().flat_map(|(_, _, _, inner)| inner.states.clone()).collect();
+    let mut whole: Option<Range<usize>> = None;
+    for (slot, state) in stack.state_layout().slots().iter().zip(states) {
+        let range = plan.state(&slot.key(), slot.len(), state.initial, state.momentum);
+        whole = Some(whole.map_or(range.clone(), |whole| whole.start..range.end));
+    }
+    extend_to(whole, stack.state_layout())
+}
+
+/// The range in the outer slice; empty where the stack has no slot.
+fn extend_to(whole: Option<Range<usize>>, layout: &Layout) -> Range<usize> {
+    debug_assert!(whole.is_some() || layout.is_empty());
+    whole.unwrap_or(0..0)
+}
+
+fn add<T: Element>(from: &[T], to: &mut [T]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += *from;
+    }
+}
+
+impl<T: Element> Layer<T> for Residual<T> {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn prepare(&mut self, params: &[T], _packed: &mut [T]) {
+        self.main.prepare(&params[self.main_params.clone()]);
+        self.shortcut.prepare(&params[self.shortcut_params.clone()]);
+    }
+
+    fn forward(&mut self, io: Forward<'_, T>) {
+        let paths = [
+            (&mut self.main, &self.main_params, &self.main_state),
+            (&mut self.shortcut, &self.shortcut_params, &self.shortcut_state),
+        ];
+        io.y.fill(T::ZERO);
+        for (stack, params, state) in paths {
+            stack.x(io.m).copy_from_slice(io.x);
+            let statistics = &mut io.statistics[state.clone()];
+            stack.forward(io.m, io.mode, &io.params[params.clone()], &io.state[state.clone()], statistics);
+            add(stack.y(io.m), io.y);
+        }
+    }
+
+    fn backward(&mut self, io: Backward<'_, T>) {
+        let paths = [(&mut self.main, &self.main_params), (&mut self.shortcut, &self.shortcut_params)];
+        let mut dx = io.dx;
+        if let Some(dx) = &mut dx {
+            dx.fill(T::ZERO);
+        }
+        for (stack, params) in paths {
+            stack.y_and_dy(io.m).1.copy_from_slice(io.dy);
+            let dparams = &mut io.dparams[params.clone()];
+            stack.backward(io.m, io.mode, &io.params[params.clone()], dparams, dx.is_some(), &mut |_| {});
+            if let Some(dx) = &mut dx {
+                add(stack.dx(io.m), dx);
+            }
+        }
+    }
+}

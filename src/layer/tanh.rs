@@ -1,0 +1,42 @@
+//! `tanh`: y = tanh(x), as torch.nn.Tanh.
+
+use super::Layer;
+use super::elementwise::FromOutput;
+use super::registry::{Entry, Example, Place};
+use crate::config::Component;
+use crate::error::Result;
+use crate::kernel::{Real, isa::dispatch};
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "tanh",
+    about: "y = tanh(x)",
+    keys: "",
+    resolve: |component| Ok(component.resolve::<Keys>()?.1),
+    build_f32: build,
+    build_f64: build,
+    examples: &[Example { keys: "", input: Shape::Vector { n: 9 } }],
+};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {}
+
+fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+    component.parse::<Keys>()?;
+    Ok(Box::new(FromOutput::<T>::new(place.input, forward, backward)))
+}
+
+fn forward<T: Real>(y: &mut [T]) {
+    T::tanh_slice(y);
+}
+
+dispatch! {
+    /// dx = dy·(1 - y²).
+    fn backward<T>(y: &[T], dy: &mut [T]) {
+        for (dy, y) in dy.iter_mut().zip(y) {
+            *dy *= T::ONE - *y * *y;
+        }
+    }
+}
