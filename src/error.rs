@@ -6,7 +6,7 @@ use std::path::Path;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong, by exit code. `place` names the file, line, byte, key, layer or rank; `mend` what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum Error {
     /// Wrong usage or job file (exit code 2).
     #[error("{place}: {what}; {mend}")]

@@ -1,7 +1,18 @@
-//! The job.
-use super::{Component, DataConfig};
+//! The whole job: from TOML text and overrides to a checked [`Job`], and back to TOML with every default written out.
 
-/// A whole job, checked.
+use super::component::nearest;
+use super::lines::Lines;
+use super::overrides::Override;
+use super::{Component, DataConfig};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+const SECTIONS: [&str; 7] = ["data", "model", "loss", "optimizer", "schedule", "train", "distributed"];
+const TOP_LEVEL: [&str; 9] = ["name", "seed", "data", "model", "loss", "optimizer", "schedule", "train", "distributed"];
+
+/// A job, its tables parsed and its own keys checked; the registries check their components.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Names the results folder.
@@ -18,16 +29,310 @@ pub struct Job {
     pub optimizer: Component,
     /// The learning-rate schedule.
     pub schedule: Component,
-    /// How long and how.
+    /// How long and in what batches.
     pub train: Train,
     /// How ranks work together.
     pub distributed: Distributed,
+    /// The file's name, for messages.
+    pub file: String,
+}
+
+/// The global batch, or each rank's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batch {
+    /// Samples a step over all ranks.
+    Global(usize),
+    /// Samples a step on each rank: weak scaling.
+    PerRank(usize),
 }
 
 /// `[train]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Train {}
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// Passes over the training part.
+    pub epochs: u64,
+    /// Samples a step over all ranks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+    /// Instead of `batch_size`: samples a step on each rank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_per_rank: Option<usize>,
+    /// Samples of one forward and backward pass; by default an eighth of the batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
+    /// Largest L2 norm of the gradient; larger ones are scaled down to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Epochs between evaluations on the test part; the last epoch is always evaluated. 0: the last only.
+    #[serde(default = "one")]
+    pub evaluate_every: u64,
+    /// Epochs between checkpoints; the last epoch always makes one. 0: the last only.
+    #[serde(default = "one")]
+    pub checkpoint_every: u64,
+    /// Steps between checkpoints inside an epoch. 0: none.
+    #[serde(default)]
+    pub checkpoint_steps: u64,
+    /// How many checkpoints to keep; the oldest go.
+    #[serde(default = "three")]
+    pub keep_checkpoints: usize,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn three() -> usize {
+    3
+}
+
+impl Train {
+    /// The global batch or each rank's.
+    pub fn batch(&self) -> Batch {
+        match (self.batch_size, self.batch_per_rank) {
+            (_, Some(samples)) => Batch::PerRank(samples),
+            (samples, None) => Batch::Global(samples.unwrap_or(1)),
+        }
+    }
+
+    /// Samples a step over `ranks` ranks.
+    pub fn global_batch(&self, ranks: usize) -> usize {
+        match self.batch() {
+            Batch::Global(samples) => samples,
+            Batch::PerRank(samples) => samples * ranks,
+        }
+    }
+
+    /// Samples of one forward and backward pass. Does not depend on the number of ranks, so that the result does not.
+    pub fn micro_batch(&self) -> usize {
+        let batch = match self.batch() {
+            Batch::Global(samples) | Batch::PerRank(samples) => samples,
+        };
+        self.micro_batch.unwrap_or(batch.div_ceil(8).clamp(1, 64)).min(batch)
+    }
+}
+
+/// How gradients are summed over ranks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reduction {
+    /// MPI_Allreduce.
+    #[default]
+    Allreduce,
+}
 
 /// `[distributed]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Distributed {}
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Distributed {
+    /// How gradients are summed.
+    pub reduction: Reduction,
+    /// Whether finished parts of the gradient are summed while the backward pass goes on (pays between hosts).
+    pub overlap: bool,
+    /// Bytes of a part when they overlap; 0 for 4 MiB.
+    pub bucket_bytes: usize,
+}
+
+impl Distributed {
+    /// Elements of a bucket.
+    pub fn bucket_len(&self) -> usize {
+        (if self.bucket_bytes == 0 { 4 << 20 } else { self.bucket_bytes } / 4).max(1)
+    }
+}
+
+impl Job {
+    /// Reads a job file and applies the overrides, the later ones last.
+    pub fn load(path: &Path, overrides: &[Override]) -> Result<Job> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let what = if e.kind() == std::io::ErrorKind::NotFound {
+                "there is no such job file".to_owned()
+            } else {
+                format!("cannot be read: {e}")
+            };
+            Error::usage(path.display().to_string(), what, "check the path; examples are in jobs/")
+        })?;
+        Job::parse(&text, &path.display().to_string(), overrides)
+    }
+
+    /// Parses the text of the job file `file`.
+    pub fn parse(text: &str, file: &str, overrides: &[Override]) -> Result<Job> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let lines = Lines::of(text, file)?;
+        let mut table = text.parse::<Table>().map_err(|e| Error::usage(file, e.message(), "correct the TOML"))?;
+        for change in overrides {
+            change.apply(&mut table)?;
+        }
+        Sections { table, lines, file }.job()
+    }
+
+    /// The job as TOML, with every default written out.
+    ///
+    /// # Errors
+    /// Whatever the registries find wrong with their components.
+    pub fn resolved(&self) -> Result<String> {
+        let mut job = Table::new();
+        job.insert("name".into(), self.name.clone().into());
+        job.insert("seed".into(), Value::Integer(self.seed as i64));
+        job.insert("data".into(), crate::data::Dataset::resolve(&self.data)?.into());
+        let layers: Result<Vec<Value>> = self
+            .layers
+            .iter()
+            .map(|layer| Ok((crate::layer::find(layer)?.resolve)(layer)?.to_table("type").into()))
+            .collect();
+        job.insert("model".into(), Table::from_iter([("layers".to_owned(), Value::Array(layers?))]).into());
+        let loss = (crate::loss::find(&self.loss)?.resolve)(&self.loss)?;
+        let optimizer = (crate::optimizer::find(&self.optimizer)?.resolve)(&self.optimizer)?;
+        let schedule = crate::optimizer::schedule::resolve(&self.schedule)?;
+        for (name, component) in [("loss", loss), ("optimizer", optimizer), ("schedule", schedule)] {
+            job.insert(name.into(), component.to_table("type").into());
+        }
+        let train = Train { micro_batch: Some(self.train.micro_batch()), ..self.train.clone() };
+        let internal = |e: toml::ser::Error| Error::internal("the resolved job", e);
+        job.insert("train".into(), Table::try_from(&train).map_err(internal)?.into());
+        job.insert("distributed".into(), Table::try_from(&self.distributed).map_err(internal)?.into());
+        toml::to_string(&job).map_err(internal)
+    }
+}
+
+/// A job's tables on their way to a [`Job`].
+struct Sections<'a> {
+    table: Table,
+    lines: Lines,
+    file: &'a str,
+}
+
+impl Sections<'_> {
+    fn job(mut self) -> Result<Job> {
+        for key in self.table.keys() {
+            if !TOP_LEVEL.contains(&key.as_str()) {
+                let list = TOP_LEVEL.join(", ");
+                let mend = match nearest(key, TOP_LEVEL.into_iter()) {
+                    Some(near) => format!("did you mean `{near}`? Known: {list}"),
+                    None => format!("known: {list}"),
+                };
+                return Err(Error::usage(self.lines.place(key), format!("unknown key `{key}`"), mend));
+            }
+        }
+        let name = self.name()?;
+        let seed = match self.table.remove("seed") {
+            None => 42,
+            Some(Value::Integer(seed)) if seed >= 0 => seed as u64,
+            Some(_) => return Err(self.error("seed", "is not a whole number of at least 0", "give one, such as 42")),
+        };
+        let data = DataConfig::from_component(self.tagged("data", "source", None)?)?;
+        let layers = self.layers()?;
+        let loss = self.tagged("loss", "type", None)?;
+        let optimizer = self.tagged("optimizer", "type", None)?;
+        let schedule = self.tagged("schedule", "type", Some("constant"))?;
+        let section = self.section("train")?;
+        let train: Train = section.parse()?;
+        check_train(&section, &train)?;
+        let distributed = self.section("distributed")?.parse()?;
+        Ok(Job { name, seed, data, layers, loss, optimizer, schedule, train, distributed, file: self.file.into() })
+    }
+
+    fn error(&self, path: &str, what: &str, mend: &str) -> Error {
+        Error::usage(self.lines.place(path), what, mend)
+    }
+
+    /// The name becomes a folder, so it may hold no separator.
+    fn name(&mut self) -> Result<String> {
+        let default = PathBuf::from(self.file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = match self.table.remove("name") {
+            Some(Value::String(name)) => name,
+            Some(_) => return Err(self.error("name", "is not a text", "write name = \"my-run\"")),
+            None => default.unwrap_or_else(|| "run".into()),
+        };
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
+            return Err(self.error("name", "is no name for a folder", "use letters, digits, - and _"));
+        }
+        Ok(name)
+    }
+
+    fn section(&mut self, name: &str) -> Result<Component> {
+        debug_assert!(SECTIONS.contains(&name));
+        match self.table.remove(name) {
+            Some(Value::Table(table)) => Ok(self.lines.component(name, name, table)),
+            None => Ok(self.lines.component(name, name, Table::new())),
+            Some(_) => Err(self.error(name, "is not a table", &format!("write [{name}] and its keys below"))),
+        }
+    }
+
+    /// A section whose `tag` says its kind.
+    fn tagged(&mut self, name: &str, tag: &str, default: Option<&str>) -> Result<Component> {
+        let mut section = self.section(name)?;
+        section.kind = self.kind(&mut section, tag, default)?;
+        Ok(section)
+    }
+
+    fn kind(&self, component: &mut Component, tag: &str, default: Option<&str>) -> Result<String> {
+        match component.table.remove(tag) {
+            Some(Value::String(kind)) => Ok(kind),
+            Some(_) => Err(component.error(tag, "is not a text", format!("write {tag} = \"...\""))),
+            None => match default {
+                Some(default) => Ok(default.into()),
+                None => Err(component.error("", format!("has no `{tag}`"), format!("add {tag} = \"...\""))),
+            },
+        }
+    }
+
+    fn layers(&mut self) -> Result<Vec<Component>> {
+        let mend = "write layers = [{ type = \"linear\", out_features = 10 }]";
+        let mut model = self.section("model")?;
+        let list = model.table.remove("layers");
+        if let Some(key) = model.table.keys().next() {
+            return Err(model.error(key, format!("unknown key `{key}`"), "known: layers"));
+        }
+        let Some(Value::Array(list)) = list else {
+            return Err(self.error("model.layers", "is not a list of layers", mend));
+        };
+        if list.is_empty() {
+            return Err(self.error("model.layers", "is empty", mend));
+        }
+        let mut layers = Vec::with_capacity(list.len());
+        for (index, value) in list.into_iter().enumerate() {
+            let path = format!("model.layers[{index}]");
+            let Value::Table(table) = value else {
+                return Err(self.error(&path, "is not a table", mend));
+            };
+            let mut layer = self.lines.component(&path, "", table);
+            layer.kind = self.kind(&mut layer, "type", None)?;
+            layers.push(layer);
+        }
+        Ok(layers)
+    }
+}
+
+fn check_train(section: &Component, train: &Train) -> Result<()> {
+    match (train.batch_size, train.batch_per_rank) {
+        (Some(_), Some(_)) => {
+            let what = "is given beside batch_size";
+            return Err(section.error("batch_per_rank", what, "keep one: batch_size is over all ranks"));
+        }
+        (None, None) => {
+            return Err(section.error("batch_size", "is missing", "add the global batch, such as batch_size = 128"));
+        }
+        _ => {}
+    }
+    let positive = [
+        ("epochs", Some(train.epochs as usize)),
+        ("batch_size", train.batch_size),
+        ("batch_per_rank", train.batch_per_rank),
+        ("micro_batch", train.micro_batch),
+        ("keep_checkpoints", Some(train.keep_checkpoints)),
+    ];
+    for (key, value) in positive {
+        if value == Some(0) {
+            return Err(section.error(key, "is 0", "give at least 1"));
+        }
+    }
+    for (key, value) in [("batch_size", train.batch_size), ("batch_per_rank", train.batch_per_rank)] {
+        if value.is_some_and(|value| value > 1 << 24) {
+            return Err(section.error(key, "is more than 16,777,216", "use a smaller batch"));
+        }
+    }
+    if train.clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
+        return Err(section.error("clip_norm", "is not positive", "give the largest norm, such as 1.0, or remove it"));
+    }
+    Ok(())
+}

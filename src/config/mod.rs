@@ -3,7 +3,10 @@
 mod component;
 pub mod data;
 mod job;
+mod lines;
+mod overrides;
 
 pub use component::{Component, nearest};
 pub use data::{Augmentation, DataConfig, Normalize};
-pub use job::{Distributed, Job, Train};
+pub use job::{Batch, Distributed, Job, Reduction, Train};
+pub use overrides::Override;

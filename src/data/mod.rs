@@ -57,6 +57,10 @@ impl Dataset {
     pub fn open(_config: &DataConfig, _seed: u64) -> Result<Dataset> {
         unreachable!()
     }
+    /// The resolved table.
+    pub fn resolve(_config: &DataConfig) -> Result<toml::Table> {
+        unreachable!()
+    }
     /// One sample's shape.
     pub fn input(&self) -> Shape {
         unreachable!()

@@ -1,0 +1,173 @@
+//! Ranks under MPI. The only file that names the MPI crate.
+
+use super::{Comm, Launcher};
+use crate::error::{Error, Result};
+use mpi::collective::SystemOperation;
+use mpi::environment::Universe;
+use mpi::ffi;
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::*;
+use std::cell::RefCell;
+use std::ffi::c_void;
+
+/// Chunks of at most this many elements, since MPI counts in i32.
+const CHUNK: usize = 1 << 28;
+
+/// `MPI_IN_PLACE`, which the bindings leave out: Open MPI has (void*) 1, MPICH (void*) -1.
+fn in_place() -> *const c_void {
+    let open_mpi = mpi::environment::library_version().is_ok_and(|version| version.starts_with("Open MPI"));
+    if open_mpi { 1usize as *const c_void } else { -1isize as *const c_void }
+}
+
+/// MPI_COMM_WORLD.
+pub(super) struct Mpi {
+    world: SimpleCommunicator,
+    in_place: *const c_void,
+    /// Sums under way; its capacity is kept.
+    requests: RefCell<Vec<ffi::MPI_Request>>,
+    // Dropped last: finalises.
+    _universe: Universe,
+}
+
+impl Mpi {
+    /// Initialises MPI. A panic of any rank from here on aborts the job instead of leaving the others waiting.
+    pub(super) fn start(launcher: &Launcher) -> Result<Self> {
+        let Some((universe, _)) = mpi::initialize_with_threading(mpi::Threading::Funneled) else {
+            return Err(Error::internal("MPI", "MPI was initialised twice"));
+        };
+        let world = universe.world();
+        let default_hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            default_hook(info);
+            // SAFETY: MPI is initialised; MPI_Abort may be called at any time after that.
+            unsafe { ffi::MPI_Abort(ffi::RSMPI_COMM_WORLD, 70) };
+        }));
+        let size = world.size() as usize;
+        if let Some(expected) = launcher.size
+            && expected != size
+        {
+            let what = format!(
+                "{} started {expected} processes, but this program's MPI library sees {size}: it was built for another MPI",
+                launcher.name
+            );
+            return Err(Error::usage(
+                "MPI",
+                what,
+                "build and start with the same MPI (see `mpicc --version`, `which mpirun`)",
+            ));
+        }
+        Ok(Self { world, in_place: in_place(), requests: RefCell::new(Vec::with_capacity(64)), _universe: universe })
+    }
+
+    /// In-place sum of `len` elements of an MPI type.
+    ///
+    /// # Safety
+    /// `data` points to `len` elements of that type.
+    unsafe fn sum(&self, data: *mut c_void, len: usize, element: usize, datatype: ffi::MPI_Datatype) {
+        for start in (0..len).step_by(CHUNK) {
+            let count = CHUNK.min(len - start) as i32;
+            // SAFETY: within the caller's buffer; errors abort the job (MPI's default handler).
+            unsafe {
+                let at = data.byte_add(start * element);
+                ffi::MPI_Allreduce(self.in_place, at, count, datatype, ffi::RSMPI_SUM, self.world.as_raw());
+            }
+        }
+    }
+}
+
+impl Comm for Mpi {
+    fn rank(&self) -> usize {
+        self.world.rank() as usize
+    }
+
+    fn size(&self) -> usize {
+        self.world.size() as usize
+    }
+
+    fn sum_f32(&self, values: &mut [f32]) {
+        // SAFETY: a slice of f32 is MPI_FLOATs.
+        unsafe { self.sum(values.as_mut_ptr().cast(), values.len(), 4, ffi::RSMPI_FLOAT) }
+    }
+
+    fn sum_f64(&self, values: &mut [f64]) {
+        // SAFETY: a slice of f64 is MPI_DOUBLEs.
+        unsafe { self.sum(values.as_mut_ptr().cast(), values.len(), 8, ffi::RSMPI_DOUBLE) }
+    }
+
+    fn max(&self, value: i64) -> i64 {
+        let mut largest = value;
+        self.world.all_reduce_into(&value, &mut largest, SystemOperation::max());
+        largest
+    }
+
+    fn gather_f64(&self, values: &[f64]) -> Vec<f64> {
+        let root = self.world.process_at_rank(0);
+        if self.rank() > 0 {
+            root.gather_into(values);
+            return Vec::new();
+        }
+        let mut all = vec![0.0; values.len() * self.size()];
+        root.gather_into_root(values, &mut all[..]);
+        all
+    }
+
+    fn gather_bytes(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        // Point to point in rank order: only used outside the training loop.
+        let mut all = Vec::new();
+        if self.rank() > 0 {
+            self.world.process_at_rank(0).send(bytes);
+            return all;
+        }
+        all.push(bytes.to_vec());
+        for rank in 1..self.size() {
+            all.push(self.world.process_at_rank(rank as i32).receive_vec::<u8>().0);
+        }
+        all
+    }
+
+    fn broadcast(&self, root: usize, bytes: &mut Vec<u8>) {
+        let process = self.world.process_at_rank(root as i32);
+        let mut len = bytes.len() as u64;
+        process.broadcast_into(&mut len);
+        bytes.resize(len as usize, 0);
+        for chunk in bytes.chunks_mut(CHUNK) {
+            process.broadcast_into(chunk);
+        }
+    }
+
+    fn barrier(&self) {
+        self.world.barrier();
+    }
+
+    fn library(&self) -> String {
+        let version = mpi::environment::library_version().unwrap_or_default();
+        version.lines().next().unwrap_or_default().split(", package").next().unwrap_or_default().trim().to_owned()
+    }
+
+    unsafe fn start_sum(&self, data: *mut f32, len: usize) {
+        let mut requests = self.requests.borrow_mut();
+        for start in (0..len).step_by(CHUNK) {
+            // SAFETY: the caller keeps the buffer for us until `finish_sums`; a request handle is plain data.
+            unsafe {
+                let mut request: ffi::MPI_Request = std::mem::zeroed();
+                ffi::MPI_Iallreduce(
+                    self.in_place,
+                    data.add(start).cast(),
+                    CHUNK.min(len - start) as i32,
+                    ffi::RSMPI_FLOAT,
+                    ffi::RSMPI_SUM,
+                    self.world.as_raw(),
+                    &mut request,
+                );
+                requests.push(request);
+            }
+        }
+    }
+
+    fn finish_sums(&self) {
+        let mut requests = self.requests.borrow_mut();
+        // SAFETY: the handles come from MPI_Iallreduce.
+        unsafe { ffi::MPI_Waitall(requests.len() as i32, requests.as_mut_ptr(), ffi::RSMPI_STATUSES_IGNORE) };
+        requests.clear();
+    }
+}
