@@ -5,9 +5,18 @@
 //!
 //! Dimension letters: M rows (samples, or samples × time), K depth, N columns; panels as in [`crate::arena::Storage`].
 
+mod activation;
+mod conv;
+mod direct;
 pub mod isa;
+mod lstm;
+mod product;
 mod real;
 pub mod reference;
+mod simd;
+#[cfg(test)]
+mod testing;
+mod tile;
 
 pub use isa::{Isa, isa};
 
@@ -131,6 +140,25 @@ pub trait Real:
     }
     /// Whether neither infinite nor NaN.
     fn is_finite(self) -> bool;
+
+    /// x = eˣ for each.
+    fn exp_slice(values: &mut [Self]) {
+        for value in values {
+            *value = value.exp();
+        }
+    }
+    /// x = tanh x for each.
+    fn tanh_slice(values: &mut [Self]) {
+        for value in values {
+            *value = value.tanh();
+        }
+    }
+    /// x = 1 / (1 + e⁻ˣ) for each.
+    fn sigmoid_slice(values: &mut [Self]) {
+        for value in values {
+            *value = value.sigmoid();
+        }
+    }
 
     /// C = A·B (+ C or bias): `a` is M rows of K elements, `lda` apart; `panels` is K×N; `c` is M rows of N, `ldc` apart.
     fn product(

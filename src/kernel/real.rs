@@ -1,6 +1,6 @@
 //! [`Real`] for f64 (the naive kernels) and f32 (the fast ones).
 
-use super::{ConvNeeds, Init, Real, Window, reference};
+use super::{ConvNeeds, Init, Real, Window, activation, conv, isa, lstm, product, reference};
 
 macro_rules! scalar_functions {
     ($t:ty) => {
@@ -137,5 +137,96 @@ impl Real for f64 {
 
 impl Real for f32 {
     scalar_functions!(f32);
-    reference_kernels!();
+
+    fn exp_slice(values: &mut [Self]) {
+        activation::exp_slice(isa(), values)
+    }
+    fn tanh_slice(values: &mut [Self]) {
+        activation::tanh_slice(isa(), values)
+    }
+    fn sigmoid_slice(values: &mut [Self]) {
+        activation::sigmoid_slice(isa(), values)
+    }
+    fn product(
+        m: usize,
+        k: usize,
+        n: usize,
+        a: &[Self],
+        lda: usize,
+        panels: &[Self],
+        init: Init<'_, Self>,
+        c: &mut [Self],
+        ldc: usize,
+    ) {
+        product::product(isa(), m, k, n, a, lda, panels, init, c, ldc)
+    }
+    fn outer(m: usize, k: usize, n: usize, a: &[Self], lda: usize, b: &[Self], ldb: usize, panels: &mut [Self]) {
+        product::outer(isa(), m, k, n, a, lda, b, ldb, panels)
+    }
+    fn pack(k: usize, n: usize, b: &[Self], row: usize, column: usize, panels: &mut [Self]) {
+        product::pack(k, n, b, row, column, panels)
+    }
+    fn transpose_panels(k: usize, n: usize, panels: &[Self], transposed: &mut [Self]) {
+        product::transpose_panels(k, n, panels, transposed)
+    }
+    fn column_sums(m: usize, n: usize, a: &[Self], lda: usize, sums: &mut [Self]) {
+        product::column_sums(m, n, a, lda, sums)
+    }
+    fn conv2d_needs(window: &Window, m: usize) -> ConvNeeds {
+        conv::needs(window, m)
+    }
+    fn conv2d_prepare(window: &Window, panels: &[Self], packed: &mut [Self]) {
+        conv::prepare(window, panels, packed)
+    }
+    fn conv2d_forward(
+        window: &Window,
+        m: usize,
+        x: &[Self],
+        panels: &[Self],
+        packed: &[Self],
+        bias: Option<&[Self]>,
+        y: &mut [Self],
+        cache: &mut [Self],
+        scratch: &mut [Self],
+    ) {
+        conv::forward(isa(), window, m, x, panels, packed, bias, y, cache, scratch)
+    }
+    fn conv2d_backward(
+        window: &Window,
+        m: usize,
+        x: &[Self],
+        cache: &[Self],
+        dy: &[Self],
+        panels: &[Self],
+        packed: &[Self],
+        dx: Option<&mut [Self]>,
+        dpanels: &mut [Self],
+        dbias: Option<&mut [Self]>,
+        scratch: &mut [Self],
+    ) {
+        conv::backward(isa(), window, m, x, cache, dy, panels, packed, dx, dpanels, dbias, scratch)
+    }
+    fn lstm_cell_forward(
+        m: usize,
+        hidden: usize,
+        gates: &mut [Self],
+        c_prev: &[Self],
+        c: &mut [Self],
+        tanh_c: &mut [Self],
+        h: &mut [Self],
+    ) {
+        lstm::cell_forward(isa(), m, hidden, gates, c_prev, c, tanh_c, h)
+    }
+    fn lstm_cell_backward(
+        m: usize,
+        hidden: usize,
+        gates: &[Self],
+        c_prev: &[Self],
+        tanh_c: &[Self],
+        dh: &[Self],
+        dc: &mut [Self],
+        dgates: &mut [Self],
+    ) {
+        lstm::cell_backward(isa(), m, hidden, gates, c_prev, tanh_c, dh, dc, dgates)
+    }
 }

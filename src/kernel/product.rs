@@ -1,0 +1,406 @@
+//! Products on panels, for f32: see [`Real::product`](super::Real::product) and its neighbours.
+
+use super::isa::dispatch;
+use super::simd::{Simd, simd_entry};
+use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
+use super::{Init, Isa, PANEL, panels_len};
+use crate::arena::Buffer;
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+
+/// Depth of a block: a tile's rows of A stay in L1, and [`WIDTH`] columns of B in L2.
+const DEPTH: usize = 256;
+/// Columns of a block.
+const WIDTH: usize = 512;
+/// Rows of A and B that an outer product takes at a time: two packed tiles fit L1.
+const OUTER_ROWS: usize = 192;
+/// Rows of the output that an outer product takes at a time.
+const OUTER_DEPTH: usize = 224;
+/// Rows whose distance is a multiple of this many elements (4 KiB) share one set of L1.
+const ALIAS: usize = 1024;
+/// Elements that break such a distance.
+const SKEW: usize = 16;
+/// Rows of the largest tile of any instruction set.
+const MAX_ROWS: usize = 14;
+
+thread_local! {
+    /// Packed blocks of an outer product: allocated at the thread's first one, then reused.
+    static PACKED: RefCell<Buffer<f32>> =
+        RefCell::new(Buffer::zeros(OUTER_ROWS * (OUTER_DEPTH + WIDTH) + 2 * PANEL));
+}
+
+simd_entry! {
+    /// Copies `rows` rows of `width` elements, `stride` apart, to rows `to_stride` apart, of `padded` ≥ width elements,
+    /// zeros behind. Whole vectors are written in order, so a row may spill over the start of the next and a vector's
+    /// width less one past the last.
+    ///
+    /// # Safety
+    /// The rows can be read, and the rows with that spill written.
+    pub(super) unsafe fn copy_rows(
+        rows: usize, width: usize, padded: usize, from: *const f32, stride: usize, to: *mut f32, to_stride: usize,
+    ) = copy_rows_body
+}
+
+/// See [`copy_rows`].
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn copy_rows_body<S: Simd>(
+    rows: usize,
+    width: usize,
+    padded: usize,
+    from: *const f32,
+    stride: usize,
+    to: *mut f32,
+    to_stride: usize,
+) {
+    for row in 0..rows {
+        for at in (0..padded).step_by(S::LANES) {
+            // SAFETY: the caller's contract; past `width` nothing is read.
+            unsafe {
+                let from = from.wrapping_add(row * stride + at);
+                let to = to.add(row * to_stride + at);
+                if at + S::LANES <= width {
+                    S::load(from).store(to);
+                } else {
+                    S::load_first(from, width.saturating_sub(at)).store(to);
+                }
+            }
+        }
+    }
+}
+
+/// Whether `rows` rows of `width` elements, `stride` apart, lie within `len` elements without overlapping.
+pub(super) fn rows_fit(len: usize, rows: usize, width: usize, stride: usize) -> bool {
+    rows == 0 || width == 0 || (width <= len && (rows == 1 || (stride >= width && (len - width) / stride >= rows - 1)))
+}
+
+/// See [`Real::product`](super::Real::product).
+pub(crate) fn product(
+    isa: Isa,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    lda: usize,
+    panels: &[f32],
+    init: Init<'_, f32>,
+    c: &mut [f32],
+    ldc: usize,
+) {
+    assert!(rows_fit(a.len(), m, k, lda), "A is too short");
+    assert!(rows_fit(c.len(), m, n, ldc), "C is too short");
+    assert!(panels.len() >= panels_len(k, n), "the panels are too short");
+    if let Init::Bias(bias) = init {
+        assert!(bias.len() >= n, "the bias is too short");
+    }
+    if m == 0 || n == 0 {
+        return;
+    }
+    let tiles = Tiles::of(isa);
+    let mut skewed = MaybeUninit::<[f32; MAX_ROWS * (DEPTH + SKEW) + PANEL]>::uninit();
+    let skewed = skewed.as_mut_ptr().cast::<f32>();
+    let skew = lda.is_multiple_of(ALIAS) && n > PANEL && tiles.rows() > 8;
+    let blocks = k.div_ceil(DEPTH).max(1);
+    for n0 in (0..n).step_by(WIDTH) {
+        let n1 = n.min(n0 + WIDTH);
+        for block in 0..blocks {
+            let (k0, k1) = (block * k / blocks, (block + 1) * k / blocks);
+            let depth = k1 - k0;
+            tiles.split(m, |first, rows| {
+                let (mut tile_a, mut a_row) = (a.as_ptr().wrapping_add(first * lda + k0), lda);
+                if skew && rows > 1 {
+                    // SAFETY: `rows` ≤ MAX_ROWS rows of `depth` ≤ DEPTH elements of A, into a scratch of that size.
+                    unsafe { copy_rows(isa, rows, depth, depth, tile_a, lda, skewed, DEPTH + SKEW) };
+                    (tile_a, a_row) = (skewed, DEPTH + SKEW);
+                }
+                for col in (n0..n1).step_by(tiles.width()) {
+                    let init = match init {
+                        _ if block > 0 => TileInit::Add,
+                        Init::Zero => TileInit::Zero,
+                        Init::Add => TileInit::Add,
+                        Init::Bias(bias) => TileInit::Bias(bias[col..].as_ptr()),
+                    };
+                    let tile = ProductTile {
+                        segments: 1,
+                        length: depth,
+                        a: tile_a,
+                        a_row,
+                        a_segment: 0,
+                        b: panels.as_ptr().wrapping_add(col / PANEL * k * PANEL + k0 * PANEL + col % PANEL),
+                        init,
+                        c: c[first * ldc + col..].as_mut_ptr(),
+                        c_row: ldc,
+                        columns: tiles.width().min(n - col),
+                    };
+                    // SAFETY: rows `first..first + rows` of A and C and columns `col..` of the panels and the bias are
+                    // in bounds by the assertions above.
+                    unsafe { tiles.product(rows, &tile) };
+                }
+            });
+        }
+    }
+}
+
+/// See [`Real::outer`](super::Real::outer).
+pub(crate) fn outer(
+    isa: Isa,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    panels: &mut [f32],
+) {
+    assert!(rows_fit(a.len(), m, k, lda), "A is too short");
+    assert!(rows_fit(b.len(), m, n, ldb), "B is too short");
+    assert!(panels.len() >= panels_len(k, n), "the panels are too short");
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    let tiles = Tiles::of(isa);
+    PACKED.with_borrow_mut(|packed| {
+        let (packed_b, packed_a) = packed.split_at_mut(OUTER_ROWS * WIDTH);
+        let blocks = m.div_ceil(OUTER_ROWS);
+        for block in 0..blocks {
+            let (m0, m1) = (block * m / blocks, (block + 1) * m / blocks);
+            let rows = m1 - m0;
+            for n0 in (0..n).step_by(WIDTH) {
+                let n1 = n.min(n0 + WIDTH);
+                for col in (n0..n1).step_by(PANEL) {
+                    let to = packed_b[(col - n0) * rows..][..rows * PANEL].as_mut_ptr();
+                    let width = PANEL.min(n - col);
+                    // SAFETY: `rows` rows of B from column `col`, into the slice just taken, which they fill exactly.
+                    unsafe { copy_rows(isa, rows, width, PANEL, b[m0 * ldb + col..].as_ptr(), ldb, to, PANEL) };
+                }
+                let k_blocks = k.div_ceil(OUTER_DEPTH);
+                for k_block in 0..k_blocks {
+                    let (k0, k1) = (k_block * k / k_blocks, (k_block + 1) * k / k_blocks);
+                    // A packed as [tile][row][rows of the tile].
+                    tiles.split(k1 - k0, |first, height| {
+                        let to = packed_a[first * rows..][..height * rows + PANEL].as_mut_ptr();
+                        let from = a[m0 * lda + k0 + first..].as_ptr();
+                        // SAFETY: `rows` rows of A, into the slice just taken, which has room for the spill.
+                        unsafe { copy_rows(isa, rows, height, height, from, lda, to, height) };
+                    });
+                    for col in (n0..n1).step_by(tiles.width()) {
+                        let panel_b = packed_b[(col - n0) / PANEL * PANEL * rows + col % PANEL..].as_ptr();
+                        tiles.split(k1 - k0, |first, height| {
+                            let at = col / PANEL * k * PANEL + (k0 + first) * PANEL + col % PANEL;
+                            let tile = OuterTile {
+                                rows: 1,
+                                cols: rows,
+                                a: packed_a[first * rows..].as_ptr(),
+                                a_row: 0,
+                                a_col: height,
+                                b: panel_b,
+                                b_row: 0,
+                                b_col: PANEL,
+                                c: panels[at..].as_mut_ptr(),
+                                columns: tiles.width().min(n - col),
+                            };
+                            // SAFETY: the packed blocks hold `rows` rows of the tile's height and width, and the panels
+                            // K rows for each panel, by the assertions above.
+                            unsafe { tiles.outer(height, &tile) };
+                        });
+                    }
+                }
+            }
+        }
+    });
+}
+
+dispatch! {
+    /// See [`Real::pack`](super::Real::pack).
+    pub(crate) fn pack<T>(k: usize, n: usize, b: &[T], row: usize, column: usize, panels: &mut [T]) {
+        if k == 0 {
+            return;
+        }
+        for (panel, rows) in panels[..panels_len(k, n)].chunks_exact_mut(k * PANEL).enumerate() {
+            let first = panel * PANEL;
+            let width = PANEL.min(n - first);
+            for (depth, to) in rows.chunks_exact_mut(PANEL).enumerate() {
+                let from = &b[depth * row + first * column..];
+                if column == 1 {
+                    to[..width].copy_from_slice(&from[..width]);
+                } else {
+                    for (to, from) in to[..width].iter_mut().zip(from.iter().step_by(column.max(1))) {
+                        *to = *from;
+                    }
+                }
+                to[width..].fill(T::ZERO);
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// See [`Real::transpose_panels`](super::Real::transpose_panels).
+    pub(crate) fn transpose_panels<T>(k: usize, n: usize, panels: &[T], transposed: &mut [T]) {
+        // Blocks of 32 × 32 are contiguous on both sides.
+        for depth in (0..k.next_multiple_of(PANEL)).step_by(PANEL) {
+            for col in (0..n).step_by(PANEL) {
+                let (height, width) = (PANEL.min(k - depth), PANEL.min(n - col));
+                let from = &panels[col * k + depth * PANEL..][..height * PANEL];
+                let to = &mut transposed[depth * n + col * PANEL..][..width * PANEL];
+                for (c, to) in to.chunks_exact_mut(PANEL).enumerate() {
+                    for (to, from) in to[..height].iter_mut().zip(from.chunks_exact(PANEL)) {
+                        *to = from[c];
+                    }
+                    to[height..].fill(T::ZERO);
+                }
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// See [`Real::column_sums`](super::Real::column_sums).
+    pub(crate) fn column_sums<T>(m: usize, n: usize, a: &[T], lda: usize, sums: &mut [T]) {
+        if m == 0 {
+            return;
+        }
+        let whole = n / PANEL * PANEL;
+        for first in (0..whole).step_by(PANEL) {
+            // Two chains, since each addition waits for the one before.
+            let mut chains = [[T::ZERO; PANEL]; 2];
+            for row in 0..m {
+                let values = &a[row * lda + first..][..PANEL];
+                let chain = &mut chains[row % 2];
+                for lane in 0..PANEL {
+                    chain[lane] += values[lane];
+                }
+            }
+            for lane in 0..PANEL {
+                sums[first + lane] += chains[0][lane] + chains[1][lane];
+            }
+        }
+        for row in 0..m {
+            for col in whole..n {
+                sums[col] += a[row * lda + col];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::super::testing::{close, filled, isas};
+    use super::*;
+
+    #[test]
+    fn products_agree_with_the_reference() {
+        let sizes = [1, 2, 3, 5, 8, 13, 14, 15, 16, 17, 29, 31, 32, 33, 48, 49, 63, 64, 65, 70];
+        let mut case = 0;
+        for &m in &sizes {
+            for &n in &sizes {
+                for k in [1, 3, 4, 17, 33, 70, 300] {
+                    case += 1;
+                    if (m + n + k) % 3 != 0 && m * n * k > 2000 {
+                        continue;
+                    }
+                    let (lda, ldc) = (k + case % 3, n + case % 4);
+                    let a = filled(case as u64, m * lda);
+                    let mut panels = vec![f32::NAN; panels_len(k, n)];
+                    pack(k, n, &filled(7 + case as u64, k * n), n, 1, &mut panels);
+                    let (bias, before) = (filled(8, n), filled(9, m * ldc));
+                    for init in [Init::Zero, Init::Add, Init::Bias(&bias)] {
+                        let mut expected = before.clone();
+                        reference::product(m, k, n, &a, lda, &panels, init, &mut expected, ldc);
+                        for isa in isas() {
+                            let mut c = before.clone();
+                            product(isa, m, k, n, &a, lda, &panels, init, &mut c, ldc);
+                            close(&c, &expected, 1e-6 * (k as f32).sqrt().max(4.0), &(isa, m, k, n, init));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_with_aliasing_rows_and_several_blocks_agree() {
+        for (m, k, n) in [(29, 1024, 70), (17, 2048, 530), (3, 1500, 33), (64, 600, 10)] {
+            let a = filled(1, m * k);
+            let panels = filled(2, panels_len(k, n));
+            let mut expected = vec![0.0; m * n];
+            reference::product(m, k, n, &a, k, &panels, Init::Zero, &mut expected, n);
+            for isa in isas() {
+                let mut c = vec![f32::NAN; m * n];
+                product(isa, m, k, n, &a, k, &panels, Init::Zero, &mut c, n);
+                close(&c, &expected, 3e-5, &(isa, m, k, n));
+            }
+        }
+    }
+
+    #[test]
+    fn outer_products_agree_and_leave_the_padding_alone() {
+        for (case, &(m, k, n)) in [
+            (1, 1, 1),
+            (2, 5, 3),
+            (3, 14, 16),
+            (7, 15, 17),
+            (13, 29, 33),
+            (16, 64, 32),
+            (70, 70, 70),
+            (64, 31, 48),
+            (193, 20, 10),
+            (400, 3, 65),
+            (5, 230, 40),
+            (9, 450, 7),
+            (20, 10, 1100),
+            (33, 1, 256),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let (lda, ldb) = (k + case % 3, n + case % 2);
+            let (a, b) = (filled(3, m * lda), filled(4, m * ldb));
+            let before = filled(5, panels_len(k, n));
+            let mut expected = before.clone();
+            reference::outer(m, k, n, &a, lda, &b, ldb, &mut expected);
+            for isa in isas() {
+                let mut panels = before.clone();
+                outer(isa, m, k, n, &a, lda, &b, ldb, &mut panels);
+                close(&panels, &expected, 1e-6 * (m as f32).sqrt().max(4.0), &(isa, m, k, n));
+                for (at, (new, old)) in panels.iter().zip(&before).enumerate() {
+                    let column = at / (k * PANEL) * PANEL + at % PANEL;
+                    assert!(column < n || new.to_bits() == old.to_bits(), "padding changed: {isa:?} {m} {k} {n}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn packing_transposing_and_sums_agree() {
+        for (k, n) in [(1, 1), (5, 40), (33, 31), (64, 64), (70, 3)] {
+            let b = filled(6, k * n);
+            for (row, column) in [(n, 1), (1, k)] {
+                let (mut fast, mut slow) = (vec![f32::NAN; panels_len(k, n)], vec![f32::NAN; panels_len(k, n)]);
+                pack(k, n, &b, row, column, &mut fast);
+                reference::pack(k, n, &b, row, column, &mut slow);
+                assert_eq!(fast, slow);
+                let (mut fast_t, mut slow_t) = (vec![f32::NAN; panels_len(n, k)], vec![f32::NAN; panels_len(n, k)]);
+                transpose_panels(k, n, &fast, &mut fast_t);
+                reference::transpose_panels(k, n, &slow, &mut slow_t);
+                assert_eq!(fast_t, slow_t);
+            }
+            let (mut fast, mut slow) = (filled(1, n), filled(1, n));
+            column_sums(k, n, &b, n, &mut fast);
+            reference::column_sums(k, n, &b, n, &mut slow);
+            close(&fast, &slow, 1e-5, &(k, n));
+        }
+    }
+
+    #[test]
+    fn empty_products_do_nothing_or_initialise() {
+        let mut c = [f32::NAN; 2];
+        product(super::super::isa(), 1, 0, 2, &[], 0, &[], Init::Bias(&[1.0, 2.0]), &mut c, 2);
+        assert_eq!(c, [1.0, 2.0]);
+        outer(super::super::isa(), 0, 3, 2, &[], 3, &[], 2, &mut [0.0; 96]);
+    }
+}

@@ -1,0 +1,306 @@
+//! The register tiles: the inner loops of products, convolutions and their weight gradients.
+//!
+//! A tile is up to [`Tiles::rows`] rows × two vectors of accumulators held in registers: 14 × 32 for AVX-512, 6 × 16
+//! for AVX2 and NEON. B is read as rows of a panel, A by broadcasts straight from memory.
+
+use super::simd::{Baseline, Simd, best_isa};
+use super::{Isa, PANEL};
+
+/// What a tile does with what is already in its output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TileInit {
+    /// Overwrite.
+    Zero,
+    /// Overwrite, starting from a bias; the pointer is to the tile's first column.
+    Bias(*const f32),
+    /// Add.
+    Add,
+}
+
+/// C(R × columns) = A(R × segments·length) · B. Depth is cut into segments: a product has one, a convolution one for each
+/// kernel row, along which its input is contiguous.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProductTile {
+    /// Contiguous runs of depth.
+    pub segments: usize,
+    /// Elements of a run.
+    pub length: usize,
+    /// First row of A.
+    pub a: *const f32,
+    /// Elements from a row of A to the next.
+    pub a_row: usize,
+    /// Elements from a segment of A to the next.
+    pub a_segment: usize,
+    /// First row of B; rows are [`PANEL`] apart.
+    pub b: *const f32,
+    /// What C starts from.
+    pub init: TileInit,
+    /// First element of C.
+    pub c: *mut f32,
+    /// Elements from a row of C to the next.
+    pub c_row: usize,
+    /// Columns to write, at most the tile's width.
+    pub columns: usize,
+}
+
+/// C(R × columns) += Σ over pixels of A(pixel, R) · B(pixel, width). Pixels are `rows` × `cols`: an outer product over a
+/// matrix has one row, a convolution's weight gradient one for each output row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OuterTile {
+    /// Rows of pixels.
+    pub rows: usize,
+    /// Pixels in a row.
+    pub cols: usize,
+    /// A of the first pixel.
+    pub a: *const f32,
+    /// Elements from a row of A to the next.
+    pub a_row: usize,
+    /// Elements from a pixel of A to the next.
+    pub a_col: usize,
+    /// B of the first pixel; a whole tile's width is read.
+    pub b: *const f32,
+    /// Elements from a row of B to the next.
+    pub b_row: usize,
+    /// Elements from a pixel of B to the next.
+    pub b_col: usize,
+    /// First element of C; rows are [`PANEL`] apart.
+    pub c: *mut f32,
+    /// Columns to write, at most the tile's width.
+    pub columns: usize,
+}
+
+type ProductFn = unsafe fn(&ProductTile);
+type OuterFn = unsafe fn(&OuterTile);
+
+/// The tiles of an instruction set.
+pub(crate) struct Tiles {
+    /// Lanes of a vector; a tile is one or two vectors wide.
+    lanes: usize,
+    /// By rows - 1, then vectors - 1.
+    product: &'static [[ProductFn; 2]],
+    outer: &'static [[OuterFn; 2]],
+}
+
+impl Tiles {
+    /// Those for `isa`, which this CPU must have.
+    pub(crate) fn of(isa: Isa) -> &'static Tiles {
+        assert!(isa <= best_isa(), "this CPU has no {}", isa.name());
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &x86::AVX512,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &x86::AVX2,
+            _ => &BASELINE,
+        }
+    }
+
+    /// Rows of the largest tile.
+    pub(crate) fn rows(&self) -> usize {
+        self.product.len()
+    }
+
+    /// Columns of the widest tile; divides [`PANEL`].
+    pub(crate) fn width(&self) -> usize {
+        2 * self.lanes
+    }
+
+    /// Vectors that `columns` columns, at most [`Tiles::width`], take.
+    fn vectors(&self, columns: usize) -> usize {
+        if columns > self.lanes { 2 } else { 1 }
+    }
+
+    /// Runs a product tile of `rows` rows.
+    ///
+    /// # Safety
+    /// 1 ≤ `rows` ≤ [`Tiles::rows`], 1 ≤ `columns` ≤ [`Tiles::width`], and all that the tile describes is in bounds
+    /// (rows of B for the tile's width).
+    #[inline(always)]
+    pub(crate) unsafe fn product(&self, rows: usize, tile: &ProductTile) {
+        // SAFETY: the caller's contract; `of` checked the instruction set.
+        unsafe { self.product[rows - 1][self.vectors(tile.columns) - 1](tile) }
+    }
+
+    /// Runs an outer tile of `rows` rows.
+    ///
+    /// # Safety
+    /// As for [`Tiles::product`].
+    #[inline(always)]
+    pub(crate) unsafe fn outer(&self, rows: usize, tile: &OuterTile) {
+        // SAFETY: the caller's contract; `of` checked the instruction set.
+        unsafe { self.outer[rows - 1][self.vectors(tile.columns) - 1](tile) }
+    }
+
+    /// Cuts `n` rows into tiles of nearly equal height and calls `visit(first, rows)` for each.
+    #[inline(always)]
+    pub(crate) fn split(&self, n: usize, mut visit: impl FnMut(usize, usize)) {
+        let tiles = n.div_ceil(self.rows());
+        let mut first = 0;
+        for tile in 0..tiles {
+            let rows = n / tiles + usize::from(tile < n % tiles);
+            visit(first, rows);
+            first += rows;
+        }
+    }
+}
+
+/// See [`ProductTile`].
+///
+/// # Safety
+/// The CPU has the instruction set of `S`; see [`Tiles::product`].
+#[inline(always)]
+unsafe fn product_tile<S: Simd, const R: usize, const V: usize>(tile: &ProductTile) {
+    let &ProductTile { segments, length, a, a_row, a_segment, mut b, init, c, c_row, columns } = tile;
+    // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
+    unsafe {
+        let mut sums = [[S::splat(0.0); V]; R];
+        for segment in 0..segments {
+            let mut a = a.add(segment * a_segment);
+            for _ in 0..length / 4 {
+                for step in 0..4 {
+                    multiply::<S, R, V>(&mut sums, a.add(step), a_row, b.add(step * PANEL));
+                }
+                a = a.add(4);
+                b = b.add(4 * PANEL);
+            }
+            for _ in 0..length % 4 {
+                multiply::<S, R, V>(&mut sums, a, a_row, b);
+                a = a.add(1);
+                b = b.add(PANEL);
+            }
+        }
+        for r in 0..R {
+            for v in 0..V {
+                let c = c.add(r * c_row + v * S::LANES);
+                let left = columns - (v * S::LANES).min(columns);
+                if left >= S::LANES {
+                    let sum = match init {
+                        TileInit::Zero => sums[r][v],
+                        TileInit::Bias(bias) => sums[r][v] + S::load(bias.add(v * S::LANES)),
+                        TileInit::Add => sums[r][v] + S::load(c),
+                    };
+                    sum.store(c);
+                } else {
+                    let sum = match init {
+                        TileInit::Zero => sums[r][v],
+                        TileInit::Bias(bias) => sums[r][v] + S::load_first(bias.add(v * S::LANES), left),
+                        TileInit::Add => sums[r][v] + S::load_first(c, left),
+                    };
+                    sum.store_first(c, left);
+                }
+            }
+        }
+    }
+}
+
+/// sums += column of A (elements `a_row` apart) · row of B.
+///
+/// # Safety
+/// R elements of A and V vectors of B can be read.
+#[inline(always)]
+unsafe fn multiply<S: Simd, const R: usize, const V: usize>(
+    sums: &mut [[S; V]; R],
+    a: *const f32,
+    a_row: usize,
+    b: *const f32,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let b: [S; V] = std::array::from_fn(|v| S::load(b.add(v * S::LANES)));
+        for r in 0..R {
+            let a = S::splat(*a.add(r * a_row));
+            for v in 0..V {
+                sums[r][v] = a.mul_add(b[v], sums[r][v]);
+            }
+        }
+    }
+}
+
+/// See [`OuterTile`].
+///
+/// # Safety
+/// The CPU has the instruction set of `S`; see [`Tiles::outer`].
+#[inline(always)]
+unsafe fn outer_tile<S: Simd, const R: usize, const V: usize>(tile: &OuterTile) {
+    let &OuterTile { rows, cols, a, a_row, a_col, b, b_row, b_col, c, columns } = tile;
+    // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
+    unsafe {
+        let mut sums = [[S::splat(0.0); V]; R];
+        for row in 0..rows {
+            let (mut a, mut b) = (a.add(row * a_row), b.add(row * b_row));
+            for _ in 0..cols {
+                multiply::<S, R, V>(&mut sums, a, 1, b);
+                a = a.wrapping_add(a_col);
+                b = b.wrapping_add(b_col);
+            }
+        }
+        for r in 0..R {
+            for v in 0..V {
+                let c = c.add(r * PANEL + v * S::LANES);
+                let left = columns - (v * S::LANES).min(columns);
+                if left >= S::LANES {
+                    (sums[r][v] + S::load(c)).store(c);
+                } else {
+                    (sums[r][v] + S::load_first(c, left)).store_first(c, left);
+                }
+            }
+        }
+    }
+}
+
+/// A table of tiles with one or two vectors for each number of rows.
+macro_rules! table {
+    ($type:ident, $function:ident, $($rows:literal)*) => {
+        &[$([$function::<$rows, 1> as $type, $function::<$rows, 2> as $type]),*]
+    };
+}
+
+// SAFETY (of the blocks in this macro): the contract of the function in which they stand.
+macro_rules! wrap {
+    ($simd:ty, $product:ident, $outer:ident $(, $feature:literal)?) => {
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn $product<const R: usize, const V: usize>(tile: &ProductTile) {
+            // SAFETY: the caller's contract.
+            unsafe { product_tile::<$simd, R, V>(tile) }
+        }
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn $outer<const R: usize, const V: usize>(tile: &OuterTile) {
+            // SAFETY: the caller's contract.
+            unsafe { outer_tile::<$simd, R, V>(tile) }
+        }
+    };
+}
+
+wrap!(Baseline, product_baseline, outer_baseline);
+
+/// Without NEON there are 16 registers of four lanes: two rows of two eight-lane vectors take eight.
+#[cfg(not(target_arch = "aarch64"))]
+static BASELINE: Tiles =
+    Tiles { lanes: 8, product: table!(ProductFn, product_baseline, 1 2), outer: table!(OuterFn, outer_baseline, 1 2) };
+
+#[cfg(target_arch = "aarch64")]
+static BASELINE: Tiles = Tiles {
+    lanes: 8,
+    product: table!(ProductFn, product_baseline, 1 2 3 4 5 6),
+    outer: table!(OuterFn, outer_baseline, 1 2 3 4 5 6),
+};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::super::simd::{Avx2, Avx512};
+    use super::*;
+
+    wrap!(Avx512, product_avx512, outer_avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    wrap!(Avx2, product_avx2, outer_avx2, "avx2,fma");
+
+    pub(super) static AVX512: Tiles = Tiles {
+        lanes: 16,
+        product: table!(ProductFn, product_avx512, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        outer: table!(OuterFn, outer_avx512, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    };
+
+    pub(super) static AVX2: Tiles = Tiles {
+        lanes: 8,
+        product: table!(ProductFn, product_avx2, 1 2 3 4 5 6),
+        outer: table!(OuterFn, outer_avx2, 1 2 3 4 5 6),
+    };
+}
