@@ -1,1 +1,6 @@
-fn main() {}
+//! Parse, run, exit code.
+
+fn main() {
+    let code = ddl::cli::run(std::env::args_os());
+    std::process::exit(code);
+}

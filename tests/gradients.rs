@@ -43,7 +43,7 @@ impl Case {
         self.scalar(&params, &x);
         let mut dparams = vec![0.0; params.len()];
         self.stack.y_and_dy(self.m).1.copy_from_slice(&self.r);
-        self.stack.backward(self.m, MODE, &params, &mut dparams, true, &mut |_| {});
+        self.stack.backward(self.m, MODE, &params, &mut dparams, true, usize::MAX, &mut |_| {});
         (dparams, self.stack.dx(self.m).to_vec())
     }
 }

@@ -126,18 +126,6 @@ pub trait Real:
     fn max(self, other: Self) -> Self {
         if other > self || other != other { other } else { self }
     }
-    /// tanh of each element.
-    fn tanh_slice(x: &mut [Self]) {
-        for x in x {
-            *x = x.tanh();
-        }
-    }
-    /// 1 / (1 + e⁻ˣ) of each element.
-    fn sigmoid_slice(x: &mut [Self]) {
-        for x in x {
-            *x = x.sigmoid();
-        }
-    }
     /// Whether neither infinite nor NaN.
     fn is_finite(self) -> bool;
 

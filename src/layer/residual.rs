@@ -174,7 +174,7 @@ impl<T: Element> Layer<T> for Residual<T> {
         for (stack, params) in paths {
             stack.y_and_dy(io.m).1.copy_from_slice(io.dy);
             let dparams = &mut io.dparams[params.clone()];
-            stack.backward(io.m, io.mode, &io.params[params.clone()], dparams, dx.is_some(), &mut |_| {});
+            stack.backward(io.m, io.mode, &io.params[params.clone()], dparams, dx.is_some(), usize::MAX, &mut |_| {});
             if let Some(dx) = &mut dx {
                 add(stack.dx(io.m), dx);
             }

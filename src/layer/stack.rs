@@ -204,8 +204,8 @@ impl<T: Element> Stack<T> {
     }
 
     /// Runs the layers backward from the gradient in [`Stack::y_and_dy`], adding to `grads` (laid out as the
-    /// parameters). `finished` gets each stretch of `grads` as soon as nothing will be added to it any more, from the
-    /// tail on. With `need_dx`, [`Stack::dx`] then holds the gradient of the input.
+    /// parameters). `finished` gets each stretch of at least `bucket` elements of `grads` as soon as nothing will be
+    /// added to it any more, from the tail on, and at last the rest. With `need_dx`, [`Stack::dx`] then holds the gradient of the input.
     pub fn backward<'g>(
         &mut self,
         m: usize,
@@ -213,6 +213,7 @@ impl<T: Element> Stack<T> {
         params: &[T],
         mut grads: &'g mut [T],
         need_dx: bool,
+        bucket: usize,
         finished: &mut dyn FnMut(&'g mut [T]),
     ) {
         for index in (0..self.nodes.len()).rev() {
@@ -252,15 +253,25 @@ impl<T: Element> Stack<T> {
             if !in_place && wants_dx {
                 self.at = 1 - self.at;
             }
-            if !node.params.is_empty() {
+            if !node.params.is_empty() && grads.len() - start >= bucket {
                 let tail;
                 (grads, tail) = grads.split_at_mut(start);
                 finished(tail);
             }
         }
-        if !grads.is_empty() {
-            finished(grads);
+        finished(grads);
+    }
+
+    /// Hands out `grads` in the stretches that [`Stack::backward`] does, without a backward pass.
+    pub fn hand_over<'g>(&self, mut grads: &'g mut [T], bucket: usize, finished: &mut dyn FnMut(&'g mut [T])) {
+        for node in self.nodes.iter().rev().filter(|node| !node.params.is_empty()) {
+            if grads.len() - node.params.start >= bucket {
+                let tail;
+                (grads, tail) = grads.split_at_mut(node.params.start);
+                finished(tail);
+            }
         }
+        finished(grads);
     }
 
     fn y_range(&self) -> Range<usize> {

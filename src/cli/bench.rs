@@ -1,0 +1,129 @@
+//! `ddl bench`.
+
+use super::train::overrides;
+use crate::comm::{Comm, agree};
+use crate::config::Job;
+use crate::data::{Dataset, Part};
+use crate::error::Result;
+use crate::rng;
+use crate::train::Trainer;
+use crate::train::clock::Phase;
+use crate::train::terminal::{say, table};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Measure ddl itself
+#[derive(Args)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Step(Step),
+}
+
+/// Throughput of whole training steps of a job: data, forward, backward, sums, update
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ddl bench step jobs/cifar10-simplecnn.toml
+  mpirun -n 2 ddl bench step jobs/sp500-lstm.toml --steps 100 --json")]
+struct Step {
+    /// The job file
+    job: PathBuf,
+    /// Set a key of the job (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Steps of one repeat
+    #[arg(long, default_value_t = 50)]
+    steps: u64,
+    /// Repeats; their median counts
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    /// Steps before the first repeat
+    #[arg(long, default_value_t = 10)]
+    warmup: u64,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl Bench {
+    pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
+        match self.what {
+            What::Step(step) => step.run(comm),
+        }
+    }
+}
+
+impl Step {
+    fn run(self, comm: &dyn Comm) -> Result<()> {
+        let job = agree(comm, overrides(&self.set).and_then(|overrides| Job::load(&self.job, &overrides)))?;
+        let data = agree(comm, Dataset::open(&job.data, job.seed))?;
+        let mut trainer = agree(comm, Trainer::build(&job, &data, comm))?;
+        let batch = job.train.global_batch(comm.size()).min(data.len(Part::Train));
+        let mut order = vec![0u32; data.len(Part::Train)];
+        rng::shuffle(job.seed, 0, &mut order);
+        let mut done = 0;
+        let mut run = |trainer: &mut Trainer, steps: u64| -> Result<f64> {
+            comm.barrier();
+            let began = Instant::now();
+            for _ in 0..steps {
+                let first = (done as usize * batch) % (order.len() - batch + 1);
+                trainer.step(&data, &order[first..first + batch], 0, done, false)?;
+                done += 1;
+            }
+            comm.barrier();
+            Ok((self.steps as usize * batch) as f64 / began.elapsed().as_secs_f64())
+        };
+        run(&mut trainer, self.warmup.max(1))?;
+        trainer.clock.take();
+        let mut rates = Vec::with_capacity(self.repeats);
+        for _ in 0..self.repeats.max(1) {
+            rates.push(run(&mut trainer, self.steps)?);
+        }
+        rates.sort_by(f64::total_cmp);
+        let median = rates[rates.len() / 2];
+        let seconds = trainer.clock.take();
+        let gflops = median * trainer.model().train_flops() as f64 / 1e9;
+        if comm.rank() == 0 {
+            say(&if self.json {
+                self.as_json(&job.name, comm.size(), batch, &rates, gflops)
+            } else {
+                self.as_table(&job.name, comm.size(), batch, &rates, gflops, &seconds)
+            });
+        }
+        Ok(())
+    }
+
+    fn as_json(&self, name: &str, ranks: usize, batch: usize, rates: &[f64], gflops: f64) -> String {
+        serde_json::json!({
+            "job": name, "ranks": ranks, "batch": batch, "steps": self.steps,
+            "samples_per_second": rates[rates.len() / 2], "minimum": rates[0], "maximum": rates[rates.len() - 1],
+            "gflops": gflops, "instruction_set": crate::kernel::isa().name(),
+        })
+        .to_string()
+    }
+
+    fn as_table(&self, name: &str, ranks: usize, batch: usize, rates: &[f64], gflops: f64, seconds: &[f64]) -> String {
+        let mut text = format!(
+            "{name}: {ranks} rank(s), batch {batch}, {} x {} steps, {}\n\
+             samples/s  median {:.0}  (minimum {:.0}, maximum {:.0})  {gflops:.0} GFLOP/s\n\n",
+            self.repeats,
+            self.steps,
+            crate::kernel::isa().name(),
+            rates[rates.len() / 2],
+            rates[0],
+            rates[rates.len() - 1],
+        );
+        let steps = (self.steps as usize * self.repeats) as f64;
+        let mut rows = table(&["phase (rank 0)", "ms a step"], 1);
+        for (phase, name) in Phase::ALL.into_iter().filter(|(phase, _)| seconds[*phase as usize] > 0.0) {
+            rows.add_row([name.to_owned(), format!("{:.3}", 1e3 * seconds[phase as usize] / steps)]);
+        }
+        text += &rows.to_string();
+        text
+    }
+}

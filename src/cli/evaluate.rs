@@ -1,0 +1,125 @@
+//! `ddl evaluate`.
+
+use super::train::overrides;
+use crate::comm::{Comm, agree};
+use crate::config::Job;
+use crate::data::{Dataset, Part, Task};
+use crate::error::{Error, Result};
+use crate::store::Checkpoint;
+use crate::train::evaluate::{Metrics, last_value};
+use crate::train::terminal::{say, table, thousands};
+use crate::train::{Trainer, broadcast_checkpoint, forecast_table, read_on_root};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// Measure a checkpoint on the test part: every sample once, at any number of ranks
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ddl evaluate results/mnist-cnn/checkpoints/step-00001876.h5
+  mpirun -n 4 ddl evaluate results/sp500-lstm/checkpoints/step-00036465.h5 --set data.path=other.csv")]
+pub(super) struct Evaluate {
+    /// The checkpoint
+    checkpoint: PathBuf,
+    /// Set a key of the checkpoint's job, such as data.path=... (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+impl Evaluate {
+    pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
+        let (job, checkpoint) = job_of(comm, &self.checkpoint, &self.set)?;
+        let data = agree(comm, Dataset::open(&job.data, job.seed))?;
+        if data.len(Part::Test) == 0 {
+            let what = "the data has no test samples";
+            return Err(Error::data(&job.file, what, "give a data set with a test part by --set data.path=..."));
+        }
+        let mut trainer = agree(comm, Trainer::build(&alone(&job), &data, comm))?;
+        broadcast_checkpoint(&mut trainer, &self.checkpoint, checkpoint.as_ref())?;
+        let metrics = trainer.evaluate(&data, Part::Test);
+        if comm.rank() == 0 {
+            say(&if self.json { json(&metrics, &data) } else { text(&metrics, &data) });
+        }
+        Ok(())
+    }
+}
+
+/// The checkpoint (on rank 0) and its job, with overrides.
+pub(super) fn job_of(comm: &dyn Comm, path: &Path, set: &[String]) -> Result<(Job, Option<Checkpoint>)> {
+    let checkpoint = read_on_root(comm, path)?;
+    let mut config = checkpoint.as_ref().map(|checkpoint| checkpoint.config.clone().into_bytes()).unwrap_or_default();
+    comm.broadcast(0, &mut config);
+    let text = String::from_utf8_lossy(&config);
+    let job = overrides(set).and_then(|overrides| Job::parse(&text, &path.display().to_string(), &overrides));
+    Ok((agree(comm, job)?, checkpoint))
+}
+
+/// The job with batches that any number of ranks can share: nothing is trained.
+pub(super) fn alone(job: &Job) -> Job {
+    let mut job = job.clone();
+    (job.train.micro_batch, job.train.batch_size) = (Some(job.train.micro_batch()), Some(1 << 24));
+    job.train.batch_per_rank = None;
+    job
+}
+
+fn text(metrics: &Metrics, data: &Dataset) -> String {
+    let mut out = format!("{} test samples, loss {:.6}\n\n", thousands(metrics.samples as u64), metrics.loss);
+    match data.task() {
+        Task::Classes(names) => {
+            let accuracy = metrics.accuracy().unwrap_or(0.0);
+            out += &format!("accuracy {:.2} %\n\n{}\n\n", 100.0 * accuracy, per_class(metrics, names));
+            if names.len() <= 32 {
+                out += &format!("confusion (rows: true, columns: given)\n{}", confusion(metrics, names));
+            }
+        }
+        Task::Values(_) => {
+            if let Some(errors) = &metrics.errors {
+                out += &forecast_table(errors, last_value(data, Part::Test).as_ref());
+            }
+        }
+    }
+    out
+}
+
+/// Precision, recall and F1 of each class.
+fn per_class(metrics: &Metrics, names: &[String]) -> String {
+    let (n, counts) = (names.len(), &metrics.confusion);
+    let mut rows = table(&["class", "samples", "precision %", "recall %", "F1 %"], 1);
+    for (class, name) in names.iter().enumerate() {
+        let right = counts[class * n + class] as f64;
+        let of_class: u64 = counts[class * n..][..n].iter().sum();
+        let given: u64 = (0..n).map(|truth| counts[truth * n + class]).sum();
+        let percent = |part: f64, whole: f64| if whole > 0.0 { 100.0 * part / whole } else { f64::NAN };
+        let (precision, recall) = (percent(right, given as f64), percent(right, of_class as f64));
+        let f1 = percent(2.0 * right, (given + of_class) as f64);
+        let figures = [precision, recall, f1].map(|v| if v.is_nan() { "-".to_owned() } else { format!("{v:.2}") });
+        rows.add_row([name.clone(), of_class.to_string()].into_iter().chain(figures));
+    }
+    rows.to_string()
+}
+
+fn confusion(metrics: &Metrics, names: &[String]) -> String {
+    let header: Vec<&str> = std::iter::once("").chain(names.iter().map(String::as_str)).collect();
+    let mut rows = table(&header, 1);
+    for (name, counts) in names.iter().zip(metrics.confusion.chunks(names.len())) {
+        rows.add_row(std::iter::once(name.clone()).chain(counts.iter().map(u64::to_string)));
+    }
+    rows.to_string()
+}
+
+fn json(metrics: &Metrics, data: &Dataset) -> String {
+    let columns = metrics.columns().into_iter().map(|(name, figure)| (name.to_owned(), figure.into()));
+    let mut object = serde_json::Map::from_iter(columns);
+    object.insert("samples".into(), metrics.samples.into());
+    if let Task::Classes(names) = data.task() {
+        let rows: Vec<&[u64]> = metrics.confusion.chunks(names.len()).collect();
+        object.insert("classes".into(), serde_json::json!(names));
+        object.insert("confusion".into(), serde_json::json!(rows));
+    }
+    if let Some(naive) = last_value(data, Part::Test) {
+        object.insert("last_value".into(), serde_json::json!(std::collections::BTreeMap::from(naive.columns())));
+    }
+    serde_json::Value::Object(object).to_string()
+}

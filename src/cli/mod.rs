@@ -1,0 +1,107 @@
+//! The command line: one file a command, no logic of its own. Only rank 0 speaks, and every rank ends with the same
+//! exit code.
+
+mod bench;
+mod evaluate;
+mod export;
+mod inspect;
+mod predict;
+mod train;
+
+use crate::comm::{self, Comm};
+use crate::error::Result;
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+
+/// Trains neural networks data-parallel on CPU clusters: one MPI rank per core, one TOML file per job.
+///
+/// With no command: trains the built-in example on the digits in data/mnist.
+#[derive(Parser)]
+#[command(name = "ddl", version, about, max_term_width = 110, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+const EXAMPLES: &str = "Examples:
+  mpirun -n 4 ddl                                     the built-in example on 4 ranks
+  mpirun -n 4 ddl train jobs/mnist-cnn.toml           a job of your own
+  ddl train jobs/sp500-mlp.toml --set train.epochs=3  with one key changed
+  ddl evaluate results/mnist-cnn/checkpoints/step-00001876.h5
+
+Exit codes: 0 done, 2 wrong usage or job file, 65 bad data, 70 internal error or diverged loss,
+74 input or output failed, 75 stopped early with a good checkpoint (run again with --resume).";
+
+#[derive(Args)]
+struct Verbosity {
+    /// Say more (twice: everything); RUST_LOG does the same in detail
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Say only errors beside the results
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(train::Train),
+    Evaluate(evaluate::Evaluate),
+    Predict(predict::Predict),
+    Export(export::Export),
+    Inspect(inspect::Inspect),
+    Bench(bench::Bench),
+}
+
+/// Runs the command line and returns the exit code, the same on every rank.
+pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
+    let speaks = comm::launched().is_none_or(|launcher| launcher.rank == 0);
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            if speaks {
+                let _ = error.print();
+            }
+            return error.exit_code();
+        }
+    };
+    log_to_stderr(&cli.verbosity, speaks);
+    let result = comm::connect().and_then(|comm| dispatch(cli.command, &*comm));
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            if speaks {
+                eprintln!("error: {error}");
+            }
+            error.exit_code()
+        }
+    }
+}
+
+fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
+    match command {
+        None => train::Train::default().run(comm),
+        Some(Command::Train(command)) => command.run(comm),
+        Some(Command::Evaluate(command)) => command.run(comm),
+        Some(Command::Predict(command)) => command.run(comm),
+        Some(Command::Export(command)) => command.run(comm),
+        Some(Command::Inspect(command)) => command.run(comm),
+        Some(Command::Bench(command)) => command.run(comm),
+    }
+}
+
+fn log_to_stderr(verbosity: &Verbosity, speaks: bool) {
+    let default = match (verbosity.quiet, verbosity.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, _) => "debug",
+    };
+    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default));
+    logger.format_target(false).format_timestamp(None);
+    if !speaks {
+        logger.filter_level(log::LevelFilter::Off);
+    }
+    let _ = logger.try_init();
+}

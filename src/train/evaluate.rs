@@ -1,0 +1,245 @@
+//! Exact metrics on the test part at any number of ranks: every sample once, no padding.
+
+use super::step::Trainer;
+use crate::data::shard::{micro_batches, own};
+use crate::data::{Dataset, Part, Task};
+use crate::layer::Mode;
+use crate::loss::largest;
+
+/// Metrics of a pass over a part.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metrics {
+    /// Mean loss in the network's own scale.
+    pub loss: f64,
+    /// For classes: (true, given) counts, row by row.
+    pub confusion: Vec<u64>,
+    /// For values, in the data's own units.
+    pub errors: Option<Errors>,
+    /// Samples seen.
+    pub samples: usize,
+}
+
+/// Errors of a forecast in the data's own units.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Errors {
+    /// Mean of e².
+    pub mse: f64,
+    /// Mean of |e|.
+    pub mae: f64,
+    /// √mse.
+    pub rmse: f64,
+    /// Mean of |e / true| in percent, over true values that are not 0.
+    pub mape: f64,
+    /// 1 − Σe² / Σ(true − mean)².
+    pub r2: f64,
+}
+
+impl Metrics {
+    /// Share of right answers.
+    pub fn accuracy(&self) -> Option<f64> {
+        let classes = self.confusion.len().isqrt();
+        let correct: u64 = (0..classes).map(|class| self.confusion[class * classes + class]).sum();
+        (classes > 0).then(|| correct as f64 / self.samples as f64)
+    }
+
+    /// Names as in the run file, and figures.
+    pub fn columns(&self) -> Vec<(&'static str, f64)> {
+        let mut columns = vec![("test_loss", self.loss)];
+        columns.extend(self.accuracy().map(|accuracy| ("test_accuracy", accuracy)));
+        columns.extend(self.errors.iter().flat_map(Errors::columns));
+        columns
+    }
+}
+
+impl Errors {
+    /// Names as in the run file, and figures.
+    pub fn columns(&self) -> [(&'static str, f64); 5] {
+        [
+            ("test_mse", self.mse),
+            ("test_mae", self.mae),
+            ("test_rmse", self.rmse),
+            ("test_mape", self.mape),
+            ("test_r2", self.r2),
+        ]
+    }
+}
+
+/// Sums from which [`Errors`] follow; they add up over ranks.
+#[derive(Debug, Clone, Copy, Default)]
+struct ErrorSums {
+    count: f64,
+    squares: f64,
+    absolute: f64,
+    relative: f64,
+    relative_count: f64,
+    /// Of the true values, about `pivot` to keep the digits.
+    values: f64,
+    value_squares: f64,
+}
+
+const ERROR_SUMS: usize = 7;
+
+impl ErrorSums {
+    fn add(&mut self, forecast: f64, truth: f64, pivot: f64) {
+        let error = forecast - truth;
+        self.count += 1.0;
+        self.squares += error * error;
+        self.absolute += error.abs();
+        if truth != 0.0 {
+            self.relative += (error / truth).abs();
+            self.relative_count += 1.0;
+        }
+        self.values += truth - pivot;
+        self.value_squares += (truth - pivot) * (truth - pivot);
+    }
+
+    fn to_array(self) -> [f64; ERROR_SUMS] {
+        [
+            self.count,
+            self.squares,
+            self.absolute,
+            self.relative,
+            self.relative_count,
+            self.values,
+            self.value_squares,
+        ]
+    }
+
+    fn from_array(sums: &[f64]) -> Errors {
+        let [count, squares, absolute, relative, relative_count, values, value_squares] = sums else {
+            return Errors { mse: f64::NAN, mae: f64::NAN, rmse: f64::NAN, mape: f64::NAN, r2: f64::NAN };
+        };
+        let mse = squares / count;
+        Errors {
+            mse,
+            mae: absolute / count,
+            rmse: mse.sqrt(),
+            mape: 100.0 * relative / relative_count,
+            r2: 1.0 - squares / (value_squares - values * values / count),
+        }
+    }
+}
+
+/// The true value of output `output` in the data's own units.
+fn truth(data: &Dataset, part: Part, sample: u32, normalised: f32) -> f64 {
+    let unit = data.unit(part, sample);
+    data.target_value(part, sample).unwrap_or(f64::from(normalised) * unit.scale + unit.offset)
+}
+
+impl Trainer<'_> {
+    /// Calls `visit(sample, outputs)` for this rank's share of `part`, in evaluation mode, with the loss summed in the
+    /// return value: (Σ loss of the samples seen here).
+    pub fn for_each_output(
+        &mut self,
+        data: &Dataset,
+        part: Part,
+        with_loss: bool,
+        mut visit: impl FnMut(u32, &[f32], &crate::data::Targets, usize),
+    ) -> f64 {
+        let len = data.len(part);
+        let parts = len.div_ceil(self.micro);
+        let mine = own(parts, self.comm.rank(), self.comm.size());
+        self.model.stack.prepare(&self.params);
+        let mut statistics = vec![0.0; self.state.len()];
+        let mut samples = Vec::with_capacity(self.micro);
+        let mut total = 0.0;
+        for (index, range) in micro_batches(len, self.micro).enumerate() {
+            if !mine.contains(&index) {
+                continue;
+            }
+            let m = range.len();
+            samples.clear();
+            samples.extend(range.start as u32..range.end as u32);
+            data.fill(part, &samples, None, self.model.stack.x(m), &mut self.targets);
+            self.model.stack.forward(m, Mode::Eval, &self.params, &self.state, &mut statistics);
+            let y = self.model.stack.y(m);
+            if with_loss {
+                total += self.loss.evaluate(m, self.outputs, y, &self.targets, 1.0, None);
+            }
+            for (row, sample) in samples.iter().enumerate() {
+                visit(*sample, &y[row * self.outputs..][..self.outputs], &self.targets, row);
+            }
+        }
+        total
+    }
+
+    /// The metrics of the whole of `part`, the same on every rank.
+    pub fn evaluate(&mut self, data: &Dataset, part: Part) -> Metrics {
+        let (samples, outputs) = (data.len(part), self.outputs);
+        let classes = match data.task() {
+            Task::Classes(names) => names.len(),
+            Task::Values(_) => 0,
+        };
+        let mut confusion = vec![0.0; classes * classes];
+        let mut errors = ErrorSums::default();
+        let pivot = pivot(data, part);
+        let loss = self.for_each_output(data, part, true, |sample, y, targets, row| {
+            if classes > 0 {
+                confusion[targets.classes[row] as usize * classes + largest(y)] += 1.0;
+                return;
+            }
+            let unit = data.unit(part, sample);
+            for (output, y) in y.iter().enumerate() {
+                let forecast = f64::from(*y) * unit.scale + unit.offset;
+                let truth = truth(data, part, sample, targets.values[row * outputs + output]);
+                errors.add(forecast, truth, pivot);
+            }
+        });
+        let mut sums = vec![loss];
+        sums.extend(errors.to_array());
+        sums.extend(&confusion);
+        self.comm.sum_f64(&mut sums);
+        Metrics {
+            loss: sums[0] / samples.max(1) as f64,
+            errors: (classes == 0).then(|| ErrorSums::from_array(&sums[1..=ERROR_SUMS])),
+            confusion: sums[1 + ERROR_SUMS..].iter().map(|count| *count as u64).collect(),
+            samples,
+        }
+    }
+}
+
+/// A value near the data's, about which variances are summed.
+fn pivot(data: &Dataset, part: Part) -> f64 {
+    if data.len(part) == 0 { 0.0 } else { data.target_value(part, 0).unwrap_or(0.0) }
+}
+
+/// The figures of the naive forecast that the last known value stays, so that nobody is fooled; series only.
+pub fn last_value(data: &Dataset, part: Part) -> Option<Errors> {
+    if !data.is_series() || data.len(part) == 0 {
+        return None;
+    }
+    let pivot = pivot(data, part);
+    let mut sums = ErrorSums::default();
+    for sample in 0..data.len(part) as u32 {
+        sums.add(data.last_value(part, sample)?, data.target_value(part, sample)?, pivot);
+    }
+    Some(ErrorSums::from_array(&sums.to_array()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_match_their_definitions() {
+        let pairs = [(1.0, 2.0), (3.0, 2.5), (5.0, 4.0), (0.5, 0.0)];
+        let mut sums = ErrorSums::default();
+        for (forecast, truth) in pairs {
+            sums.add(forecast, truth, 2.0);
+        }
+        let errors = ErrorSums::from_array(&sums.to_array());
+        let mse = (1.0 + 0.25 + 1.0 + 0.25) / 4.0;
+        let mean = 8.5 / 4.0;
+        let variance: f64 = pairs.iter().map(|(_, t)| (t - mean) * (t - mean)).sum();
+        assert!((errors.mse - mse).abs() < 1e-12 && (errors.rmse - mse.sqrt()).abs() < 1e-12);
+        assert!((errors.mae - 0.75).abs() < 1e-12);
+        assert!((errors.mape - 100.0 * (0.5 + 0.2 + 0.25) / 3.0).abs() < 1e-9);
+        assert!((errors.r2 - (1.0 - 4.0 * mse / variance)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn accuracy_is_the_diagonal() {
+        let metrics = Metrics { confusion: vec![3, 1, 0, 4], samples: 8, ..Metrics::default() };
+        assert_eq!(metrics.accuracy(), Some(7.0 / 8.0));
+    }
+}

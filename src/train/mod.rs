@@ -1,0 +1,14 @@
+//! Training: from a job to results on disk. [`step`] is the life of one mini-batch.
+
+pub mod clock;
+mod environment;
+pub mod evaluate;
+mod progress;
+mod session;
+mod signal;
+pub mod step;
+pub mod terminal;
+
+pub use progress::{Position, broadcast_checkpoint, load_weights, read_on_root};
+pub use session::{Options, forecast_table, train};
+pub use step::Trainer;

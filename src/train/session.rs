@@ -1,0 +1,375 @@
+//! A whole training run: set-up, epochs, metrics, checkpoints, and an end that loses nothing.
+
+use super::clock::Phase;
+use super::evaluate::{Errors, Metrics, last_value};
+use super::progress::{Position, load_weights};
+use super::signal::StopFlag;
+use super::step::{Outcome, Trainer};
+use super::terminal::{self, EpochLine, Progress, say};
+use super::environment;
+use crate::comm::{Comm, agree, on_root};
+use crate::config::Job;
+use crate::data::{Dataset, Part};
+use crate::error::{Error, Result};
+use crate::rng;
+use crate::store::{self, RunFile, RunInfo, StepRow, checkpoint};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What the command line adds to a job.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Instead of `results/<name>`.
+    pub out: Option<PathBuf>,
+    /// Go on from the newest good checkpoint.
+    pub resume: bool,
+    /// Weights to start from.
+    pub init: Option<PathBuf>,
+    /// Check and print everything, train nothing.
+    pub dry_run: bool,
+}
+
+/// The commit this program was built from, or nothing.
+const COMMIT: &str = env!("DDL_COMMIT");
+
+/// Trains `job` on the ranks of `comm`.
+///
+/// # Errors
+/// The same on every rank; whatever was saved before stays whole.
+pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
+    let root = comm.rank() == 0;
+    let data = agree(comm, Dataset::open(&job.data, job.seed))?;
+    let mut trainer = agree(comm, Trainer::build(job, &data, comm))?;
+    let config = agree(comm, job.resolved())?;
+    let batch = job.train.global_batch(comm.size());
+    let out = options.out.clone().unwrap_or_else(|| Path::new("results").join(&job.name));
+    if let Some(init) = &options.init {
+        load_weights(&mut trainer, init)?;
+    }
+    let checkpoints = out.join("checkpoints");
+    let resumed = if options.resume { trainer.resume(&checkpoints, job.seed)? } else { None };
+    if root {
+        say(&terminal::model_table(&trainer.model.rows()));
+        say("");
+        say(&terminal::plan(&trainer, &data, batch, job.train.epochs));
+        for note in data.notes() {
+            say(&format!("note   {note}"));
+        }
+    }
+    if options.dry_run {
+        if root {
+            say("dry run: everything fits; nothing was trained");
+        }
+        return Ok(());
+    }
+    let environment = environment::describe(comm);
+    let info = RunInfo { name: &job.name, config: &config, ranks: comm.size(), commit: COMMIT, environment: &environment };
+    let mut run = None;
+    on_root(comm, || {
+        std::fs::create_dir_all(&checkpoints).map_err(|e| {
+            Error::io(&checkpoints, format!("cannot be made: {e}"), "choose another folder with --out, or free it")
+        })?;
+        if !options.resume {
+            refuse_to_mix(&checkpoints, &out)?;
+        }
+        let path = out.join("run.h5");
+        run = Some(match &resumed {
+            Some(at) => RunFile::resume(&path, &info, at.epoch, at.step)?,
+            None => RunFile::create(&path, &info)?,
+        });
+        Ok(())
+    })?;
+    if let (true, Some(at)) = (root, &resumed) {
+        say(&format!("resuming after epoch {}, step {}, sample {} of the next epoch", at.epoch, at.step, at.sample));
+    }
+    let mut session = Session {
+        job,
+        data: &data,
+        comm,
+        trainer,
+        run,
+        config,
+        out,
+        batch,
+        at: resumed.unwrap_or_default(),
+        order: vec![0; data.len(Part::Train)],
+        steps: Vec::new(),
+        totals: vec![0.0; Phase::ALL.len()],
+        stop: StopFlag::listen(),
+    };
+    if root {
+        say("");
+    }
+    let ended = session.run();
+    session.end(ended)
+}
+
+/// A fresh run does not go into a folder with another run's checkpoints, lest --resume later picks the wrong ones:
+/// they are moved aside.
+fn refuse_to_mix(checkpoints: &Path, out: &Path) -> Result<()> {
+    if checkpoint::list(checkpoints)?.is_empty() {
+        return Ok(());
+    }
+    let failed = |e: std::io::Error| {
+        Error::io(checkpoints, format!("an earlier run's checkpoints cannot be moved aside: {e}"), "choose another --out")
+    };
+    let aside = (1..).map(|n| out.join(format!("checkpoints.{n}"))).find(|path| !path.exists()).unwrap_or_default();
+    std::fs::rename(checkpoints, &aside).map_err(failed)?;
+    std::fs::create_dir_all(checkpoints).map_err(failed)?;
+    log::warn!("earlier checkpoints are kept in {}; use --resume to go on with a run", aside.display());
+    Ok(())
+}
+
+struct Session<'a> {
+    job: &'a Job,
+    data: &'a Dataset,
+    comm: &'a dyn Comm,
+    trainer: Trainer<'a>,
+    /// On rank 0.
+    run: Option<RunFile>,
+    config: String,
+    out: PathBuf,
+    batch: usize,
+    at: Position,
+    order: Vec<u32>,
+    /// Rows not yet written.
+    steps: Vec<StepRow>,
+    /// Seconds by phase so far.
+    totals: Vec<f64>,
+    stop: StopFlag,
+}
+
+impl Session<'_> {
+    fn root(&self) -> bool {
+        self.comm.rank() == 0
+    }
+
+    fn run(&mut self) -> Result<Option<Metrics>> {
+        self.baseline()?;
+        let epochs = self.job.train.epochs;
+        let mut last = None;
+        if self.at.epoch >= epochs {
+            if self.root() {
+                say(&format!("all {epochs} epochs are done already; raise train.epochs to go on"));
+            }
+            return Ok((self.data.len(Part::Test) > 0).then(|| self.trainer.evaluate(self.data, Part::Test)));
+        }
+        while self.at.epoch < epochs {
+            last = self.epoch()?;
+        }
+        Ok(last)
+    }
+
+    /// The naive forecast's figures beside the network's.
+    fn baseline(&mut self) -> Result<()> {
+        let Some(errors) = last_value(self.data, Part::Test) else { return Ok(()) };
+        if self.root() {
+            say(&format!("naive forecast (last value stays): test {}", terminal::errors_text(&errors)));
+        }
+        let run = &mut self.run;
+        on_root(self.comm, || match run {
+            Some(run) => run.baseline("last_value", &errors.columns()).and_then(|()| run.flush()),
+            None => Ok(()),
+        })
+    }
+
+    fn epoch(&mut self) -> Result<Option<Metrics>> {
+        let (epoch, epochs, samples) = (self.at.epoch, self.job.train.epochs, self.order.len());
+        if self.job.data.shuffle {
+            rng::shuffle(self.job.seed, epoch, &mut self.order);
+        } else {
+            self.order.iter_mut().enumerate().for_each(|(i, slot)| *slot = i as u32);
+        }
+        let label = format!("epoch {}/{epochs}", epoch + 1);
+        let mut progress = Progress::start(label, samples as u64, self.root());
+        let (began, from) = (Instant::now(), self.at.sample);
+        let mut paused = 0.0;
+        let mut lr = 0.0;
+        let order = std::mem::take(&mut self.order);
+        self.steps.reserve(samples.div_ceil(self.batch));
+        let mut result = Ok(());
+        while (self.at.sample as usize) < samples {
+            let first = self.at.sample as usize;
+            let last = (first + self.batch).min(samples);
+            match self.step(&order[first..last], &mut lr) {
+                Ok(loss) => progress.update(last as u64, loss),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+            let every = self.job.train.checkpoint_steps;
+            if every > 0 && self.at.step.is_multiple_of(every) && last < samples {
+                let pause = Instant::now();
+                result = self.checkpoint().map(|_| ());
+                paused += pause.elapsed().as_secs_f64();
+                if result.is_err() {
+                    break;
+                }
+            }
+        }
+        self.order = order;
+        progress.finish();
+        result?;
+        let seconds = began.elapsed().as_secs_f64() - paused;
+        self.finish_epoch(samples, seconds, (samples as u64 - from) as f64 / seconds, lr)
+    }
+
+    fn step(&mut self, samples: &[u32], lr: &mut f64) -> Result<f64> {
+        let stop = self.stop.is_set();
+        let outcome = self.trainer.step(self.data, samples, self.at.epoch, self.at.step, stop)?;
+        self.at.step += 1;
+        self.at.sample += samples.len() as u64;
+        self.at.epoch_loss += outcome.loss * samples.len() as f64;
+        self.at.epoch_correct += outcome.correct;
+        *lr = outcome.lr;
+        let Outcome { loss, grad_norm, .. } = outcome;
+        self.steps.push(StepRow { step: self.at.step, loss, lr: outcome.lr, grad_norm });
+        if outcome.signalled {
+            let checkpoint = self.checkpoint()?.display().to_string();
+            return Err(Error::Stopped { step: self.at.step, checkpoint });
+        }
+        Ok(outcome.loss)
+    }
+
+    fn finish_epoch(&mut self, samples: usize, seconds: f64, rate: f64, lr: f64) -> Result<Option<Metrics>> {
+        let train = &self.job.train;
+        let (loss, correct) = (self.at.epoch_loss / samples as f64, self.at.epoch_correct / samples as f64);
+        self.at = Position { step: self.at.step, epoch: self.at.epoch + 1, ..Position::default() };
+        let last = self.at.epoch == train.epochs;
+        let due = |every: u64| last || (every > 0 && self.at.epoch.is_multiple_of(every));
+        let (evaluate, save) = (due(train.evaluate_every), due(train.checkpoint_every));
+        let test = (evaluate && self.data.len(Part::Test) > 0).then(|| {
+            self.trainer.clock.skip();
+            let metrics = self.trainer.evaluate(self.data, Part::Test);
+            self.trainer.clock.lap(Phase::Evaluation);
+            metrics
+        });
+        if save {
+            self.checkpoint()?;
+        }
+        let accuracy = self.trainer.classes.then_some(correct);
+        let mut row = vec![("epoch", self.at.epoch as f64), ("train_loss", loss)];
+        row.extend(accuracy.map(|accuracy| ("train_accuracy", accuracy)));
+        row.extend(test.iter().flat_map(Metrics::columns));
+        row.extend([("lr", lr), ("seconds", seconds), ("samples_per_second", rate)]);
+        self.write_epoch(&row)?;
+        if self.root() {
+            let line = EpochLine {
+                epoch: self.at.epoch,
+                epochs: train.epochs,
+                loss,
+                accuracy,
+                test: test.as_ref(),
+                seconds,
+                samples_per_second: rate,
+            };
+            say(&line.text());
+        }
+        Ok(test)
+    }
+
+    /// The epoch's row, its steps and its times, flushed.
+    fn write_epoch(&mut self, row: &[(&str, f64)]) -> Result<()> {
+        let mine = self.trainer.clock.take();
+        for (total, seconds) in self.totals.iter_mut().zip(mine) {
+            *total += seconds;
+        }
+        let all = self.comm.gather_f64(&mine);
+        let columns: Vec<Vec<f64>> =
+            (0..Phase::ALL.len()).map(|phase| all.iter().skip(phase).step_by(Phase::ALL.len()).copied().collect()).collect();
+        let phases: Vec<(&str, &[f64])> =
+            Phase::ALL.iter().map(|(phase, name)| (*name, &columns[*phase as usize][..])).collect();
+        let (run, steps) = (&mut self.run, &mut self.steps);
+        on_root(self.comm, || {
+            let Some(run) = run else { return Ok(()) };
+            run.epoch(row)?;
+            run.steps(steps)?;
+            run.timing(&phases)?;
+            run.flush()
+        })?;
+        self.steps.clear();
+        Ok(())
+    }
+
+    /// Saves everything; the path on every rank.
+    fn checkpoint(&mut self) -> Result<PathBuf> {
+        self.trainer.clock.skip();
+        let dir = self.out.join("checkpoints");
+        let progress = store::Progress {
+            step: self.at.step,
+            epoch: self.at.epoch,
+            sample: self.at.sample,
+            epoch_loss: self.at.epoch_loss,
+            epoch_correct: self.at.epoch_correct,
+            seed: self.job.seed,
+            ranks: self.comm.size() as u64,
+            config: &self.config,
+        };
+        let (trainer, keep) = (&self.trainer, self.job.train.keep_checkpoints);
+        let mut path = dir.join(format!("step-{:08}.h5", self.at.step));
+        on_root(self.comm, || {
+            let moments = trainer.moments.iter().map(|moment| &moment[..]);
+            let slots: Vec<(&str, &[f32])> = trainer.slots().iter().copied().zip(moments).collect();
+            let params = (trainer.model.layout(), &trainer.params[..]);
+            let state = (trainer.model.state_layout(), &trainer.state[..]);
+            path = checkpoint::write(&dir, &progress, params, state, &slots)?;
+            checkpoint::prune(&dir, keep)
+        })?;
+        self.trainer.clock.lap(Phase::Checkpoint);
+        Ok(path)
+    }
+
+    /// Closes the run file with how it ended, and tells where everything is.
+    fn end(mut self, ended: Result<Option<Metrics>>) -> Result<()> {
+        let status = match &ended {
+            Ok(_) => "done",
+            Err(Error::Stopped { .. }) => "stopped",
+            Err(Error::Diverged { .. }) => "diverged",
+            Err(_) => "failed",
+        };
+        let totals = self.comm.gather_f64(&self.totals);
+        let figures: Vec<(&str, f64)> = match &ended {
+            Ok(Some(metrics)) => metrics.columns(),
+            _ => Vec::new(),
+        };
+        let (run, steps) = (self.run.take(), std::mem::take(&mut self.steps));
+        let closed = on_root(self.comm, || {
+            let Some(mut run) = run else { return Ok(()) };
+            run.steps(&steps)?;
+            run.result(&figures)?;
+            run.finish(status)
+        });
+        // The first error is the one that matters.
+        let metrics = ended?;
+        closed?;
+        if self.root() {
+            self.summary(metrics.as_ref(), &totals);
+        }
+        Ok(())
+    }
+
+    fn summary(&self, metrics: Option<&Metrics>, totals: &[f64]) {
+        say("");
+        if let Some(errors) = metrics.and_then(|metrics| metrics.errors.as_ref()) {
+            say(&forecast_table(errors, last_value(self.data, Part::Test).as_ref()));
+            say("");
+        }
+        let rows: Vec<Vec<f64>> = totals.chunks(Phase::ALL.len()).map(<[f64]>::to_vec).collect();
+        say(&terminal::timing_table(&rows));
+        say("");
+        say(&format!("metrics      {}", self.out.join("run.h5").display()));
+        say(&format!("checkpoints  {}", self.out.join("checkpoints").display()));
+    }
+}
+
+/// The network's errors beside the naive forecast's.
+pub fn forecast_table(errors: &Errors, naive: Option<&Errors>) -> String {
+    let mut table = terminal::table(&["test, in the data's units", "MSE", "MAE", "RMSE", "MAPE %", "R²"], 1);
+    for (name, errors) in [("network", Some(errors)), ("last value stays (naive)", naive)] {
+        let Some(errors) = errors else { continue };
+        let figures = errors.columns().map(|(_, figure)| format!("{figure:.4}"));
+        table.add_row(std::iter::once(name.to_owned()).chain(figures));
+    }
+    table.to_string()
+}
