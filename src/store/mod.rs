@@ -6,13 +6,13 @@
 mod atomic;
 pub mod checkpoint;
 mod hdf;
-//pub mod inspect;
-//pub mod predictions;
+pub mod inspect;
+pub mod predictions;
 pub mod run;
-//mod safetensors;
+mod safetensors;
 mod seal;
 mod summary;
-//pub mod weights;
+pub mod weights;
 
 pub use checkpoint::{Checkpoint, Progress};
 pub use run::{RunFile, RunInfo, StepRow};
