@@ -121,6 +121,7 @@ fn readers_see_the_run_while_it_is_written() {
     assert_eq!(read_run(&copy).unwrap().epoch_column("epoch"), Some(&[1.0][..]));
     assert_eq!(read_run(&path).unwrap().epoch_column("epoch"), Some(&[1.0][..]));
     run.epoch(&[("epoch", 2.0)]).unwrap();
+    assert_eq!(read_run(&path).unwrap().epoch_column("epoch"), Some(&[1.0][..]), "not flushed yet");
     run.finish("done").unwrap();
     assert_eq!(read_run(&path).unwrap().epoch_column("epoch").unwrap().len(), 2);
 }

@@ -47,16 +47,28 @@ impl Replacement {
     ///
     /// # Errors
     /// `Io`; the temporary file is removed then.
-    pub(super) fn commit(mut self) -> Result<()> {
-        let failed = |what: &str, e: std::io::Error| Error::io(&self.path, format!("{what}: {e}"), MEND);
-        File::open(&self.temporary).and_then(|f| f.sync_all()).map_err(|e| failed("cannot sync the file", e))?;
-        fs::rename(&self.temporary, &self.path).map_err(|e| failed("cannot rename the finished file", e))?;
+    pub(super) fn commit(self) -> Result<()> {
+        let path = self.path.clone();
+        File::open(&self.temporary)
+            .and_then(|f| f.sync_all())
+            .map_err(|e| Error::io(&path, format!("cannot sync the file: {e}"), MEND))?;
+        self.commit_unsynced()?;
         // The rename itself is on disk only when the folder is. Some network file systems cannot sync a folder.
-        if let Ok(folder) = File::open(folder_of(&self.path))
+        if let Ok(folder) = File::open(folder_of(&path))
             && let Err(e) = folder.sync_all()
         {
-            log::debug!("{}: cannot sync the folder: {e}", self.path.display());
+            log::debug!("{}: cannot sync the folder: {e}", path.display());
         }
+        Ok(())
+    }
+
+    /// Renames the file: safe against a kill, but a power failure may bring back the older file, or an empty one.
+    ///
+    /// # Errors
+    /// `Io`; the temporary file is removed then.
+    pub(super) fn commit_unsynced(mut self) -> Result<()> {
+        fs::rename(&self.temporary, &self.path)
+            .map_err(|e| Error::io(&self.path, format!("cannot rename the finished file: {e}"), MEND))?;
         self.renamed = true;
         Ok(())
     }

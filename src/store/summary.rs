@@ -13,7 +13,7 @@ pub type Columns = Vec<(String, Vec<f64>)>;
 pub type Figures = Vec<(String, f64)>;
 
 /// All that a run file holds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunSummary {
     /// Root attributes as text: `name`, `status`, `started`, `finished`, `ranks`, ...
     pub attributes: Vec<(String, String)>,
