@@ -1,0 +1,316 @@
+//! Checkpoints: `step-<8 digits>.h5`, whole or absent, the same at any number of ranks.
+//!
+//! Root attributes say where the run stands; `/model/<layer>/<parameter>` and `/optimizer/<slot>/<layer>/<parameter>`
+//! hold the tensors in torch's shapes. Two checksums guard them: the attribute `checksum` is over the content (see
+//! [`Content::new`]), and the seal in front of the HDF5 part is over all bytes of the file.
+
+use super::atomic::{Replacement, TEMPORARY};
+use super::seal::{self, SEAL_BYTES};
+use super::{Tensor, hdf, key_order};
+use crate::arena::{Layout, Slot};
+use crate::error::{Error, Result};
+use hdf5::{File, Group};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FORMAT_VERSION: u64 = 1;
+
+/// All that is needed to go on with a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Optimizer steps done over the whole run.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: u64,
+    /// Samples done in the current epoch.
+    pub sample: u64,
+    /// The job's seed.
+    pub seed: u64,
+    /// Ranks of the run that wrote it; it may go on at any other number.
+    pub ranks: u64,
+    /// The resolved job as TOML.
+    pub config: String,
+    /// Parameters and state buffers, by layer number and name.
+    pub model: Vec<Tensor>,
+    /// The optimizer's slots by name, each with a tensor a parameter.
+    pub optimizer: Vec<(String, Vec<Tensor>)>,
+}
+
+/// Where the run stands: the fields of [`Checkpoint`].
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Optimizer steps done over the whole run.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: u64,
+    /// Samples done in the current epoch.
+    pub sample: u64,
+    /// The job's seed.
+    pub seed: u64,
+    /// Ranks of the run.
+    pub ranks: u64,
+    /// The resolved job as TOML.
+    pub config: &'a str,
+}
+
+impl Progress<'_> {
+    fn counters(&self) -> [(&'static str, u64); 5] {
+        [
+            ("step", self.step),
+            ("epoch", self.epoch),
+            ("sample", self.sample),
+            ("seed", self.seed),
+            ("ranks", self.ranks),
+        ]
+    }
+}
+
+/// The checksum over everything, in the order of writing and reading.
+struct Content(Sha256);
+
+impl Content {
+    /// Starts with format_version, step, epoch, sample, seed, ranks (each u64, little-endian) and the config (its
+    /// length as u64, then its bytes). Tensors follow, `/model` first, then the slots by name: the path
+    /// (`model/0/weight`) as the config, the number of dimensions, the dimensions, then the elements as f32,
+    /// little-endian.
+    fn new(progress: &Progress) -> Self {
+        let mut content = Self(Sha256::new());
+        content.number(FORMAT_VERSION);
+        progress.counters().iter().for_each(|&(_, value)| content.number(value));
+        content.text(progress.config);
+        content
+    }
+
+    fn number(&mut self, value: u64) {
+        self.0.update(value.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.update(text);
+    }
+
+    fn tensor(&mut self, path: &str, shape: &[usize], data: &[f32]) {
+        self.text(path);
+        self.number(shape.len() as u64);
+        shape.iter().for_each(|&d| self.number(d as u64));
+        if cfg!(target_endian = "little") {
+            self.0.update(bytemuck::cast_slice::<f32, u8>(data));
+        } else {
+            data.iter().for_each(|v| self.0.update(v.to_le_bytes()));
+        }
+    }
+
+    fn finish(self) -> String {
+        seal::hex(&self.0.finalize())
+    }
+}
+
+/// Writes `dir/step-<8 digits>.h5` from the parameters, the state buffers and the optimizer's slots, which are laid
+/// out as the parameters. Returns its path.
+///
+/// # Errors
+/// `Io` when the disk is full or the folder cannot be written to: no trace of the new file stays, and older
+/// checkpoints are untouched.
+pub fn write(
+    dir: &Path,
+    progress: &Progress,
+    params: (&Layout, &[f32]),
+    state: (&Layout, &[f32]),
+    slots: &[(&str, &[f32])],
+) -> Result<PathBuf> {
+    let arenas = [params, state].into_iter().chain(slots.iter().map(|&(_, arena)| (params.0, arena)));
+    if let Some((layout, arena)) = arenas.into_iter().find(|(layout, arena)| arena.len() != layout.len()) {
+        let what = format!("an arena of {} elements for a layout of {}", arena.len(), layout.len());
+        return Err(Error::internal("store::checkpoint::write", what));
+    }
+    let path = dir.join(format!("step-{:08}.h5", progress.step));
+    let file = Replacement::new(&path)?;
+    let failed = |what: String| {
+        let mend = "free some space or choose another folder with --out; older checkpoints are untouched";
+        Error::io(&path, format!("cannot write the checkpoint: {what}"), mend)
+    };
+    write_content(file.temporary(), progress, params, state, slots).map_err(|e| failed(hdf::cause(&e)))?;
+    seal::write(file.temporary()).map_err(|e| failed(e.to_string()))?;
+    file.commit()?;
+    Ok(path)
+}
+
+fn write_content(
+    path: &Path,
+    progress: &Progress,
+    params: (&Layout, &[f32]),
+    state: (&Layout, &[f32]),
+    slots: &[(&str, &[f32])],
+) -> hdf5::Result<()> {
+    let file = hdf::options().with_fcpl(|fcpl| fcpl.userblock(SEAL_BYTES as u64)).create(path)?;
+    hdf::set(&file, "format_version", &FORMAT_VERSION)?;
+    for (name, value) in progress.counters() {
+        hdf::set(&file, name, &value)?;
+    }
+    // HDF5 keeps no NUL in text; the checksum is over what can be read back.
+    let config = progress.config.replace('\0', "\u{fffd}");
+    hdf::set_text(&file, "config", &config)?;
+    let mut content = Content::new(&Progress { config: &config, ..*progress });
+
+    let model: Vec<_> = of_layout(params).chain(of_layout(state)).collect();
+    write_tensors(&file.create_group("model")?, "model", model, &mut content)?;
+    let optimizer = file.create_group("optimizer")?;
+    let mut slots = slots.to_vec();
+    slots.sort_by_key(|&(name, _)| name);
+    for (name, arena) in slots {
+        let tensors = of_layout((params.0, arena)).collect();
+        write_tensors(&optimizer.create_group(name)?, &format!("optimizer/{name}"), tensors, &mut content)?;
+    }
+    hdf::set_text(&file, "checksum", &content.finish())?;
+    drop(optimizer);
+    file.flush()?;
+    file.close()
+}
+
+fn of_layout<'a>((layout, arena): (&'a Layout, &'a [f32])) -> impl Iterator<Item = (&'a Slot, &'a [f32])> {
+    layout.slots().iter().map(move |slot| (slot, arena))
+}
+
+fn write_tensors(
+    parent: &Group,
+    path: &str,
+    mut tensors: Vec<(&Slot, &[f32])>,
+    content: &mut Content,
+) -> hdf5::Result<()> {
+    let key = |slot: &Slot| slot.key();
+    tensors.sort_by(|(a, _), (b, _)| key_order(&key(a)).cmp(&key_order(&key(b))));
+    for (slot, arena) in tensors {
+        let data = slot.read(arena);
+        let layer = hdf::group(parent, &slot.layer)?;
+        layer.new_dataset::<f32>().shape(slot.shape.as_slice()).create(slot.name.as_str())?.write_raw(&data)?;
+        content.tensor(&format!("{path}/{}/{}", slot.layer, slot.name), &slot.shape, &data);
+    }
+    Ok(())
+}
+
+/// Reads a checkpoint and verifies both checksums.
+///
+/// # Errors
+/// `Io` if the file cannot be read; `Data`, with what is wrong, if it is damaged, cut off, or no checkpoint of this
+/// format.
+pub fn read(path: &Path) -> Result<Checkpoint> {
+    seal::verify(path)?;
+    let file = hdf::open(path)?;
+    let unreadable = |e: hdf5::Error| hdf::damaged(path, &format!("cannot read the checkpoint: {}", hdf::cause(&e)));
+    let version: u64 = hdf::get(&file, "format_version").map_err(unreadable)?;
+    if version != FORMAT_VERSION {
+        let what = format!("checkpoint format {version}, but this ddl reads format {FORMAT_VERSION}");
+        return Err(Error::data(path.display().to_string(), what, "use the ddl that wrote it"));
+    }
+    let checksum = hdf::text(&file, "checksum").map_err(|_| hdf::damaged(path, "no attribute checksum"))?;
+    let (checkpoint, found) = read_content(&file).map_err(unreadable)?;
+    if checksum != found {
+        return Err(hdf::damaged(path, "the attribute checksum does not match the content"));
+    }
+    Ok(checkpoint)
+}
+
+fn read_content(file: &File) -> hdf5::Result<(Checkpoint, String)> {
+    let config = hdf::text(file, "config")?;
+    let progress = Progress {
+        step: hdf::get(file, "step")?,
+        epoch: hdf::get(file, "epoch")?,
+        sample: hdf::get(file, "sample")?,
+        seed: hdf::get(file, "seed")?,
+        ranks: hdf::get(file, "ranks")?,
+        config: &config,
+    };
+    let mut content = Content::new(&progress);
+    let model = read_tensors(file, &file.group("model")?, "model", &mut content)?;
+    let slots = file.group("optimizer")?;
+    let mut names = slots.member_names()?;
+    names.sort();
+    let mut optimizer = Vec::new();
+    for name in names {
+        let tensors = read_tensors(file, &slots.group(&name)?, &format!("optimizer/{name}"), &mut content)?;
+        optimizer.push((name, tensors));
+    }
+    let Progress { step, epoch, sample, seed, ranks, .. } = progress;
+    Ok((Checkpoint { step, epoch, sample, seed, ranks, config, model, optimizer }, content.finish()))
+}
+
+fn read_tensors(file: &File, parent: &Group, path: &str, content: &mut Content) -> hdf5::Result<Vec<Tensor>> {
+    let mut found = Vec::new();
+    for layer in parent.member_names()? {
+        let group = parent.group(&layer)?;
+        for name in group.member_names()? {
+            found.push((format!("{layer}.{name}"), format!("{path}/{layer}/{name}"), group.dataset(&name)?));
+        }
+    }
+    found.sort_by(|a, b| key_order(&a.0).cmp(&key_order(&b.0)));
+    let mut tensors = Vec::with_capacity(found.len());
+    for (key, path, dataset) in found {
+        let shape = dataset.get_shape()?;
+        let data = hdf::read::<f32>(file, &dataset)?;
+        content.tensor(&path, &shape, &data);
+        tensors.push(Tensor { key, shape, data });
+    }
+    Ok(tensors)
+}
+
+/// The newest checkpoint in `dir` that is whole, and a line on each newer one that is not. No folder: none.
+///
+/// # Errors
+/// `Io` if the folder exists and cannot be listed.
+pub fn newest_good(dir: &Path) -> Result<(Option<(PathBuf, Checkpoint)>, Vec<String>)> {
+    let mut damaged = Vec::new();
+    for path in list(dir)?.into_iter().rev() {
+        match read(&path) {
+            Ok(checkpoint) => return Ok((Some((path, checkpoint)), damaged)),
+            Err(e) => damaged.push(e.to_string()),
+        }
+    }
+    Ok((None, damaged))
+}
+
+/// Removes all but the newest `keep` checkpoints (at least one stays), and temporary files left by a killed run.
+/// To be called after a checkpoint was written, so that the newest is good.
+///
+/// # Errors
+/// `Io` if the folder cannot be listed or a file not removed.
+pub fn prune(dir: &Path, keep: usize) -> Result<()> {
+    let checkpoints = list(dir)?;
+    let older = checkpoints.len().saturating_sub(keep.max(1));
+    let abandoned = entries(dir)?.into_iter().filter(|path| {
+        let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(TEMPORARY));
+        name.and_then(step_of).is_some()
+    });
+    for path in checkpoints[..older].iter().cloned().chain(abandoned) {
+        fs::remove_file(&path)
+            .map_err(|e| Error::io(&path, format!("cannot remove the old checkpoint: {e}"), "check the folder"))?;
+    }
+    Ok(())
+}
+
+/// The checkpoints of a folder, oldest first.
+///
+/// # Errors
+/// `Io` if the folder exists and cannot be listed.
+pub fn list(dir: &Path) -> Result<Vec<PathBuf>> {
+    let step = |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).and_then(step_of);
+    let mut found: Vec<(u64, PathBuf)> = entries(dir)?.into_iter().filter_map(|p| step(&p).map(|s| (s, p))).collect();
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e: std::io::Error| Error::io(dir, format!("cannot list the checkpoints: {e}"), "check the folder");
+    match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| entry.map(|e| e.path()).map_err(failed)).collect(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// The step in `step-<8 or more digits>.h5`.
+fn step_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("step-")?.strip_suffix(".h5")?;
+    (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}

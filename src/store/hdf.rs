@@ -1,0 +1,119 @@
+//! Our conventions on top of HDF5: no file locks, text as variable-length UTF-8, one line for an error.
+
+use crate::error::{Error, Result};
+use hdf5::types::{TypeDescriptor, VarLenUnicode};
+use hdf5::{Dataset, File, FileBuilder, Group, H5Type, Location};
+use std::path::Path;
+use std::str::FromStr;
+
+/// HDF5's default lock would shut readers out of a run file while the run goes on, and fails on file systems
+/// without locks. The default library version stays: after a kill it reopens with what was flushed.
+pub(super) fn options() -> FileBuilder {
+    let mut builder = File::with_options();
+    builder.with_fapl(|fapl| fapl.file_locking(false));
+    builder
+}
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// `Io` if the file cannot be read, `Data` if it is no whole HDF5 file.
+pub(super) fn open(path: &Path) -> Result<File> {
+    std::fs::File::open(path)
+        .and_then(|f| f.metadata())
+        .map_err(|e| e.to_string())
+        .and_then(|meta| if meta.is_file() { Ok(()) } else { Err("it is not a file".into()) })
+        .map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
+    options().open(path).map_err(|e| damaged(path, &format!("not a whole HDF5 file ({})", cause(&e))))
+}
+
+/// A `Data` error about a file.
+pub(super) fn damaged(path: &Path, what: &str) -> Error {
+    Error::data(path.display().to_string(), what, "it is damaged or of another kind: use another file")
+}
+
+/// The operating system's message where there is one, or HDF5's outermost one.
+pub(super) fn cause(error: &hdf5::Error) -> String {
+    if let Some(stack) = error.stack() {
+        for frame in stack.iter() {
+            if let Some((_, rest)) = frame.desc().split_once("error message = '")
+                && let Some((message, _)) = rest.split_once('\'')
+            {
+                return message.to_string();
+            }
+        }
+    }
+    error.to_string()
+}
+
+/// Text as HDF5 keeps it; it cannot hold NUL.
+pub(super) fn text_value(text: &str) -> hdf5::Result<VarLenUnicode> {
+    VarLenUnicode::from_str(&text.replace('\0', "\u{fffd}")).map_err(|e| e.to_string().into())
+}
+
+/// Sets a text attribute; its length is not limited, since the text itself lies in the file's global heap.
+pub(super) fn set_text(at: &Location, name: &str, text: &str) -> hdf5::Result<()> {
+    set(at, name, &text_value(text)?)
+}
+
+/// Sets a scalar attribute, replacing an older one.
+pub(super) fn set<T: H5Type>(at: &Location, name: &str, value: &T) -> hdf5::Result<()> {
+    if at.attr_names()?.iter().any(|n| n == name) {
+        at.delete_attr(name)?;
+    }
+    at.new_attr::<T>().create(name)?.write_scalar(value)
+}
+
+/// A scalar attribute of a number type.
+pub(super) fn get<T: H5Type>(at: &Location, name: &str) -> hdf5::Result<T> {
+    at.attr(name)?.read_scalar::<T>()
+}
+
+/// A text attribute.
+pub(super) fn text(at: &Location, name: &str) -> hdf5::Result<String> {
+    Ok(utf8(&at.attr(name)?.read_scalar::<VarLenUnicode>()?))
+}
+
+/// A damaged file's text may not be UTF-8, whatever its type says.
+pub(super) fn utf8(text: &VarLenUnicode) -> String {
+    String::from_utf8_lossy(text.as_bytes()).into_owned()
+}
+
+/// All attributes that are one number, by name.
+pub(super) fn numbers(at: &Location) -> hdf5::Result<Vec<(String, f64)>> {
+    at.attr_names()?.into_iter().map(|name| get(at, &name).map(|value| (name, value))).collect()
+}
+
+/// All attributes as text, by name: texts as they are, numbers as numbers, anything else as its type.
+pub(super) fn attributes(at: &Location) -> hdf5::Result<Vec<(String, String)>> {
+    at.attr_names()?.into_iter().map(|name| attribute_text(at, &name).map(|text| (name, text))).collect()
+}
+
+fn attribute_text(at: &Location, name: &str) -> hdf5::Result<String> {
+    let attribute = at.attr(name)?;
+    let Ok(kind) = attribute.dtype()?.to_descriptor() else { return Ok("(unknown type)".into()) };
+    let shape = attribute.get_shape()?;
+    Ok(match kind {
+        TypeDescriptor::VarLenUnicode | TypeDescriptor::VarLenAscii if shape.is_empty() => text(at, name)?,
+        TypeDescriptor::Integer(_) if shape.is_empty() => get::<i64>(at, name)?.to_string(),
+        TypeDescriptor::Unsigned(_) if shape.is_empty() => get::<u64>(at, name)?.to_string(),
+        TypeDescriptor::Float(_) if shape.is_empty() => get::<f64>(at, name)?.to_string(),
+        kind => format!("({kind} {})", super::shape_text(&shape)),
+    })
+}
+
+/// A whole data set. Its size is held against the file's before memory is taken: a damaged one may claim any.
+pub(super) fn read<T: H5Type>(file: &File, dataset: &Dataset) -> hdf5::Result<Vec<T>> {
+    let elements = dataset.get_shape()?.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    // Extended but unwritten rows take no space, hence the allowance.
+    let limit = file.size().max(1 << 20) as usize / size_of::<T>();
+    match elements {
+        Some(n) if n <= limit => dataset.read_raw::<T>(),
+        _ => Err(format!("{}: larger than the file", dataset.name()).into()),
+    }
+}
+
+/// The group `name`, made if it is not there.
+pub(super) fn group(parent: &Group, name: &str) -> hdf5::Result<Group> {
+    if parent.link_exists(name) { parent.group(name) } else { parent.create_group(name) }
+}

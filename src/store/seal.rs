@@ -1,0 +1,82 @@
+//! The first 512 bytes of a checkpoint (HDF5's user block, which its readers skip): a SHA-256 of all that follows.
+//!
+//! The HDF5 library may crash, loop or take any amount of memory on a damaged file. So the raw bytes are checked
+//! before it sees them; this finds damage in HDF5's own structures and cut-off ends, too.
+
+use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Size of the seal; HDF5 allows 512 and larger powers of two.
+pub(super) const SEAL_BYTES: usize = 512;
+
+const MAGIC: &str = "ddl checkpoint";
+
+/// Whether the file begins like a sealed one.
+pub(super) fn is_sealed(start: &[u8]) -> bool {
+    start.starts_with(MAGIC.as_bytes())
+}
+
+/// Seals a finished file.
+pub(super) fn write(path: &Path) -> std::io::Result<()> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let seal = expected(&mut file)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&seal)?;
+    file.sync_all()
+}
+
+/// Checks a file against its seal.
+///
+/// # Errors
+/// `Io` if it cannot be read; `Data` if it is not sealed, damaged or cut off.
+pub(super) fn verify(path: &Path) -> Result<()> {
+    let io = |e: std::io::Error| Error::io(path, format!("cannot read: {e}"), "check the path and the disk");
+    let data = |what: &str| Error::data(path.display().to_string(), what, "use another checkpoint");
+    let mut file = File::open(path).map_err(io)?;
+    if !file.metadata().map_err(io)?.is_file() {
+        return Err(Error::io(path, "cannot read: it is not a file", "give the path of a checkpoint file"));
+    }
+    let mut seal = Vec::with_capacity(SEAL_BYTES);
+    Read::by_ref(&mut file).take(SEAL_BYTES as u64).read_to_end(&mut seal).map_err(io)?;
+    if !is_sealed(&seal) {
+        let what = match seal.as_slice() {
+            [] => "the file is empty",
+            s if s.starts_with(b"\x89HDF\r\n\x1a\n") => "an HDF5 file without the seal (checksum) of a ddl checkpoint",
+            _ => "not a ddl checkpoint: it does not begin with its seal",
+        };
+        return Err(data(what));
+    }
+    if seal.len() < SEAL_BYTES {
+        return Err(data(&format!("cut off at byte {}", seal.len())));
+    }
+    if expected(&mut file).map_err(io)? != seal {
+        return Err(data("the checksum over the whole file does not match: damaged or cut off"));
+    }
+    Ok(())
+}
+
+/// The seal that the bytes after it call for.
+fn expected(file: &mut File) -> std::io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(SEAL_BYTES as u64))?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => digest.update(&buffer[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let mut seal = format!("{MAGIC}\nsha256 of all bytes from 512 on: {}\n", hex(&digest.finalize())).into_bytes();
+    seal.resize(SEAL_BYTES, 0);
+    Ok(seal)
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

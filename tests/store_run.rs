@@ -1,0 +1,162 @@
+//! The run file: appended, resumed, read back, and never lost.
+
+use ddl::store::{RunFile, RunInfo, RunSummary, StepRow, read_run};
+use std::path::Path;
+
+fn info<'a>(config: &'a str, ranks: usize, environment: &'a [(String, String)]) -> RunInfo<'a> {
+    RunInfo { name: "blobs", config, ranks, commit: "abc", environment }
+}
+
+fn step(step: u64) -> StepRow {
+    StepRow { step, loss: 1.0 / step as f64, lr: 0.1, grad_norm: step as f64 }
+}
+
+/// A run of 3 epochs of 4 steps on 2 ranks, left without `finish` as by a kill after a flush.
+fn three_epochs(path: &Path) {
+    let environment = [("host".to_string(), "n1,n2".to_string())];
+    let mut run = RunFile::create(path, &info("seed = 1\n", 2, &environment)).unwrap();
+    run.baseline("last_value", &[("test_mape", 1.5)]).unwrap();
+    for epoch in 1..=3u64 {
+        let rows: Vec<StepRow> = (4 * epoch - 3..=4 * epoch).map(step).collect();
+        run.steps(&rows).unwrap();
+        run.epoch(&[("epoch", epoch as f64), ("train_loss", 1.0 / epoch as f64)]).unwrap();
+        run.timing(&[("data", &[0.1, 0.2]), ("forward", &[epoch as f64, 2.0])]).unwrap();
+        run.flush().unwrap();
+    }
+}
+
+/// NaN equal to NaN.
+fn bits(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+fn timing<'a>(run: &'a RunSummary, phase: &str) -> &'a [Vec<f64>] {
+    &run.timing.iter().find(|(name, _)| name == phase).unwrap().1
+}
+
+#[test]
+fn a_run_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("results/blobs/run.h5");
+    three_epochs(&path);
+    let run = read_run(&path).unwrap();
+    assert_eq!(run.attribute("status"), Some("running"));
+    assert_eq!(run.attribute("format_version"), Some("1"));
+    assert_eq!(run.attribute("ranks"), Some("2"));
+    assert_eq!(run.attribute("ddl_version"), Some(env!("CARGO_PKG_VERSION")));
+    assert_eq!(run.config, "seed = 1\n");
+    assert_eq!(run.environment, [("host".to_string(), "n1,n2".to_string())]);
+    assert_eq!(run.epochs[0].0, "epoch");
+    assert_eq!(run.epoch_column("epoch"), Some(&[1.0, 2.0, 3.0][..]));
+    assert_eq!(run.step_column("grad_norm").unwrap().len(), 12);
+    assert_eq!(timing(&run, "forward"), [vec![1.0, 2.0], vec![2.0, 2.0], vec![3.0, 2.0]]);
+    assert_eq!(run.baselines, [("last_value".to_string(), vec![("test_mape".to_string(), 1.5)])]);
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
+}
+
+#[test]
+fn a_column_that_comes_late_or_is_left_out_is_filled_with_nan() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.h5");
+    let mut run = RunFile::create(&path, &info("", 1, &[])).unwrap();
+    run.epoch(&[("epoch", 1.0), ("a", 1.0)]).unwrap();
+    run.epoch(&[("epoch", 2.0), ("b", 2.0)]).unwrap();
+    run.epoch(&[("epoch", 3.0), ("a", 3.0), ("b", 3.0)]).unwrap();
+    run.timing(&[("data", &[1.0])]).unwrap();
+    run.timing(&[("forward", &[2.0])]).unwrap();
+    assert!(run.epoch(&[("a", 1.0)]).is_err(), "a row needs its epoch");
+    run.result(&[("test_accuracy", 0.5)]).unwrap();
+    run.finish("done").unwrap();
+    let run = read_run(&path).unwrap();
+    assert_eq!(bits(run.epoch_column("a").unwrap()), bits(&[1.0, f64::NAN, 3.0]));
+    assert_eq!(bits(run.epoch_column("b").unwrap()), bits(&[f64::NAN, 2.0, 3.0]));
+    assert_eq!(bits(&timing(&run, "data").concat()), bits(&[1.0, f64::NAN]));
+    assert_eq!(bits(&timing(&run, "forward").concat()), bits(&[f64::NAN, 2.0]));
+    assert_eq!(run.attribute("status"), Some("done"));
+    assert!(run.attribute("finished").is_some_and(|t| t.ends_with('Z') && t.len() == 20));
+    assert_eq!(run.result, [("test_accuracy".to_string(), 0.5)]);
+}
+
+#[test]
+fn resuming_cuts_rows_and_widens_the_timing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.h5");
+    three_epochs(&path);
+    let started = read_run(&path).unwrap().attribute("started").unwrap().to_string();
+    let mut run = RunFile::resume(&path, &info("seed = 2\n", 3, &[]), 2, 6).unwrap();
+    run.steps(&[step(7), step(8)]).unwrap();
+    run.epoch(&[("epoch", 3.0), ("train_loss", 9.0), ("test_loss", 8.0)]).unwrap();
+    run.timing(&[("data", &[7.0, 8.0, 9.0])]).unwrap();
+    run.finish("stopped").unwrap();
+
+    let run = read_run(&path).unwrap();
+    assert_eq!(run.attribute("started"), Some(started.as_str()));
+    assert_eq!((run.attribute("ranks"), run.attribute("status")), (Some("3"), Some("stopped")));
+    assert_eq!((run.config.as_str(), run.environment.len()), ("seed = 2\n", 0));
+    assert_eq!(run.epoch_column("train_loss"), Some(&[1.0, 0.5, 9.0][..]));
+    assert_eq!(bits(run.epoch_column("test_loss").unwrap()), bits(&[f64::NAN, f64::NAN, 8.0]));
+    assert_eq!(run.step_column("step"), Some(&[1., 2., 3., 4., 5., 6., 7., 8.][..]));
+    assert_eq!(bits(&timing(&run, "data")[1]), bits(&[0.1, 0.2, f64::NAN]));
+    assert_eq!(timing(&run, "data")[2], [7.0, 8.0, 9.0]);
+
+    // On fewer ranks the width stays; rows that were cut do not shine through.
+    let mut run = RunFile::resume(&path, &info("", 1, &[]), 1, 4).unwrap();
+    run.epoch(&[("epoch", 2.0)]).unwrap();
+    run.timing(&[("data", &[5.0])]).unwrap();
+    run.finish("done").unwrap();
+    let run = read_run(&path).unwrap();
+    assert_eq!(bits(run.epoch_column("train_loss").unwrap()), bits(&[1.0, f64::NAN]));
+    assert_eq!(bits(&timing(&run, "data")[1]), bits(&[5.0, f64::NAN, f64::NAN]));
+}
+
+#[test]
+fn readers_see_the_run_while_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.h5");
+    let mut run = RunFile::create(&path, &info("", 1, &[])).unwrap();
+    run.epoch(&[("epoch", 1.0)]).unwrap();
+    run.flush().unwrap();
+    let copy = dir.path().join("copy.h5");
+    std::fs::copy(&path, &copy).unwrap();
+    assert_eq!(read_run(&copy).unwrap().epoch_column("epoch"), Some(&[1.0][..]));
+    assert_eq!(read_run(&path).unwrap().epoch_column("epoch"), Some(&[1.0][..]));
+    run.epoch(&[("epoch", 2.0)]).unwrap();
+    assert_eq!(read_run(&path).unwrap().epoch_column("epoch"), Some(&[1.0][..]), "not flushed yet");
+    run.finish("done").unwrap();
+    assert_eq!(read_run(&path).unwrap().epoch_column("epoch").unwrap().len(), 2);
+}
+
+#[test]
+fn a_damaged_run_file_is_moved_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.h5");
+    for (n, damage) in [&b"not HDF5"[..], b"", b"\x89HDF\r\n\x1a\n and then nothing"].iter().enumerate() {
+        std::fs::write(&path, damage).unwrap();
+        assert_eq!(read_run(&path).unwrap_err().exit_code(), 65);
+        RunFile::resume(&path, &info("", 1, &[]), 1, 4).unwrap().finish("done").unwrap();
+        assert_eq!(read_run(&path).unwrap().attribute("status"), Some("done"));
+        let aside = ["run.h5.damaged", "run.h5.damaged-2", "run.h5.damaged-3"][n];
+        assert_eq!(&std::fs::read(dir.path().join(aside)).unwrap(), damage);
+    }
+}
+
+#[test]
+fn a_missing_run_file_is_started_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.h5");
+    assert_eq!(read_run(&path).unwrap_err().exit_code(), 74);
+    RunFile::resume(&path, &info("", 1, &[]), 0, 0).unwrap().finish("done").unwrap();
+    assert_eq!(read_run(&path).unwrap().attribute("status"), Some("done"));
+}
+
+#[test]
+fn what_stands_in_the_way_is_an_io_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let create = |path: &Path| RunFile::create(path, &info("", 1, &[])).err().unwrap();
+    assert_eq!(create(&file.join("run.h5")).exit_code(), 74);
+    assert_eq!(create(dir.path()).exit_code(), 74);
+    let resumed = RunFile::resume(dir.path(), &info("", 1, &[]), 1, 1).err().unwrap();
+    assert_eq!(resumed.exit_code(), 74);
+}
