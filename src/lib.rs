@@ -8,3 +8,4 @@ pub mod kernel;
 pub mod layer;
 pub mod rng;
 pub mod shape;
+pub mod store;

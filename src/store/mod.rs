@@ -1,0 +1,3 @@
+//! The only files that name `hdf5::`.
+
+pub mod table;
