@@ -1,8 +1,33 @@
 //! Data sets in memory and the batches cut from them. One file a source; knows no rank but through [`shard`].
+//!
+//! A source reads its files into a [`Dataset`], which fills micro-batches by sample number. A new source is one file
+//! here and one line in [`registry`].
 
-use crate::config::DataConfig;
+mod array;
+mod augment;
+mod cifar10;
+mod csv;
+mod dataset;
+mod delimited;
+mod file;
+mod float;
+mod hdf5;
+mod label;
+mod mnist;
+mod normalize;
+mod npz;
+mod pixel;
+pub mod shard;
+mod stocks;
+mod synthetic;
+mod window;
+
+pub use dataset::Dataset;
+
+use crate::config::{Component, DataConfig, Normalize};
 use crate::error::Result;
-use crate::shape::Shape;
+use serde::{Serialize, de::DeserializeOwned};
+use std::path::Path;
 
 /// The training or the test part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,20 +74,79 @@ pub struct Unit {
     pub offset: f64,
 }
 
-/// Marker until the real one lands.
-pub struct Dataset;
+impl Unit {
+    /// Values as they are.
+    pub const IDENTITY: Unit = Unit { scale: 1.0, offset: 0.0 };
 
-impl Dataset {
-    /// Reads the data that `config` names.
-    pub fn open(_config: &DataConfig, _seed: u64) -> Result<Dataset> {
-        unreachable!()
+    /// From the data's own unit to what the network should give.
+    pub fn normalize(self, value: f64) -> f32 {
+        ((value - self.offset) / self.scale) as f32
     }
-    /// The resolved table.
-    pub fn resolve(_config: &DataConfig) -> Result<toml::Table> {
-        unreachable!()
-    }
-    /// One sample's shape.
-    pub fn input(&self) -> Shape {
-        unreachable!()
-    }
+}
+
+/// One entry of the [`registry`].
+pub struct Source {
+    /// `data.source` in a job.
+    pub name: &'static str,
+    /// What it reads, in a line.
+    pub doc: &'static str,
+    /// Its own keys, each with a line on it and its default.
+    pub keys: &'static [(&'static str, &'static str)],
+    /// Reads the data; the seed is for made data.
+    open: fn(&DataConfig, u64) -> Result<Dataset>,
+    /// Reads a file of inputs only.
+    open_inputs: fn(&Dataset, &DataConfig, &Path) -> Result<Dataset>,
+    /// Its own keys with defaults written out.
+    resolve: fn(&Component) -> Result<Component>,
+    /// What its users expect where the job does not say.
+    normalize: fn(&DataConfig) -> Normalize,
+}
+
+/// Every source there is, in the order of the documentation.
+pub fn registry() -> &'static [Source] {
+    const SOURCES: &[Source] = &[
+        mnist::SOURCE,
+        cifar10::SOURCE,
+        stocks::SOURCE,
+        self::csv::SOURCE,
+        npz::SOURCE,
+        self::hdf5::SOURCE,
+        synthetic::SOURCE,
+    ];
+    SOURCES
+}
+
+/// The registry's entry for a job's source, or an error that names the nearest.
+fn source(config: &DataConfig) -> Result<&'static Source> {
+    registry()
+        .iter()
+        .find(|source| source.name == config.source.kind)
+        .ok_or_else(|| config.source.unknown_kind("source", registry().iter().map(|source| source.name)))
+}
+
+/// Only inputs, for predictions: reads `file` in the format of the job's source (a CSV series for stocks, an NPZ file
+/// with `x`, an IDX file of images, a CIFAR-10 `.bin`, a CSV of features) and normalises it as the job does, with what was
+/// fitted on `dataset`'s training part. The test part of the result holds all samples. Targets that the file lacks
+/// are NaN, or left out for classes.
+pub fn open_inputs(dataset: &Dataset, config: &DataConfig, file: &Path) -> Result<Dataset> {
+    (source(config)?.open_inputs)(dataset, config, file)
+}
+
+/// The job's choice of normalisation, or the source's default.
+fn normalization(config: &DataConfig) -> Result<Normalize> {
+    let default = source(config)?.normalize;
+    Ok(config.normalize.clone().unwrap_or_else(|| default(config)))
+}
+
+/// A source's keys as its struct `K`, with defaults.
+fn resolve_keys<K: DeserializeOwned + Serialize>(component: &Component) -> Result<Component> {
+    Ok(component.resolve::<K>()?.1)
+}
+
+/// The job's `path`, for sources that need one.
+fn path(config: &DataConfig) -> Result<&Path> {
+    config.path.as_deref().ok_or_else(|| {
+        let what = format!("the source \"{}\" reads files and no path is given", config.source.kind);
+        config.source.error("path", what, "set data.path to the folder or file")
+    })
 }

@@ -12,6 +12,7 @@ pub mod run;
 mod safetensors;
 mod seal;
 mod summary;
+pub mod table;
 pub mod weights;
 
 pub use checkpoint::{Checkpoint, Progress};
@@ -27,6 +28,12 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Row-major.
     pub data: Vec<f32>,
+}
+
+/// The HDF5 library in use: `1.10.8`.
+pub fn hdf5_version() -> String {
+    let (major, minor, patch) = hdf5::library_version();
+    format!("{major}.{minor}.{patch}")
 }
 
 /// Orders keys by layer number, then by name: `2.weight` before `10.bias`.

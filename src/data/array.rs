@@ -1,0 +1,302 @@
+//! What arrays mean, for every format that holds some (`npz`, `hdf5`): the rank of the inputs gives the kind of sample, the
+//! type of the targets the task.
+
+use super::Dataset;
+use super::dataset::Inputs;
+use super::float::{Floats, channels};
+use super::label::{Labels, numbered};
+use super::normalize::{Scaling, Summary};
+use super::pixel::{Pixels, append_planar, summaries};
+use crate::config::{DataConfig, Normalize};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use crate::store::table::{Array, Values};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The keys of a source of arrays.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Keys {
+    arrays: Names,
+}
+
+/// What the arrays are called.
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Names {
+    x_train: String,
+    y_train: String,
+    x_test: String,
+    y_test: String,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { x_train: "x_train".into(), y_train: "y_train".into(), x_test: "x_test".into(), y_test: "y_test".into() }
+    }
+}
+
+/// For the documentation.
+pub(super) const KEYS: &[(&str, &str)] = &[(
+    "arrays",
+    "names of the arrays ({ x_train = \"x_train\", y_train = \"y_train\", x_test = \"x_test\", y_test = \"y_test\" })",
+)];
+
+/// More classes than this are a mistake, such as an id taken for a class.
+const MOST_CLASSES: i64 = 1 << 20;
+
+/// A file of named arrays.
+pub(super) trait ArrayFile {
+    /// The names of all arrays.
+    fn names(&self) -> &[String];
+    /// Reads one.
+    fn read(&mut self, name: &str) -> Result<Array>;
+}
+
+/// The data set in a file of arrays.
+pub(super) fn open(config: &DataConfig, path: &Path, file: &mut dyn ArrayFile) -> Result<Dataset> {
+    let Keys { arrays } = config.source.parse()?;
+    let normalize = super::normalization(config)?;
+    let place = |name: &str| format!("{}, array {name}", path.display());
+    let has = |name: &String, file: &dyn ArrayFile| file.names().contains(name);
+    for name in [&arrays.x_train, &arrays.y_train] {
+        if !has(name, file) {
+            let mend = format!("name it in data.arrays; there are: {}", file.names().join(", "));
+            return Err(Error::data(path.display().to_string(), format!("no array \"{name}\""), mend));
+        }
+    }
+    let mut notes = Vec::new();
+    let test = match (has(&arrays.x_test, file), has(&arrays.y_test, file)) {
+        (true, true) => Some((file.read(&arrays.x_test)?, file.read(&arrays.y_test)?)),
+        (false, false) => {
+            let default = Names::default();
+            if arrays.x_test != default.x_test || arrays.y_test != default.y_test {
+                let what = format!("no arrays \"{}\" and \"{}\"", arrays.x_test, arrays.y_test);
+                let mend = format!("correct data.arrays; there are: {}", file.names().join(", "));
+                return Err(Error::data(path.display().to_string(), what, mend));
+            }
+            notes.push("no test part in the file".to_owned());
+            None
+        }
+        (x, _) => {
+            let missing = if x { &arrays.y_test } else { &arrays.x_test };
+            let what = format!("no array \"{missing}\" beside the other of the test part");
+            return Err(Error::data(path.display().to_string(), what, "give both or none"));
+        }
+    };
+    let (x_train, y_train) = (file.read(&arrays.x_train)?, file.read(&arrays.y_train)?);
+    let input = input_shape(&x_train, &place(&arrays.x_train))?;
+    let counts = (x_train.shape[0], test.as_ref().map_or(0, |(x, _)| x.shape.first().copied().unwrap_or(0)));
+    notes.insert(0, format!("{} training and {} test samples of {input}", counts.0, counts.1));
+    let train_targets = targets(y_train, counts.0, &place(&arrays.y_train))?;
+    let (x_test, test_targets) = match test {
+        Some((x, y)) => {
+            let shape = input_shape(&x, &place(&arrays.x_test))?;
+            if shape != input {
+                let what = format!("samples of {shape} where {} has {input}", arrays.x_train);
+                return Err(Error::data(place(&arrays.x_test), what, "give both parts the same shape"));
+            }
+            (Some(x), Some(targets(y, counts.1, &place(&arrays.y_test))?))
+        }
+        None => (None, None),
+    };
+    let labels = labels(config, &normalize, train_targets, test_targets, &place(&arrays.y_test))?;
+    let (inputs, scaling) = inputs(&place(&arrays.x_train), input, [Some(x_train), x_test], |pixels, floats| {
+        Scaling::new(config, &normalize, channels(input), || match (pixels, floats) {
+            (Some(pixels), _) => summaries(pixels, channels(input)),
+            (_, floats) => Summary::of_channels(floats.unwrap_or_default(), channels(input)),
+        })
+    })?;
+    Dataset::new(config, input, inputs, labels, scaling, notes)
+}
+
+/// The inputs in a file: the array `x`, or that of the test part, or the only one; with `y` beside it, targets.
+pub(super) fn open_inputs(
+    dataset: &Dataset,
+    config: &DataConfig,
+    path: &Path,
+    file: &mut dyn ArrayFile,
+) -> Result<Dataset> {
+    let arrays = match config.source.parse::<Keys>() {
+        Ok(keys) => keys.arrays,
+        Err(_) => Names::default(),
+    };
+    let names = file.names();
+    let candidates = [("x", "y"), (&arrays.x_test, &arrays.y_test), (&arrays.x_train, &arrays.y_train)];
+    let (x, y) = match candidates.iter().find(|(x, _)| names.iter().any(|name| name == x)) {
+        Some(&(x, y)) => (x.to_owned(), names.iter().find(|name| *name == y).cloned()),
+        None if names.len() == 1 => (names[0].clone(), None),
+        None => {
+            let mend = format!("call it x; there are: {}", names.join(", "));
+            return Err(Error::data(path.display().to_string(), "no array of inputs", mend));
+        }
+    };
+    let place = |name: &str| format!("{}, array {name}", path.display());
+    let array = file.read(&x)?;
+    let (shape, count) = (input_shape(&array, &place(&x))?, array.shape[0]);
+    if shape != dataset.input() {
+        let what = format!("samples of {shape} where the job's are {}", dataset.input());
+        return Err(Error::data(place(&x), what, "give samples of that shape"));
+    }
+    let known = match y {
+        Some(y) => Some(targets(file.read(&y)?, count, &place(&y))?),
+        None => None,
+    };
+    let labels = match (&dataset.labels, known) {
+        (Labels::Classes { names, .. }, Some((1, Target::Classes(of))))
+            if of.iter().all(|&class| (class as usize) < names.len()) =>
+        {
+            Labels::Classes { names: names.clone(), of: [Vec::new(), of] }
+        }
+        (Labels::Values { n, unit, .. }, Some((columns, Target::Values(of)))) if *n == columns => {
+            Labels::Values { n: *n, of: [Vec::new(), of], unit: *unit }
+        }
+        (labels, _) => labels.unknown(),
+    };
+    let (inputs, scaling) = inputs(&place(&x), shape, [None, Some(array)], |_, _| Ok(dataset.scaling.clone()))?;
+    Dataset::new(config, shape, inputs, labels, scaling, Vec::new())
+}
+
+/// (N, C, H, W) are images, (N, T, F) sequences, (N, F) rows.
+fn input_shape(array: &Array, place: &str) -> Result<Shape> {
+    let shape = match array.shape[..] {
+        [_, c, h, w] => Shape::Image { c, h, w },
+        [_, t, f] => Shape::Sequence { t, f },
+        [_, n] => Shape::Vector { n },
+        _ => {
+            let what = format!("{} dimensions", array.shape.len());
+            let mend = "give images (N, C, H, W), sequences (N, time, features) or rows (N, features)";
+            return Err(Error::data(place, what, mend));
+        }
+    };
+    let elements = array.shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim));
+    if shape.is_empty() || elements != Some(array.values.len()) {
+        return Err(Error::data(place, format!("the shape {:?} has no elements", array.shape), "give samples"));
+    }
+    Ok(shape)
+}
+
+/// Inputs of the training and the test part in memory order, scaled as `scaling` says of the training part: its u8 images
+/// or its floats, where it has them.
+fn inputs(
+    place: &str,
+    shape: Shape,
+    arrays: [Option<Array>; 2],
+    scaling: impl FnOnce(Option<&[u8]>, Option<&[f32]>) -> Result<Scaling>,
+) -> Result<(Inputs, Scaling)> {
+    if let Shape::Image { c, h, w } = shape
+        && arrays.iter().flatten().all(|array| matches!(array.values, Values::U8(_)))
+    {
+        let of = arrays.map(|array| match array {
+            Some(Array { values: Values::U8(planes), .. }) => interleaved(planes, shape),
+            _ => Vec::new(),
+        });
+        let scaling = scaling(Some(&of[0]), None)?;
+        return Ok((Inputs::Pixels(Pixels::new(of, (h, w, c), &scaling)), scaling));
+    }
+    let of = arrays.map(|array| array.map_or(Vec::new(), |array| interleaved(floats(array.values), shape)));
+    let scaling = scaling(None, Some(&of[0]))?;
+    Ok((Inputs::Floats(Floats::new(place, of, shape, &scaling)?), scaling))
+}
+
+/// u8 spans 0 to 1, whatever it stands for; anything else is as it is.
+fn floats(values: Values) -> Vec<f32> {
+    match values {
+        Values::U8(values) => values.into_iter().map(|v| f32::from(v) / 255.0).collect(),
+        Values::F32(values) => values,
+        Values::F64(values) => values.into_iter().map(|v| v as f32).collect(),
+        Values::I64(values) => values.into_iter().map(|v| v as f32).collect(),
+    }
+}
+
+/// Images from (N, C, H, W) to (N, H, W, C); anything else is in order.
+fn interleaved<S: Copy>(values: Vec<S>, shape: Shape) -> Vec<S> {
+    match shape {
+        Shape::Image { c, .. } if c > 1 => {
+            let mut pixels = Vec::with_capacity(values.len());
+            for image in values.chunks_exact(shape.len()) {
+                append_planar(image, c, &mut pixels);
+            }
+            pixels
+        }
+        _ => values,
+    }
+}
+
+/// One part's targets.
+enum Target {
+    Classes(Vec<u32>),
+    Values(Vec<f64>),
+}
+
+/// The targets in an array (N) or (N, n), and n: integers are classes, floats values.
+fn targets(array: Array, samples: usize, place: &str) -> Result<(usize, Target)> {
+    let columns = match array.shape[..] {
+        [_] => 1,
+        [_, n] if n > 0 => n,
+        _ => return Err(Error::data(place, format!("targets of shape {:?}", array.shape), "give (N) or (N, n)")),
+    };
+    if array.shape[0] != samples || array.values.len() != samples * columns {
+        let what = format!("{} targets for {samples} samples", array.shape[0]);
+        return Err(Error::data(place, what, "give one for each sample"));
+    }
+    let values = match array.values {
+        Values::F32(values) => values.into_iter().map(f64::from).collect(),
+        Values::F64(values) => values,
+        Values::U8(values) => return classes(values.into_iter().map(i64::from).collect(), columns, place),
+        Values::I64(values) => return classes(values, columns, place),
+    };
+    if let Some(i) = values.iter().position(|v| !(*v as f32).is_finite()) {
+        let what = format!("the value of sample {} is not finite", i / columns);
+        return Err(Error::data(place, what, "replace or drop it"));
+    }
+    Ok((columns, Target::Values(values)))
+}
+
+fn classes(values: Vec<i64>, columns: usize, place: &str) -> Result<(usize, Target)> {
+    if columns != 1 {
+        let what = format!("integers of {columns} columns");
+        return Err(Error::data(place, what, "give (N) class indices, or floats to have values"));
+    }
+    if let Some(i) = values.iter().position(|v| !(0..MOST_CLASSES).contains(v)) {
+        let what = format!("class {} of sample {i}", values[i]);
+        return Err(Error::data(place, what, format!("give classes from 0 to {}", MOST_CLASSES - 1)));
+    }
+    Ok((1, Target::Classes(values.into_iter().map(|v| v as u32).collect())))
+}
+
+/// Both parts' targets, which must be of one kind.
+fn labels(
+    config: &DataConfig,
+    normalize: &Normalize,
+    train: (usize, Target),
+    test: Option<(usize, Target)>,
+    place: &str,
+) -> Result<Labels> {
+    let task = |n, target: &Target| match target {
+        Target::Classes(_) => "classes".to_owned(),
+        Target::Values(_) => format!("{n} values"),
+    };
+    if let Some((n, target)) = &test
+        && task(*n, target) != task(train.0, &train.1)
+    {
+        let what = format!("{} where the training part has {}", task(*n, target), task(train.0, &train.1));
+        return Err(Error::data(
+            place,
+            what,
+            "give both parts targets of one type (integers: classes, floats: values)",
+        ));
+    }
+    match (train, test.map(|(_, target)| target)) {
+        ((_, Target::Classes(train)), test) => {
+            let test = if let Some(Target::Classes(test)) = test { test } else { Vec::new() };
+            let count = train.iter().chain(&test).max().map_or(0, |&most| most as usize + 1);
+            Ok(Labels::Classes { names: numbered(count), of: [train, test] })
+        }
+        ((n, Target::Values(train)), test) => {
+            let test = if let Some(Target::Values(test)) = test { test } else { Vec::new() };
+            Labels::values(config, normalize, n, [train, test])
+        }
+    }
+}

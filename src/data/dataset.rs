@@ -1,0 +1,207 @@
+//! The data set that training sees: numbered samples of two parts, filled into micro-batches.
+
+use super::float::Floats;
+use super::label::Labels;
+use super::normalize::Scaling;
+use super::pixel::Pixels;
+use super::window::Windows;
+use super::{AugmentKey, Part, Targets, Task, Unit, augment, normalization, source};
+use crate::config::{Augmentation, DataConfig};
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Stream};
+use crate::shape::Shape;
+use serde::Serialize;
+use toml::{Table, Value};
+
+/// Where the inputs are.
+pub(super) enum Inputs {
+    /// Images of u8.
+    Pixels(Pixels),
+    /// Anything of f32.
+    Floats(Floats),
+    /// Windows over series.
+    Windows(Windows),
+}
+
+impl Inputs {
+    /// Number of samples of a part.
+    pub fn len(&self, part: Part) -> usize {
+        match self {
+            Inputs::Pixels(pixels) => pixels.len(part),
+            Inputs::Floats(floats) => floats.len(part),
+            Inputs::Windows(windows) => windows.len(part),
+        }
+    }
+}
+
+/// A data set in memory.
+pub struct Dataset {
+    input: Shape,
+    task: Task,
+    pub(super) inputs: Inputs,
+    pub(super) labels: Labels,
+    /// What the inputs were normalised by, where that is the same for all.
+    pub(super) scaling: Scaling,
+    augment: Vec<Augmentation>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Dataset {
+    /// Reads the data that `config` names; `seed` is for sources that make it up.
+    /// Errors: an unknown source or key (2), bad data (65), a file that cannot be read (74).
+    pub fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
+        let dataset = (source(config)?.open)(config, seed)?;
+        if dataset.len(Part::Train) == 0 {
+            let place = config.path.as_ref().map_or("data".into(), |path| path.display().to_string());
+            return Err(Error::data(place, "there is no training sample", "give more data"));
+        }
+        Ok(dataset)
+    }
+
+    /// The `[data]` table with every default written out, without reading data.
+    pub fn resolve(config: &DataConfig) -> Result<Table> {
+        let own = (source(config)?.resolve)(&config.source)?;
+        let value = |v: Result<Value, toml::ser::Error>| v.map_err(|e| Error::internal(&config.source.place, e));
+        let mut table = Table::new();
+        table.insert("source".into(), config.source.kind.clone().into());
+        if let Some(path) = &config.path {
+            table.insert("path".into(), path.to_string_lossy().into_owned().into());
+        }
+        table.insert("shuffle".into(), config.shuffle.into());
+        table.insert("augment".into(), value(to_value(&config.augment))?);
+        table.insert("normalize".into(), value(to_value(&normalization(config)?))?);
+        table.extend(own.table);
+        Ok(table)
+    }
+
+    /// Of what a source has read. Errors: augmentation of what is no image, too many samples.
+    pub(super) fn new(
+        config: &DataConfig,
+        input: Shape,
+        inputs: Inputs,
+        labels: Labels,
+        scaling: Scaling,
+        notes: Vec<String>,
+    ) -> Result<Self> {
+        augment::check(config, input)?;
+        for part in [Part::Train, Part::Test] {
+            if u32::try_from(inputs.len(part)).is_err() {
+                let place = config.path.as_ref().map_or("data".into(), |path| path.display().to_string());
+                return Err(Error::data(place, "more than 2^32 samples", "give less data"));
+            }
+        }
+        Ok(Self { input, task: labels.task(), inputs, labels, scaling, augment: config.augment.clone(), notes })
+    }
+
+    /// The shape of one sample.
+    pub fn input(&self) -> Shape {
+        self.input
+    }
+
+    /// What the targets are.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Number of samples of a part.
+    pub fn len(&self, part: Part) -> usize {
+        self.inputs.len(part)
+    }
+
+    /// A line each on what was found, dropped and skipped.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Whether the samples are windows of series, for which [`Dataset::last_value`] answers.
+    pub fn is_series(&self) -> bool {
+        matches!(self.inputs, Inputs::Windows(_))
+    }
+
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> usize {
+        let inputs = match &self.inputs {
+            Inputs::Pixels(pixels) => pixels.bytes(),
+            Inputs::Floats(floats) => floats.bytes(),
+            Inputs::Windows(windows) => windows.bytes(),
+        };
+        inputs + self.labels.bytes()
+    }
+
+    /// Fills `x` (M, H, W, C), (M, T, F) or (M, N), normalised, and `targets` (cleared first) with the M `samples` of a part.
+    /// With a key, images are changed at random as the job says: the same for a sample and an epoch wherever it stands in
+    /// a batch and whoever fills it. Nothing allocates once `targets` has its capacity.
+    /// Panics if a sample is not below [`Dataset::len`], or `x` is shorter than M samples.
+    pub fn fill(&self, part: Part, samples: &[u32], augment: Option<AugmentKey>, x: &mut [f32], targets: &mut Targets) {
+        assert!(x.len() >= samples.len() * self.input.len(), "x is too short for {} samples", samples.len());
+        targets.classes.clear();
+        targets.values.clear();
+        for (&sample, y) in samples.iter().zip(x.chunks_exact_mut(self.input.len())) {
+            let sample = sample as usize;
+            match &self.inputs {
+                Inputs::Pixels(pixels) => pixels.fill(part, sample, self.view(augment, sample), y),
+                Inputs::Floats(floats) => floats.fill(part, sample, self.view(augment, sample), y),
+                Inputs::Windows(windows) => windows.fill(part, sample, y, targets),
+            }
+            self.labels.fill(part, sample, targets);
+        }
+    }
+
+    /// How a sample is changed in an epoch.
+    fn view(&self, augment: Option<AugmentKey>, sample: usize) -> Option<augment::View> {
+        let (Some(key), Shape::Image { h, w, .. }, false) = (augment, self.input, self.augment.is_empty()) else {
+            return None;
+        };
+        let mut stream = Stream::new(key.seed, Purpose::Augment, key.epoch, sample as u64);
+        Some(augment::View::draw(&self.augment, &mut stream, h, w))
+    }
+
+    /// From what the network gives for a sample to the data's unit; the identity for classes.
+    pub fn unit(&self, part: Part, sample: u32) -> Unit {
+        match (&self.inputs, &self.labels) {
+            (Inputs::Windows(windows), _) => windows.unit(part, sample as usize),
+            (_, Labels::Values { unit, .. }) => *unit,
+            _ => Unit::IDENTITY,
+        }
+    }
+
+    /// The naive forecast of a series, in the data's unit: the last value of the window.
+    pub fn last_value(&self, part: Part, sample: u32) -> Option<f64> {
+        match &self.inputs {
+            Inputs::Windows(windows) => Some(windows.last_value(part, sample as usize)),
+            _ => None,
+        }
+    }
+
+    /// The true value in the data's unit, exact, where a sample has one value and it is known.
+    pub fn target_value(&self, part: Part, sample: u32) -> Option<f64> {
+        match &self.inputs {
+            Inputs::Windows(windows) => windows.target_value(part, sample as usize),
+            _ => self.labels.value(part, sample as usize),
+        }
+    }
+
+    /// What a sample of a series is about: `AAPL 2017-03-02`, ticker and date of the target.
+    pub fn describe(&self, part: Part, sample: u32) -> Option<String> {
+        match &self.inputs {
+            Inputs::Windows(windows) => Some(windows.describe(part, sample as usize)),
+            _ => None,
+        }
+    }
+}
+
+/// As TOML, where an f32 of 0.1307 stays 0.1307 and does not become 0.13070000708103180.
+fn to_value(value: &impl Serialize) -> Result<Value, toml::ser::Error> {
+    let mut value = Value::try_from(value)?;
+    shorten(&mut value);
+    Ok(value)
+}
+
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Float(float) => *float = (*float as f32).to_string().parse().unwrap_or(*float),
+        Value::Array(values) => values.iter_mut().for_each(shorten),
+        Value::Table(table) => table.iter_mut().for_each(|(_, value)| shorten(value)),
+        _ => {}
+    }
+}

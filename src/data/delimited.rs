@@ -1,0 +1,111 @@
+//! Rows of text with a header (CSV), field by field, where every error names file, line and column.
+
+use super::file;
+use crate::error::{Error, Result};
+use csv::{ByteRecord, Reader, ReaderBuilder, Trim};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// A file of delimited text being read: its header and the current row.
+pub(super) struct Rows {
+    path: PathBuf,
+    header: Vec<String>,
+    reader: Reader<Box<dyn Read>>,
+    row: ByteRecord,
+}
+
+impl Rows {
+    /// Opens a file and reads its header.
+    pub fn open(path: &Path, delimiter: u8) -> Result<Self> {
+        let mut reader = ReaderBuilder::new()
+            .delimiter(delimiter)
+            .flexible(true)
+            .trim(Trim::All)
+            .buffer_capacity(1 << 16)
+            .from_reader(file::open(path)?);
+        let fields = reader.byte_headers().map_err(|e| csv_error(path, e))?;
+        let header: Vec<String> = fields
+            .iter()
+            .map(|field| String::from_utf8_lossy(field).trim_start_matches('\u{feff}').trim().to_owned())
+            .collect();
+        if header.iter().all(String::is_empty) {
+            let place = path.display().to_string();
+            return Err(Error::data(place, "the file is empty", "give a CSV file with a header and rows"));
+        }
+        Ok(Self { path: path.to_owned(), header, reader, row: ByteRecord::new() })
+    }
+
+    /// The names of the columns.
+    pub fn header(&self) -> &[String] {
+        &self.header
+    }
+
+    /// The column of this name, in whatever case.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        let exact = self.header.iter().position(|field| field == name);
+        exact.or_else(|| self.header.iter().position(|field| field.eq_ignore_ascii_case(name)))
+    }
+
+    /// The column of this name, or an error that lists the columns there are.
+    pub fn require(&self, name: &str) -> Result<usize> {
+        self.column(name).ok_or_else(|| {
+            let place = format!("{}:1", self.path.display());
+            Error::data(place, format!("no column \"{name}\""), format!("the columns are: {}", self.header.join(", ")))
+        })
+    }
+
+    /// Goes to the next row; false at the end.
+    pub fn next(&mut self) -> Result<bool> {
+        if !self.reader.read_byte_record(&mut self.row).map_err(|e| csv_error(&self.path, e))? {
+            return Ok(false);
+        }
+        if self.row.len() != self.header.len() {
+            let what = format!("{} fields where the header has {}", self.row.len(), self.header.len());
+            return Err(Error::data(self.place(), what, "the row is cut off or has a stray delimiter; correct it"));
+        }
+        Ok(true)
+    }
+
+    /// A field of the current row.
+    pub fn text(&self, column: usize) -> Result<&str> {
+        let bytes = self.row.get(column).unwrap_or_default();
+        std::str::from_utf8(bytes).map_err(|_| self.error(column, "not UTF-8 text", "save the file as UTF-8"))
+    }
+
+    /// A field of the current row as a finite number that f32 can hold; None where it is empty.
+    pub fn number(&self, column: usize) -> Result<Option<f64>> {
+        let text = self.text(column)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match text.parse::<f64>() {
+            Ok(value) if value.abs() <= f64::from(f32::MAX) => Ok(Some(value)),
+            _ => {
+                let short: String = text.chars().take(40).collect();
+                Err(self.error(
+                    column,
+                    format!("\"{short}\" is no usable number"),
+                    "correct the field or leave it empty",
+                ))
+            }
+        }
+    }
+
+    /// An error at a field of the current row.
+    pub fn error(&self, column: usize, what: impl Into<String>, mend: &str) -> Error {
+        let name = self.header.get(column).map_or("?", String::as_str);
+        Error::data(format!("{}, column {name}", self.place()), what, mend)
+    }
+
+    fn place(&self) -> String {
+        let line = self.row.position().map_or(0, |position| position.line());
+        format!("{}:{line}", self.path.display())
+    }
+}
+
+fn csv_error(path: &Path, error: csv::Error) -> Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(e) => file::read_error(path, &e),
+        _ => Error::data(path.display().to_string(), "the rows cannot be read", "give a CSV file"),
+    }
+}

@@ -1,0 +1,45 @@
+//! Reading files, plain or gzip'd.
+
+use crate::error::{Error, Result};
+use flate2::bufread::MultiGzDecoder;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// Opens a file; gzip is known by its first two bytes, and expected where the name ends in `.gz`.
+pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
+    let file = File::open(path).map_err(|e| Error::io(path, e, "check data.path"))?;
+    let mut reader = BufReader::with_capacity(1 << 18, file);
+    let start = reader.fill_buf().map_err(|e| read_error(path, &e))?;
+    let gzip = start.starts_with(&[0x1f, 0x8b]) || path.extension().is_some_and(|ending| ending == "gz");
+    Ok(if gzip { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) })
+}
+
+/// An error while reading: a broken gzip stream is bad data, anything else failed input.
+pub(super) fn read_error(path: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof => {
+            let what = format!("it cannot be unpacked: {error}");
+            Error::data(path.display().to_string(), what, "the file is damaged or cut off; get it anew")
+        }
+        _ => Error::io(path, error, "check the path and the disk"),
+    }
+}
+
+/// The rest of `reader`, of which at most `limit` bytes are taken.
+pub(super) fn read_up_to(reader: impl Read, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(limit).read_to_end(&mut bytes).map_err(|e| read_error(path, &e))?;
+    Ok(bytes)
+}
+
+/// The files in a folder, by name.
+pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::io(folder, e, "check data.path");
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        files.push(entry.map_err(failed)?.path());
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,69 @@
+//! Samples of f32 in memory, normalised once: rows (N), sequences (T, F) and images (H, W, C).
+
+use super::normalize::Scaling;
+use super::{Part, augment::View};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+
+/// The samples of both parts.
+pub(super) struct Floats {
+    of: [Vec<f32>; 2],
+    len: usize,
+    c: usize,
+    /// Of images one row (W, C) of what raw 0 becomes.
+    padding: Vec<f32>,
+}
+
+impl Floats {
+    /// Normalises `of`, the raw samples of the training and the test part, whose last axis is the channels.
+    /// Errors: a value that is not finite, before or after.
+    pub fn new(place: &str, mut of: [Vec<f32>; 2], shape: Shape, scaling: &Scaling) -> Result<Self> {
+        let channels = channels(shape);
+        for (part, values) in ["training", "test"].into_iter().zip(&mut of) {
+            if !scaling.is_identity() {
+                for row in values.chunks_exact_mut(channels) {
+                    for (c, value) in row.iter_mut().enumerate() {
+                        *value = scaling.apply(c, f64::from(*value));
+                    }
+                }
+            }
+            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                let what = format!("sample {} of the {part} part holds a value that is not finite", i / shape.len());
+                return Err(Error::data(place, what, "replace or drop it, or normalise otherwise"));
+            }
+        }
+        let padding = match shape {
+            Shape::Image { w, c, .. } => (0..w * c).map(|i| scaling.apply(i % c, 0.0)).collect(),
+            _ => Vec::new(),
+        };
+        Ok(Self { of, len: shape.len(), c: channels, padding })
+    }
+
+    /// Number of samples of a part.
+    pub fn len(&self, part: Part) -> usize {
+        self.of[part as usize].len() / self.len
+    }
+
+    /// Memory held.
+    pub fn bytes(&self) -> usize {
+        self.of.iter().map(|values| size_of_val(&values[..])).sum()
+    }
+
+    /// Writes one sample, changed by `view` if there is one.
+    pub fn fill(&self, part: Part, sample: usize, view: Option<View>, y: &mut [f32]) {
+        let from = &self.of[part as usize][sample * self.len..][..self.len];
+        match view {
+            Some(view) => view.apply(from, &self.padding, self.c, y, |from, to| to.copy_from_slice(from)),
+            None => y.copy_from_slice(from),
+        }
+    }
+}
+
+/// The size of a sample's last axis in memory: what is normalised apart.
+pub(super) fn channels(shape: Shape) -> usize {
+    match shape {
+        Shape::Image { c, .. } => c,
+        Shape::Sequence { f, .. } => f,
+        Shape::Vector { n } => n,
+    }
+}

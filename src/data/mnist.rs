@@ -1,0 +1,152 @@
+//! `mnist`: the four IDX files of MNIST, or of sets in its form such as Fashion-MNIST.
+//!
+//! The format, big-endian: two zero bytes, the element type (8 = u8), the number of dimensions, each dimension as u32,
+//! then the elements (LeCun, Cortes and Burges, "The MNIST database of handwritten digits").
+
+use super::dataset::Inputs;
+use super::label::{Labels, numbered};
+use super::normalize::Scaling;
+use super::pixel::{Pixels, summaries};
+use super::{Dataset, Source, file};
+use crate::config::{DataConfig, Normalize};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+pub(super) const SOURCE: Source = Source {
+    name: "mnist",
+    doc: "a folder with the four IDX files of MNIST or Fashion-MNIST, plain or .gz",
+    keys: &[("classes", "names of the classes (default: 0 to 9)")],
+    open,
+    open_inputs,
+    resolve: super::resolve_keys::<Keys>,
+    normalize: |_| Normalize::Given { mean: vec![0.1307], std: vec![0.3081] },
+};
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Keys {
+    classes: Vec<String>,
+}
+
+fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
+    let keys: Keys = config.source.parse()?;
+    let folder = super::path(config)?;
+    let names = if keys.classes.is_empty() { numbered(10) } else { keys.classes };
+    let (train, train_labels) = read_part(folder, "train", names.len())?;
+    let (test, test_labels) = read_part(folder, "t10k", names.len())?;
+    if (train.h, train.w) != (test.h, test.w) {
+        let what = format!("training images are {}x{}, test images {}x{}", train.h, train.w, test.h, test.w);
+        return Err(Error::data(folder.display().to_string(), what, "take all four files from one set"));
+    }
+    let (h, w) = (train.h, train.w);
+    let scaling = Scaling::new(config, &super::normalization(config)?, 1, || summaries(&train.pixels, 1))?;
+    let note = format!("{} training and {} test images of {h}x{w}", train_labels.len(), test_labels.len());
+    let inputs = Inputs::Pixels(Pixels::new([train.pixels, test.pixels], (h, w, 1), &scaling));
+    let labels = Labels::Classes { names, of: [train_labels, test_labels] };
+    Dataset::new(config, Shape::Image { c: 1, h, w }, inputs, labels, scaling, vec![note])
+}
+
+fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Dataset> {
+    let images = read_images(path)?;
+    let input = Shape::Image { c: 1, h: images.h, w: images.w };
+    if input != dataset.input() {
+        let what = format!("images of {input} where the job's are {}", dataset.input());
+        return Err(Error::data(path.display().to_string(), what, "give images of that size"));
+    }
+    let inputs = Pixels::new([Vec::new(), images.pixels], (images.h, images.w, 1), &dataset.scaling);
+    let (labels, scaling) = (dataset.labels.unknown(), dataset.scaling.clone());
+    Dataset::new(config, input, Inputs::Pixels(inputs), labels, scaling, Vec::new())
+}
+
+/// The images and labels of one part, as many of the one as of the other.
+fn read_part(folder: &Path, part: &str, classes: usize) -> Result<(Images, Vec<u32>)> {
+    let images = find(folder, &format!("{part}-images"), "idx3-ubyte")?;
+    let labels = find(folder, &format!("{part}-labels"), "idx1-ubyte")?;
+    let read = (read_images(&images)?, read_labels(&labels, classes)?);
+    let count = read.0.pixels.len() / (read.0.h * read.0.w);
+    if count != read.1.len() {
+        let what = format!("{} labels for the {count} images of {}", read.1.len(), images.display());
+        return Err(Error::data(labels.display().to_string(), what, "take both files from one set"));
+    }
+    Ok(read)
+}
+
+/// `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, plain or .gz.
+fn find(folder: &Path, start: &str, end: &str) -> Result<PathBuf> {
+    for joint in ["-", "."] {
+        for gz in ["", ".gz"] {
+            let path = folder.join(format!("{start}{joint}{end}{gz}"));
+            if path.is_file() {
+                return Ok(path);
+            }
+        }
+    }
+    let what = "no such file, nor with .gz";
+    Err(Error::io(&folder.join(format!("{start}-{end}")), what, "set data.path to the folder with the four IDX files"))
+}
+
+/// Images (N, H, W).
+struct Images {
+    h: usize,
+    w: usize,
+    pixels: Vec<u8>,
+}
+
+fn read_images(path: &Path) -> Result<Images> {
+    let ([_, h, w], pixels) = read_idx::<3>(path)?;
+    if h == 0 || w == 0 {
+        return Err(Error::data(path.display().to_string(), format!("images of {h}x{w} pixels"), "get the file anew"));
+    }
+    Ok(Images { h, w, pixels })
+}
+
+fn read_labels(path: &Path, classes: usize) -> Result<Vec<u32>> {
+    let ([_], labels) = read_idx::<1>(path)?;
+    if let Some(i) = labels.iter().position(|&label| usize::from(label) >= classes) {
+        let place = format!("{}, byte {}", path.display(), 8 + i);
+        let what = format!("label {} of sample {i} is none of the {classes} classes", labels[i]);
+        return Err(Error::data(place, what, "get the file anew, or name all classes in data.classes"));
+    }
+    Ok(labels.into_iter().map(u32::from).collect())
+}
+
+/// An IDX file of u8 with `D` dimensions: the dimensions and all elements.
+fn read_idx<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>)> {
+    let error = |byte: usize, what: String| {
+        Error::data(
+            format!("{}, byte {byte}", path.display()),
+            what,
+            "the file is damaged or no such IDX file; get it anew",
+        )
+    };
+    let mut reader = file::open(path)?;
+    let header_bytes = 4 + 4 * D;
+    let header = file::read_up_to(&mut reader, path, header_bytes as u64)?;
+    let magic = [0, 0, 8, D as u8];
+    if header.len() >= 4 && header[..4] != magic {
+        return Err(error(0, format!("it starts with {:02x?} where {magic:02x?} should stand", &header[..4])));
+    }
+    if header.len() < header_bytes {
+        return Err(error(header.len(), "it ends within its header".into()));
+    }
+    let mut dims = [0; D];
+    for (dim, bytes) in dims.iter_mut().zip(header[4..].chunks_exact(4)) {
+        *dim = bytes.iter().fold(0, |value, &byte| value << 8 | usize::from(byte));
+    }
+    let expected = dims.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim)).filter(|&n| n < usize::MAX / 2);
+    let Some(expected) = expected else {
+        return Err(error(4, format!("dimensions {dims:?} are too large")));
+    };
+    let elements = file::read_up_to(&mut reader, path, expected as u64 + 1)?;
+    match elements.len() {
+        found if found < expected => {
+            Err(error(header_bytes + found, format!("it ends after {found} of the {expected} elements of {dims:?}")))
+        }
+        found if found > expected => {
+            Err(error(header_bytes + expected, format!("bytes follow the {expected} elements of {dims:?}")))
+        }
+        _ => Ok((dims, elements)),
+    }
+}

@@ -1,0 +1,164 @@
+//! `npz`: arrays as `numpy.savez` or `savez_compressed` writes them.
+
+use super::array::{self, ArrayFile, KEYS, Keys};
+use super::{Dataset, Source};
+use crate::config::data::NormalizeMethod;
+use crate::config::{DataConfig, Normalize};
+use crate::error::{Error, Result};
+use crate::store::table::{Array, Values};
+use ndarray::ArrayD;
+use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use zip::ZipArchive;
+
+pub(super) const SOURCE: Source = Source {
+    name: "npz",
+    doc: "numpy's .npz: images (N, C, H, W), sequences (N, T, F) or rows (N, F); integer targets are classes",
+    keys: KEYS,
+    open: |config, _seed| {
+        let path = super::path(config)?;
+        array::open(config, path, &mut Npz::open(path)?)
+    },
+    open_inputs,
+    resolve: super::resolve_keys::<Keys>,
+    normalize: |_| Normalize::Named(NormalizeMethod::None),
+};
+
+/// Also for sources that have no files of their own.
+pub(super) fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Dataset> {
+    array::open_inputs(dataset, config, path, &mut Npz::open(path)?)
+}
+
+const HEADER_LIMIT: usize = 1 << 16;
+
+struct Npz {
+    path: PathBuf,
+    names: Vec<String>,
+    archive: ZipArchive<BufReader<File>>,
+}
+
+impl Npz {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::io(path, e, "check data.path"))?;
+        let archive = ZipArchive::new(BufReader::new(file)).map_err(|e| {
+            let mend = "give a whole file of numpy.savez or savez_compressed";
+            Error::data(path.display().to_string(), format!("not an .npz file: {e}"), mend)
+        })?;
+        let mut names: Vec<String> =
+            archive.file_names().map(|name| name.strip_suffix(".npy").unwrap_or(name).to_owned()).collect();
+        names.sort();
+        Ok(Self { path: path.to_owned(), names, archive })
+    }
+}
+
+impl ArrayFile for Npz {
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn read(&mut self, name: &str) -> Result<Array> {
+        let damaged = |what: String| {
+            let place = format!("{}, array {name}", self.path.display());
+            Error::data(place, what, "the file is damaged or no array of numbers; write it anew with numpy.savez")
+        };
+        let entry = format!("{name}.npy");
+        let entry = if self.archive.index_for_name(&entry).is_some() { &entry } else { name };
+        let mut entry = self.archive.by_name(entry).map_err(|e| damaged(e.to_string()))?;
+        let mut bytes = Vec::new();
+        let expected = read_header(&mut entry, &mut bytes).map_err(&damaged)?;
+        // A header may promise anything, so memory is asked for with care.
+        bytes
+            .try_reserve_exact(expected + 1)
+            .map_err(|_| damaged(format!("{expected} bytes do not fit into memory")))?;
+        let header = bytes.len();
+        entry.take(expected as u64 + 1).read_to_end(&mut bytes).map_err(|e| damaged(e.to_string()))?;
+        if bytes.len() - header != expected {
+            return Err(damaged(format!("its elements are not the {expected} bytes that its header promises")));
+        }
+        parse(&bytes).map_err(|e| damaged(e.to_string()))
+    }
+}
+
+/// Reads an array's header into `bytes` and gives the number of bytes its elements take. ndarray-npy parses the header
+/// itself later; this guards it against lengths and nesting that would end the process.
+fn read_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, String> {
+    let mut more = |bytes: &mut Vec<u8>, count: usize| {
+        let found = reader.take(count as u64).read_to_end(bytes).map_err(|e| e.to_string())?;
+        if found == count { Ok(()) } else { Err("it ends within its header".to_owned()) }
+    };
+    more(bytes, 8)?;
+    if bytes[..6] != *b"\x93NUMPY" {
+        return Err("not a numpy array".into());
+    }
+    let length = if bytes[6] == 1 { 2 } else { 4 };
+    more(bytes, length)?;
+    let length = bytes[8..].iter().rev().fold(0usize, |value, &byte| value << 8 | usize::from(byte));
+    if length > HEADER_LIMIT {
+        return Err(format!("a header of {length} bytes"));
+    }
+    let start = bytes.len();
+    more(bytes, length)?;
+    let text = String::from_utf8_lossy(&bytes[start..]);
+    if text.matches(['(', '[', '{']).count() > 2 {
+        return Err("its elements are records, not numbers".into());
+    }
+    // {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
+    let value = |key: &str| text.split_once(&format!("'{key}'")).and_then(|(_, rest)| rest.split_once(':'));
+    let kind = value("descr").and_then(|(_, rest)| rest.split('\'').nth(1)).unwrap_or_default();
+    let shape = value("shape").and_then(|(_, rest)| rest.split_once('(')).and_then(|(_, rest)| rest.split_once(')'));
+    let (Some((shape, _)), Some(size)) = (shape, element_bytes(kind)) else {
+        return Err(format!("elements of type \"{kind}\" are no numbers that can be used"));
+    };
+    let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
+    let elements = dims.map(|dim| dim.parse::<usize>().ok()).try_fold(size, |n, dim| n.checked_mul(dim?));
+    elements.filter(|&n| n < usize::MAX / 2).ok_or_else(|| format!("the shape ({shape}) cannot be"))
+}
+
+/// Bytes of an element, of the types that [`parse`] knows.
+fn element_bytes(kind: &str) -> Option<usize> {
+    match kind.trim_start_matches(['<', '>', '|', '=']) {
+        "f4" | "i4" | "u4" => Some(4),
+        "f8" | "i8" | "u8" => Some(8),
+        "i2" | "u2" => Some(2),
+        "b1" | "i1" | "u1" => Some(1),
+        _ => None,
+    }
+}
+
+/// A whole .npy file of any number type.
+fn parse(npy: &[u8]) -> Result<Array, ReadNpyError> {
+    let wide = Values::I64;
+    attempt::<f32>(npy, Values::F32)
+        .or_else(|e| retry(e, || attempt::<u8>(npy, Values::U8)))
+        .or_else(|e| retry(e, || attempt::<f64>(npy, Values::F64)))
+        .or_else(|e| retry(e, || attempt::<i64>(npy, wide)))
+        .or_else(|e| retry(e, || attempt::<i32>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| retry(e, || attempt::<u32>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| retry(e, || attempt::<i16>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| retry(e, || attempt::<u16>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| retry(e, || attempt::<i8>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| retry(e, || attempt::<bool>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| {
+            let clamp = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
+            retry(e, || attempt::<u64>(npy, |v| wide(v.into_iter().map(clamp).collect())))
+        })
+}
+
+/// The next type, if it was the type that was wrong.
+fn retry(error: ReadNpyError, next: impl FnOnce() -> Result<Array, ReadNpyError>) -> Result<Array, ReadNpyError> {
+    if matches!(error, ReadNpyError::WrongDescriptor(_)) { next() } else { Err(error) }
+}
+
+/// As one type, row-major whatever the order in the file.
+fn attempt<T: ReadableElement + Clone>(
+    npy: &[u8],
+    values: impl FnOnce(Vec<T>) -> Values,
+) -> Result<Array, ReadNpyError> {
+    let array = ArrayD::<T>::read_npy(npy)?;
+    let shape = array.shape().to_vec();
+    let elements =
+        if array.is_standard_layout() { array.into_raw_vec_and_offset().0 } else { array.iter().cloned().collect() };
+    Ok(Array { shape, values: values(elements) })
+}

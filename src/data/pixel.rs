@@ -1,0 +1,83 @@
+//! Images of u8 in memory as (N, H, W, C), turned into network input as a batch is filled.
+
+use super::normalize::{Scaling, Summary};
+use super::{Part, augment::View};
+
+/// The images of both parts.
+pub(super) struct Pixels {
+    of: [Vec<u8>; 2],
+    h: usize,
+    w: usize,
+    c: usize,
+    /// One row (W, C) of factors, summands and what black becomes: input = pixel * scale + shift.
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+impl Pixels {
+    /// `of` holds whole images (H, W, C) of the training and the test part; `scaling` is in units where u8 spans 0 to 1.
+    pub fn new(of: [Vec<u8>; 2], (h, w, c): (usize, usize, usize), scaling: &Scaling) -> Self {
+        let row = |value: &dyn Fn(usize) -> f64| (0..w * c).map(|i| value(i % c) as f32).collect();
+        let scale = row(&|c| 1.0 / (255.0 * scaling.std[c]));
+        let shift = row(&|c| -scaling.mean[c] / scaling.std[c]);
+        Self { of, h, w, c, scale, shift }
+    }
+
+    /// Number of images of a part.
+    pub fn len(&self, part: Part) -> usize {
+        self.of[part as usize].len() / (self.h * self.w * self.c)
+    }
+
+    /// Memory held.
+    pub fn bytes(&self) -> usize {
+        self.of.iter().map(Vec::len).sum()
+    }
+
+    /// Writes one image (H, W, C), changed by `view` if there is one.
+    pub fn fill(&self, part: Part, sample: usize, view: Option<View>, y: &mut [f32]) {
+        let image = &self.of[part as usize][sample * y.len()..][..y.len()];
+        match view {
+            Some(view) => view.apply(image, &self.shift, self.c, y, |from, to| self.convert(from, to)),
+            None => {
+                let width = self.scale.len();
+                for (from, to) in image.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+                    self.convert(from, to);
+                }
+            }
+        }
+    }
+
+    /// Turns whole pixels of a row into network input.
+    fn convert(&self, from: &[u8], to: &mut [f32]) {
+        for (((to, &from), scale), shift) in to.iter_mut().zip(from).zip(&self.scale).zip(&self.shift) {
+            *to = f32::from(from) * scale + shift;
+        }
+    }
+}
+
+/// The summary of each channel of images (.., C), in units where u8 spans 0 to 1.
+pub(super) fn summaries(pixels: &[u8], channels: usize) -> Vec<Summary> {
+    let mut counts = vec![[0u64; 256]; channels];
+    for pixel in pixels.chunks_exact(channels) {
+        for (count, &value) in counts.iter_mut().zip(pixel) {
+            count[usize::from(value)] += 1;
+        }
+    }
+    let weighted =
+        |count: &[u64; 256]| Summary::of(count.iter().enumerate().map(|(v, &n)| (v as f64 / 255.0, n as f64)));
+    counts.iter().map(weighted).collect()
+}
+
+/// (C, H, W) to (H, W, C), appended to `pixels`.
+pub(super) fn append_planar<S: Copy>(planes: &[S], channels: usize, pixels: &mut Vec<S>) {
+    let area = planes.len() / channels;
+    match channels {
+        1 => pixels.extend_from_slice(planes),
+        3 => {
+            let (red, rest) = planes.split_at(area);
+            let (green, blue) = rest.split_at(area);
+            pixels.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
+        }
+        _ => pixels.extend((0..area).flat_map(|i| (0..channels).map(move |c| planes[c * area + i]))),
+    }
+}

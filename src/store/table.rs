@@ -1,0 +1,123 @@
+//! Arrays in an HDF5 file, read into plain memory.
+
+use crate::error::{Error, Result};
+use hdf5::types::TypeDescriptor;
+use std::path::Path;
+
+/// An n-dimensional array, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Array {
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// Its elements.
+    pub values: Values,
+}
+
+/// The elements of an [`Array`], widened to one of a few types.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// From u8.
+    U8(Vec<u8>),
+    /// From f32.
+    F32(Vec<f32>),
+    /// From f64.
+    F64(Vec<f64>),
+    /// From booleans and any other integer.
+    I64(Vec<i64>),
+}
+
+impl Values {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Values::U8(values) => values.len(),
+            Values::F32(values) => values.len(),
+            Values::F64(values) => values.len(),
+            Values::I64(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The paths of all datasets in a file, groups included, sorted.
+pub fn list(path: &Path) -> Result<Vec<String>> {
+    let file = open(path)?;
+    let mut names = Vec::new();
+    collect(&file, 0, &mut names).map_err(|e| damaged(path, "its groups", &e))?;
+    names.sort();
+    Ok(names)
+}
+
+/// Reads one dataset whole. Errors: no such file (74), no HDF5, no such dataset, a type that is no number (65).
+pub fn read(path: &Path, name: &str) -> Result<Array> {
+    let file = open(path)?;
+    let dataset = file.dataset(name).map_err(|_| {
+        let known = list(path).unwrap_or_default().join(", ");
+        Error::data(path.display().to_string(), format!("no dataset \"{name}\""), format!("there are: {known}"))
+    })?;
+    let place = || format!("{}, dataset {name}", path.display());
+    let failed = |e: hdf5::Error| damaged(path, &format!("dataset {name}"), &e);
+    let shape = dataset.shape();
+    let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(failed)?;
+    let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    if !elements.is_some_and(fits) {
+        return Err(Error::data(
+            place(),
+            format!("{shape:?} elements do not fit into memory"),
+            "give a smaller dataset",
+        ));
+    }
+    let values = match kind {
+        TypeDescriptor::Unsigned(size) if size as usize == 1 => Values::U8(dataset.read_raw().map_err(failed)?),
+        TypeDescriptor::Float(size) if size as usize == 4 => Values::F32(dataset.read_raw().map_err(failed)?),
+        TypeDescriptor::Float(size) if size as usize == 8 => Values::F64(dataset.read_raw().map_err(failed)?),
+        TypeDescriptor::Boolean => {
+            let flags = dataset.read_raw::<bool>().map_err(failed)?;
+            Values::I64(flags.into_iter().map(i64::from).collect())
+        }
+        TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) => Values::I64(dataset.read_raw().map_err(failed)?),
+        other => {
+            return Err(Error::data(
+                place(),
+                format!("elements of type {other} are no numbers"),
+                "give u8, integers, f32 or f64",
+            ));
+        }
+    };
+    Ok(Array { shape, values })
+}
+
+fn open(path: &Path) -> Result<hdf5::File> {
+    std::fs::File::open(path).map_err(|e| Error::io(path, e, "check the path"))?;
+    hdf5::File::open(path).map_err(|_| {
+        Error::data(path.display().to_string(), "not an HDF5 file, or a damaged one", "give a whole HDF5 file")
+    })
+}
+
+/// Whether as many elements of 8 bytes can be had: a header may promise anything.
+fn fits(elements: usize) -> bool {
+    Vec::<u64>::new().try_reserve_exact(elements).is_ok()
+}
+
+fn damaged(path: &Path, part: &str, error: &hdf5::Error) -> Error {
+    let text = error.to_string();
+    let what = format!("{part} cannot be read: {}", text.lines().next().unwrap_or_default());
+    Error::data(path.display().to_string(), what, "the file is damaged; get it anew")
+}
+
+/// Depth is bounded, since a group may hold itself.
+fn collect(group: &hdf5::Group, depth: usize, names: &mut Vec<String>) -> hdf5::Result<()> {
+    for dataset in group.datasets()? {
+        names.push(dataset.name().trim_start_matches('/').to_owned());
+    }
+    if depth < 8 {
+        for child in group.groups()? {
+            collect(&child, depth + 1, names)?;
+        }
+    }
+    Ok(())
+}
