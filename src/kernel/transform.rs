@@ -220,12 +220,7 @@ impl<S: Simd> Constants<S> {
     #[inline(always)]
     fn output(&self, [m0, m1, m2, m3, m4, m5]: [S; 6]) -> [S; 4] {
         let (s12, d12, s34, d34) = (m1 + m2, m1 - m2, m3 + m4, m3 - m4);
-        [
-            m0 + s12 + s34,
-            self.two.mul_add(d34, d12),
-            self.four.mul_add(s34, s12),
-            self.eight.mul_add(d34, d12) + m5,
-        ]
+        [m0 + s12 + s34, self.two.mul_add(d34, d12), self.four.mul_add(s34, s12), self.eight.mul_add(d34, d12) + m5]
     }
 
     /// A y.
@@ -349,8 +344,7 @@ unsafe fn input_adjoint_tile<S: Simd, const WHOLE: bool>(
             half[j] = constants.input_adjoint(v);
         }
         for i in 0..IN {
-            let d =
-                constants.input_adjoint([half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]]);
+            let d = constants.input_adjoint([half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]]);
             for j in 0..IN {
                 let sum = patch.read::<S, WHOLE>(images, i, j, channel, n) + d[j];
                 patch.write::<S, WHOLE>(sum, images, i, j, channel, n);
@@ -506,8 +500,7 @@ unsafe fn weight_adjoint_body<S: Simd>(c: usize, o: usize, panels: *mut f32, pla
                     let load = |i: usize, j: usize| S::load(from.add((i * IN + j) * plane));
                     let mut half = [[S::splat(0.0); 3]; IN];
                     for i in 0..IN {
-                        half[i] =
-                            transform([load(i, 0), load(i, 1), load(i, 2), load(i, 3), load(i, 4), load(i, 5)]);
+                        half[i] = transform([load(i, 0), load(i, 1), load(i, 2), load(i, 3), load(i, 4), load(i, 5)]);
                     }
                     for j in 0..3 {
                         let g = transform([half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]]);
