@@ -17,6 +17,8 @@ mod simd;
 #[cfg(test)]
 mod testing;
 mod tile;
+mod transform;
+mod winograd;
 
 pub use isa::{Isa, isa};
 

@@ -176,7 +176,7 @@ impl Real for f32 {
         conv::needs(window, m)
     }
     fn conv2d_prepare(window: &Window, panels: &[Self], packed: &mut [Self]) {
-        conv::prepare(window, panels, packed)
+        conv::prepare(isa(), window, panels, packed)
     }
     fn conv2d_forward(
         window: &Window,

@@ -56,6 +56,9 @@ pub(crate) trait Simd:
     /// The larger; `other` where either is NaN.
     fn max(self, other: Self) -> Self;
 
+    /// `then` in the lanes where self < bound, `otherwise` in the others and where either is NaN.
+    fn select_less(self, bound: Self, then: Self, otherwise: Self) -> Self;
+
     /// 2ⁿ for integral n in -126..=127; anything for others.
     fn exp2_integral(self) -> Self;
 }
@@ -192,6 +195,11 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
+    fn select_less(self, bound: Self, then: Self, otherwise: Self) -> Self {
+        Plain(std::array::from_fn(|lane| if self.0[lane] < bound.0[lane] { then.0[lane] } else { otherwise.0[lane] }))
+    }
+
+    #[inline(always)]
     fn exp2_integral(self) -> Self {
         Plain(self.0.map(|n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23)))
     }
@@ -260,6 +268,14 @@ mod x86 {
         #[inline(always)]
         fn max(self, other: Self) -> Self {
             unsafe { Avx512(_mm512_max_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        fn select_less(self, bound: Self, then: Self, otherwise: Self) -> Self {
+            unsafe {
+                let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, bound.0);
+                Avx512(_mm512_mask_blend_ps(less, otherwise.0, then.0))
+            }
         }
 
         #[inline(always)]
@@ -334,6 +350,14 @@ mod x86 {
         #[inline(always)]
         fn max(self, other: Self) -> Self {
             unsafe { Avx2(_mm256_max_ps(self.0, other.0)) }
+        }
+
+        #[inline(always)]
+        fn select_less(self, bound: Self, then: Self, otherwise: Self) -> Self {
+            unsafe {
+                let less = _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, bound.0);
+                Avx2(_mm256_blendv_ps(otherwise.0, then.0, less))
+            }
         }
 
         #[inline(always)]
@@ -424,6 +448,13 @@ mod neon {
             unsafe {
                 Neon([vbslq_f32(vcgtq_f32(a[0], b[0]), a[0], b[0]), vbslq_f32(vcgtq_f32(a[1], b[1]), a[1], b[1])])
             }
+        }
+
+        #[inline(always)]
+        fn select_less(self, bound: Self, then: Self, otherwise: Self) -> Self {
+            Neon(std::array::from_fn(|half| unsafe {
+                vbslq_f32(vcltq_f32(self.0[half], bound.0[half]), then.0[half], otherwise.0[half])
+            }))
         }
 
         #[inline(always)]

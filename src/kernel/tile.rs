@@ -155,17 +155,11 @@ unsafe fn product_tile<S: Simd, const R: usize, const V: usize>(tile: &ProductTi
         let mut sums = [[S::splat(0.0); V]; R];
         for segment in 0..segments {
             let mut a = a.add(segment * a_segment);
-            for _ in 0..length / 4 {
-                for step in 0..4 {
-                    multiply::<S, R, V>(&mut sums, a.add(step), a_row, b.add(step * PANEL));
-                }
-                a = a.add(4);
-                b = b.add(4 * PANEL);
-            }
-            for _ in 0..length % 4 {
+            // Not unrolled: the compiler would load ahead and spill sums.
+            for _ in 0..length {
                 multiply::<S, R, V>(&mut sums, a, a_row, b);
-                a = a.add(1);
-                b = b.add(PANEL);
+                a = a.wrapping_add(1);
+                b = b.wrapping_add(PANEL);
             }
         }
         for r in 0..R {

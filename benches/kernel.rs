@@ -1,0 +1,225 @@
+//! The f32 kernels at the shapes of the usual networks: first by divan (items are floating-point operations), then as a
+//! table with the share of the multiply-add peak, measured in the same run. `cargo bench --bench kernel -- --table [NAME]`
+//! prints only the table, of the cases whose name contains NAME.
+//!
+//! Convolutions are counted as direct ones, so that Winograd's may exceed the peak.
+
+use ddl::arena::Buffer;
+use ddl::kernel::{Init, Real, Window, panels_len};
+use divan::counter::ItemsCount;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// A kernel with its operands.
+struct Case {
+    name: String,
+    /// Floating-point operations of a run; 0 for a kernel that only moves data.
+    flop: f64,
+    run: Box<dyn FnMut()>,
+}
+
+fn filled(len: usize) -> Buffer<f32> {
+    let mut buffer = Buffer::zeros(len);
+    for (at, value) in buffer.iter_mut().enumerate() {
+        *value = (at * 7919 % 2048) as f32 / 1024.0 - 1.0;
+    }
+    buffer
+}
+
+fn case(name: String, flop: usize, run: impl FnMut() + 'static) -> Case {
+    Case { name, flop: flop as f64, run: Box::new(run) }
+}
+
+/// The three products of a linear layer.
+fn linear(cases: &mut Vec<Case>, m: usize, k: usize, n: usize) {
+    let flop = 2 * m * k * n;
+    let (x, panels, mut y) = (filled(m * k), filled(panels_len(k, n)), filled(m * n));
+    let run = move || f32::product(m, k, n, &x, k, &panels, Init::Zero, &mut y, n);
+    cases.push(case(format!("linear forward m{m} k{k} n{n}"), flop, run));
+    let (x, dy, mut panels) = (filled(m * k), filled(m * n), filled(panels_len(k, n)));
+    let run = move || f32::outer(m, k, n, &x, k, &dy, n, &mut panels);
+    cases.push(case(format!("linear dweight m{m} k{k} n{n}"), flop, run));
+    let (dy, panels, mut dx) = (filled(m * n), filled(panels_len(n, k)), filled(m * k));
+    let run = move || f32::product(m, n, k, &dy, n, &panels, Init::Zero, &mut dx, k);
+    cases.push(case(format!("linear dx m{m} k{k} n{n}"), flop, run));
+}
+
+/// The passes of a convolution of m images.
+fn conv(cases: &mut Vec<Case>, m: usize, size: usize, c: usize, o: usize, padding: usize) {
+    let window = Window { c, h: size, w: size, o, kernel: (3, 3), stride: (1, 1), padding: (padding, padding) };
+    let outputs = m * window.out_h() * window.out_w() * o;
+    let flop = 2 * outputs * window.depth();
+    let name = |pass: &str| format!("conv {pass} m{m} {size}x{size} {c}->{o}");
+    let needs = f32::conv2d_needs(&window, m);
+    let buffers = move || (filled(m * size * size * c), filled(outputs), filled(panels_len(window.depth(), o)));
+    let working = move || [needs.packed, needs.cache, needs.scratch].map(Buffer::<f32>::zeros);
+
+    let ((x, mut y, panels), [mut packed, mut cache, mut scratch], bias) = (buffers(), working(), filled(o));
+    f32::conv2d_prepare(&window, &panels, &mut packed);
+    let run =
+        move || f32::conv2d_forward(&window, m, &x, &panels, &packed, Some(&bias), &mut y, &mut cache, &mut scratch);
+    cases.push(case(name("forward"), flop, run));
+
+    let passes = if c == 1 || c == 3 { 1 } else { 2 };
+    let ((x, mut y, panels), [mut packed, mut cache, mut scratch]) = (buffers(), working());
+    let (mut dx, mut dpanels, mut dbias) = (filled(m * size * size * c), filled(panels.len()), filled(o));
+    f32::conv2d_prepare(&window, &panels, &mut packed);
+    f32::conv2d_forward(&window, m, &x, &panels, &packed, None, &mut y, &mut cache, &mut scratch);
+    let dy = filled(outputs);
+    let run = move || {
+        let dx = (passes == 2).then_some(&mut dx[..]);
+        let (dpanels, dbias) = (&mut dpanels[..], Some(&mut dbias[..]));
+        f32::conv2d_backward(&window, m, &x, &cache, &dy, &panels, &packed, dx, dpanels, dbias, &mut scratch)
+    };
+    cases.push(case(name("backward"), passes * flop, run));
+
+    let (panels, [mut packed, ..]) = (filled(panels_len(window.depth(), o)), working());
+    cases.push(case(name("prepare"), 0, move || f32::conv2d_prepare(&window, &panels, &mut packed)));
+}
+
+/// An LSTM's products over 60 steps and its cells.
+fn lstm(cases: &mut Vec<Case>, m: usize, hidden: usize) {
+    let (steps, n) = (60, 4 * hidden);
+    let (h, panels, mut gates) = (filled(m * hidden), filled(panels_len(hidden, n)), filled(m * n));
+    let run = move || {
+        for _ in 0..steps {
+            f32::product(m, hidden, n, &h, hidden, &panels, Init::Add, &mut gates, n);
+            gates[..16].fill(0.5);
+        }
+    };
+    cases.push(case(format!("lstm recurrent products m{m} h{hidden} x{steps}"), steps * 2 * m * hidden * n, run));
+    let (c, mut gates, mut out) = (filled(m * hidden), filled(m * n), [(); 3].map(|_| filled(m * hidden)));
+    let run = move || {
+        let [c_new, tanh_c, h] = &mut out;
+        f32::lstm_cell_forward(m, hidden, &mut gates, &c, c_new, tanh_c, h);
+    };
+    cases.push(case(format!("lstm cell forward m{m} h{hidden}"), 0, run));
+    let (gates, [c, t, dh, mut dc]) = (filled(m * n), [(); 4].map(|_| filled(m * hidden)));
+    let mut dgates = filled(m * n);
+    let run = move || f32::lstm_cell_backward(m, hidden, &gates, &c, &t, &dh, &mut dc, &mut dgates);
+    cases.push(case(format!("lstm cell backward m{m} h{hidden}"), 0, run));
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (m, k, n) in [(128, 2048, 512), (32, 2048, 512), (128, 512, 10), (64, 9216, 128), (16, 9216, 128)] {
+        linear(&mut cases, m, k, n);
+    }
+    for (m, k, n) in [(64, 4096, 128), (128, 60, 128), (128, 128, 128), (128, 128, 1), (960, 64, 256), (3840, 64, 256)]
+    {
+        linear(&mut cases, m, k, n);
+    }
+    conv(&mut cases, 64, 28, 1, 32, 0);
+    conv(&mut cases, 64, 26, 32, 64, 0);
+    conv(&mut cases, 128, 32, 3, 32, 1);
+    conv(&mut cases, 128, 16, 32, 64, 1);
+    conv(&mut cases, 128, 8, 64, 128, 1);
+    conv(&mut cases, 16, 16, 32, 64, 1);
+    conv(&mut cases, 64, 32, 32, 32, 1);
+    conv(&mut cases, 64, 16, 64, 64, 1);
+    lstm(&mut cases, 64, 64);
+    lstm(&mut cases, 16, 64);
+    let (panels, mut transposed) = (filled(panels_len(2048, 512)), filled(panels_len(512, 2048)));
+    let run = move || f32::transpose_panels(2048, 512, &panels, &mut transposed);
+    cases.push(case("transpose panels 2048x512".into(), 0, run));
+    let (dy, mut sums) = (filled(128 * 1024 * 32), filled(32));
+    cases.push(case("column sums 131072x32".into(), 0, move || f32::column_sums(131_072, 32, &dy, 32, &mut sums)));
+    for (name, function) in
+        [("exp", f32::exp_slice as fn(&mut [f32])), ("tanh", f32::tanh_slice), ("sigmoid", f32::sigmoid_slice)]
+    {
+        let (from, mut values) = (filled(4096), filled(4096));
+        let run = move || {
+            values.copy_from_slice(&from);
+            function(&mut values);
+        };
+        cases.push(case(format!("{name} 4096"), 0, run));
+    }
+    cases
+}
+
+/// The multiply-add peak of this core, in operations a second, by chains of FMA in registers.
+fn peak() -> f64 {
+    const ROUNDS: usize = 1 << 20;
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::*;
+        macro_rules! chains {
+            ($features:literal, $set:ident, $fma:ident) => {{
+                #[target_feature(enable = $features)]
+                fn run(seed: f32) {
+                    let (a, b) = ($set(seed), $set(1.0 - seed));
+                    let mut chains = [$set(1.0); 12];
+                    for _ in 0..ROUNDS {
+                        for chain in &mut chains {
+                            *chain = $fma(*chain, a, b);
+                        }
+                    }
+                    black_box(chains);
+                }
+                // SAFETY: the caller of the macro saw the CPU's features.
+                best_seconds(0.1, || unsafe { run(black_box(0.999)) })
+            }};
+        }
+        if is_x86_feature_detected!("avx512f") {
+            return (ROUNDS * 12 * 32) as f64 / chains!("avx512f", _mm512_set1_ps, _mm512_fmadd_ps);
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return (ROUNDS * 12 * 16) as f64 / chains!("avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps);
+        }
+    }
+    let seconds = best_seconds(0.1, || {
+        let mut chains = [1f32; 32];
+        for _ in 0..ROUNDS {
+            for chain in &mut chains {
+                *chain = *chain * black_box(0.999) + 0.001;
+            }
+        }
+        black_box(chains);
+    });
+    (ROUNDS * 32 * 2) as f64 / seconds
+}
+
+/// The shortest of many runs that take about `total` seconds together: other processes only ever add time.
+fn best_seconds(total: f64, mut run: impl FnMut()) -> f64 {
+    run();
+    let (begin, mut best) = (Instant::now(), f64::INFINITY);
+    while begin.elapsed().as_secs_f64() < total {
+        let start = Instant::now();
+        run();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    best
+}
+
+fn table(filter: &str) {
+    let peak = peak();
+    println!("{}, multiply-add peak {:.1} GFLOP/s", ddl::kernel::isa().name(), peak * 1e-9);
+    for mut case in cases().into_iter().filter(|case| case.name.contains(filter)) {
+        let seconds = best_seconds(0.15, &mut case.run);
+        print!("{:<48} {:>9.1} µs", case.name, seconds * 1e6);
+        if case.flop > 0.0 {
+            print!(" {:>7.1} GFLOP/s {:>4.0} %", case.flop / seconds * 1e-9, 100.0 * case.flop / seconds / peak);
+        }
+        println!();
+    }
+}
+
+#[divan::bench(args = cases().into_iter().map(|case| case.name).collect::<Vec<_>>())]
+fn kernel(bencher: divan::Bencher, name: &str) {
+    if let Some(mut case) = cases().into_iter().find(|case| case.name == name) {
+        bencher.counter(ItemsCount::new(case.flop as u64)).bench_local(|| (case.run)());
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().position(|argument| argument == "--table") {
+        Some(at) => table(arguments.get(at + 1).filter(|name| !name.starts_with('-')).map_or("", |name| name)),
+        None => {
+            divan::main();
+            if !arguments.iter().any(|argument| argument == "--test" || argument == "--list") {
+                table("");
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! 3×3 convolutions of stride 1 for f32 by Winograd's F(4×4, 3×3): a quarter of the multiplications.
+//!
+//! Tiles of 4 × 4 outputs are taken in blocks over the whole batch. Forward: transform the block's input patches into 36
+//! planes, multiply each plane by the transformed weights, transform back. Backward in the adjoint form: Z = A·dy·Aᵀ
+//! serves both the weights' gradient, dU = Vᵀ·Z plane by plane, and the data's, V' = Z·Uᵀ. Gradients are thus those of
+//! the very function that the forward pass computes.
+
+use super::product::{column_sums, transpose_panels};
+use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
+use super::transform::{
+    IN, PLANES, Planes, Side, input_adjoint, input_transform, output_adjoint, output_transform, tiles, weight_adjoint,
+    weight_transform,
+};
+use super::{ConvNeeds, Isa, Window, panel_index, panels_len};
+
+/// Tiles of a block: a multiple of the rows of the register tiles.
+const MAX_BLOCK: usize = 56;
+const MIN_BLOCK: usize = 28;
+/// Elements of the planes of a block should not exceed this, to stay in L2.
+const BLOCK_ELEMENTS: usize = 200_000;
+/// Plane of the products that sums over all of a tile's dy: row 1 of A is all ones.
+const SUM_PLANE: usize = IN + 1;
+
+/// Whether Winograd is worth it: enough channels to pay for the transforms, and not too many outputs outside the image.
+pub(super) fn suits(window: &Window) -> bool {
+    let Window { c, o, kernel, stride, .. } = *window;
+    let (down, across) = tiles(window);
+    kernel == (3, 3)
+        && stride == (1, 1)
+        && c >= 16
+        && o >= 16
+        && 9 * window.out_h() * window.out_w() * 2 >= 3 * PLANES * down * across
+}
+
+/// Elements of a tile's row in a plane: whole vectors, and no power of two that would make rows share a set of L1.
+fn row(channels: usize) -> usize {
+    let row = channels.next_multiple_of(16);
+    if row.is_multiple_of(256) { row + 16 } else { row }
+}
+
+fn block(window: &Window) -> usize {
+    let each = PLANES * (row(window.c) + row(window.o));
+    (BLOCK_ELEMENTS / each / MIN_BLOCK * MIN_BLOCK).clamp(MIN_BLOCK, MAX_BLOCK)
+}
+
+/// Elements from a plane of `channels` to the next: not a multiple of 4 KiB.
+fn plane(window: &Window, channels: usize) -> usize {
+    block(window) * row(channels) + 16
+}
+
+/// Sizes of the buffers; nothing is kept from forward to backward.
+pub(super) fn needs(window: &Window) -> ConvNeeds {
+    let Window { c, o, .. } = *window;
+    ConvNeeds {
+        packed: PLANES * (panels_len(c, o) + panels_len(o, c)),
+        cache: 0,
+        scratch: PLANES * (plane(window, c) + plane(window, o) + panels_len(c, o)),
+    }
+}
+
+/// The transformed weights: 36 planes of C×O panels, then 36 of their transposes.
+pub(super) fn prepare(isa: Isa, window: &Window, panels: &[f32], packed: &mut [f32]) {
+    let Window { c, o, .. } = *window;
+    let (straight, transposed) = (panels_len(c, o), panels_len(o, c));
+    assert!(panels.len() >= panels_len(9 * c, o), "the panels are too short");
+    let (planes, rest) = packed[..needs(window).packed].split_at_mut(PLANES * straight);
+    // SAFETY: the length of `panels` was asserted, that of `planes` is as taken.
+    unsafe { weight_transform(isa, c, o, panels.as_ptr(), planes.as_mut_ptr(), straight) };
+    for (from, to) in planes.chunks_exact(straight).zip(rest.chunks_exact_mut(transposed)) {
+        transpose_panels(c, o, from, to);
+    }
+}
+
+/// C(rows × n) = A(rows × k) · panels(k × n), of one plane.
+fn multiply(
+    tiles: &Tiles,
+    rows: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    a_row: usize,
+    panels: &[f32],
+    c: &mut [f32],
+    c_row: usize,
+) {
+    assert!(a.len() >= rows * a_row && a_row >= k && c.len() >= rows * c_row && c_row >= n);
+    assert!(panels.len() >= panels_len(k, n));
+    for col in (0..n).step_by(tiles.width()) {
+        let b = panels[panel_index(k, 0, col)..].as_ptr();
+        tiles.split(rows, |first, height| {
+            let tile = ProductTile {
+                segments: 1,
+                length: k,
+                a: a[first * a_row..].as_ptr(),
+                a_row,
+                a_segment: 0,
+                b,
+                init: TileInit::Zero,
+                c: c[first * c_row + col..].as_mut_ptr(),
+                c_row,
+                columns: tiles.width().min(n - col),
+            };
+            // SAFETY: the lengths were asserted above.
+            unsafe { tiles.product(height, &tile) };
+        });
+    }
+}
+
+/// panels(k × n) += A(rows × k)ᵀ · B(rows × n), of one plane; rows of B are whole vectors.
+fn outer(
+    tiles: &Tiles,
+    rows: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    a_row: usize,
+    b: &[f32],
+    b_row: usize,
+    panels: &mut [f32],
+) {
+    assert!(a.len() >= rows * a_row && a_row >= k && b.len() >= rows * b_row && b_row >= n.next_multiple_of(16));
+    assert!(panels.len() >= panels_len(k, n));
+    for col in (0..n).step_by(tiles.width()) {
+        tiles.split(k, |first, height| {
+            let tile = OuterTile {
+                rows: 1,
+                cols: rows,
+                a: a[first..].as_ptr(),
+                a_row: 0,
+                a_col: a_row,
+                b: b[col..].as_ptr(),
+                b_row: 0,
+                b_col: b_row,
+                c: panels[panel_index(k, first, col)..].as_mut_ptr(),
+                columns: tiles.width().min(n - col),
+            };
+            // SAFETY: the lengths were asserted above; rows of B reach to a whole vector.
+            unsafe { tiles.outer(height, &tile) };
+        });
+    }
+}
+
+/// See [`Real::conv2d_forward`](super::Real::conv2d_forward); the caller has checked the lengths of `x`, `y` and `bias`.
+pub(super) fn forward(
+    isa: Isa,
+    window: &Window,
+    m: usize,
+    x: &[f32],
+    packed: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let Window { c, o, .. } = *window;
+    let (input, output) = (Side::input(window), Side::output(window));
+    assert!(x.len() >= m * input.image() && y.len() >= m * output.image());
+    assert!(bias.is_none_or(|bias| bias.len() >= o));
+    let (v_plane, m_plane, weights) = (plane(window, c), plane(window, o), panels_len(c, o));
+    let (v, rest) = scratch.split_at_mut(PLANES * v_plane);
+    let products = &mut rest[..PLANES * m_plane];
+    let register_tiles = Tiles::of(isa);
+    let total = m * input.tiles.0 * input.tiles.1;
+    for first in (0..total).step_by(block(window)) {
+        let count = block(window).min(total - first);
+        let planes = Planes { data: v.as_mut_ptr(), plane: v_plane, row: row(c) };
+        // SAFETY: `x` holds m images, `v` the planes.
+        unsafe { input_transform(isa, &input, first, count, planes, x.as_ptr()) };
+        for plane in 0..PLANES {
+            let u = &packed[plane * weights..][..weights];
+            let products = &mut products[plane * m_plane..][..m_plane];
+            multiply(register_tiles, count, c, o, &v[plane * v_plane..][..v_plane], row(c), u, products, row(o));
+        }
+        let planes = Planes { data: products.as_mut_ptr(), plane: m_plane, row: row(o) };
+        let bias = bias.map(<[f32]>::as_ptr);
+        // SAFETY: `y` holds m images, `products` the planes, `bias` o elements.
+        unsafe { output_transform(isa, &output, first, count, planes, y.as_mut_ptr(), bias) };
+    }
+}
+
+/// See [`Real::conv2d_backward`](super::Real::conv2d_backward); the caller has checked the lengths.
+pub(super) fn backward(
+    isa: Isa,
+    window: &Window,
+    m: usize,
+    x: &[f32],
+    dy: &[f32],
+    packed: &[f32],
+    mut dx: Option<&mut [f32]>,
+    dpanels: &mut [f32],
+    mut dbias: Option<&mut [f32]>,
+    scratch: &mut [f32],
+) {
+    let Window { c, o, .. } = *window;
+    let (input, output) = (Side::input(window), Side::output(window));
+    assert!(x.len() >= m * input.image() && dy.len() >= m * output.image());
+    assert!(dx.as_ref().is_none_or(|dx| dx.len() >= m * input.image()));
+    assert!(dpanels.len() >= panels_len(9 * c, o));
+    let (v_plane, z_plane, weights) = (plane(window, c), plane(window, o), panels_len(c, o));
+    let (v, rest) = scratch.split_at_mut(PLANES * v_plane);
+    let (z, rest) = rest.split_at_mut(PLANES * z_plane);
+    let du = &mut rest[..PLANES * weights];
+    du.fill(0.0);
+    let transposed = &packed[PLANES * weights..];
+    let register_tiles = Tiles::of(isa);
+    let image_tiles = input.tiles.0 * input.tiles.1;
+    let total = m * image_tiles;
+    for first in (0..total).step_by(block(window)) {
+        let count = block(window).min(total - first);
+        let v_planes = Planes { data: v.as_mut_ptr(), plane: v_plane, row: row(c) };
+        let z_planes = Planes { data: z.as_mut_ptr(), plane: z_plane, row: row(o) };
+        // SAFETY: `x` and `dy` hold m images, `v` and `z` the planes.
+        unsafe {
+            input_transform(isa, &input, first, count, v_planes, x.as_ptr());
+            output_adjoint(isa, &output, first, count, z_planes, dy.as_ptr());
+        }
+        if let Some(dbias) = dbias.as_deref_mut() {
+            column_sums(count, o, &z[SUM_PLANE * z_plane..], row(o), dbias);
+        }
+        for plane in 0..PLANES {
+            let z = &z[plane * z_plane..][..z_plane];
+            let v = &mut v[plane * v_plane..][..v_plane];
+            outer(register_tiles, count, c, o, v, row(c), z, row(o), &mut du[plane * weights..][..weights]);
+            if dx.is_some() {
+                let u = &transposed[plane * panels_len(o, c)..][..panels_len(o, c)];
+                multiply(register_tiles, count, o, c, z, row(o), u, v, row(c));
+            }
+        }
+        if let Some(dx) = dx.as_deref_mut() {
+            // Patches overlap and are added up: an image starts from zero with its first tile.
+            let images = first.div_ceil(image_tiles)..(first + count).div_ceil(image_tiles);
+            dx[images.start * input.image()..images.end * input.image()].fill(0.0);
+            // SAFETY: `dx` holds m images, `v` the planes.
+            unsafe { input_adjoint(isa, &input, first, count, v_planes, dx.as_mut_ptr()) };
+        }
+    }
+    // SAFETY: the lengths were asserted or taken above.
+    unsafe { weight_adjoint(isa, c, o, dpanels.as_mut_ptr(), du.as_ptr(), weights) };
+}
