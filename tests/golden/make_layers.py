@@ -185,7 +185,12 @@ CASES = [
     ("layer_norm_plain", {"type": "layer_norm", "elementwise_affine": False}, [3, 4, 2], 2),
     ("max_pool2d", {"type": "max_pool2d", "kernel_size": 2}, [3, 6, 7], 2),
     ("max_pool2d_overlapping", {"type": "max_pool2d", "kernel_size": 3, "stride": 2, "padding": 1}, [2, 7, 6], 2),
-    ("max_pool2d_3x2", {"type": "max_pool2d", "kernel_size": [3, 2], "stride": [1, 2], "padding": [1, 0]}, [2, 5, 6], 2),
+    (
+        "max_pool2d_3x2",
+        {"type": "max_pool2d", "kernel_size": [3, 2], "stride": [1, 2], "padding": [1, 0]},
+        [2, 5, 6],
+        2,
+    ),
     ("avg_pool2d", {"type": "avg_pool2d", "kernel_size": 2}, [3, 6, 7], 2),
     ("avg_pool2d_padded", {"type": "avg_pool2d", "kernel_size": 3, "stride": 2, "padding": 1}, [2, 7, 6], 2),
     (

@@ -79,7 +79,8 @@ OPTIMIZERS = {
 
 def case(name, optimizer, zero_weight=False):
     """One case of the file."""
-    params = {"weight": torch.from_numpy(value(10, (4, 3))).double(), "bias": torch.from_numpy(value(11, (3,))).double()}
+    shapes = {"weight": (4, 3), "bias": (3,)}
+    params = {key: torch.from_numpy(value(10 + k, shapes[key])).double() for k, key in enumerate(shapes)}
     if zero_weight:
         params["weight"].zero_()
     keys = {key: tuple(v) if isinstance(v, list) else v for key, v in optimizer.items() if key != "type"}
