@@ -1,10 +1,9 @@
 """Makes jobs.json: the losses of 20 unshuffled steps of five whole networks, by PyTorch in float32.
 
 Run: python tests/golden/make_jobs.py            (made with torch 2.15.0, CPU; one minute on one thread)
-     python tests/golden/make_jobs.py --check DIR    computes the case that DIR is named for again, from the data.npz and
-                                                     weights.safetensors there, and compares
-
-GOLDEN_JOBS_DIR=DIR cargo test --release --test golden_jobs keeps those files, in one folder a case.
+     python tests/golden/make_jobs.py --check DIR
+         computes the case that DIR is named for again, from data.npz and weights.safetensors in DIR, and compares;
+         GOLDEN_JOBS_DIR=PARENT cargo test --release --test golden_jobs keeps these files, in one folder a case.
 
 160 samples, batches of 16 in two micro-batches of 8, two epochs. A micro-batch is one forward and backward with its own
 batch-norm statistics; its mean loss counts by 8/16, gradients are summed, then one update is made.
