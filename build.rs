@@ -9,7 +9,7 @@ fn main() {
         .filter(|output| output.status.success())
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
         .unwrap_or_default();
-    println!("cargo:rustc-env=DDL_COMMIT={commit}");
+    println!("cargo:rustc-env=SOURCE_COMMIT={commit}");
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/index");
 }

@@ -34,7 +34,8 @@ fn arenas(value: f32) -> Arenas {
 
 fn write(dir: &Path, step: u64, config: &str) -> ddl::error::Result<PathBuf> {
     let Arenas { params, state } = arenas(step as f32);
-    let progress = Progress { step, epoch: 2, sample: 64, seed: u64::MAX, ranks: 4, config };
+    let progress =
+        Progress { step, epoch: 2, sample: 64, epoch_loss: 0.5, epoch_correct: 3.0, seed: u64::MAX, ranks: 4, config };
     let v: Vec<f32> = params.1.iter().map(|x| x * x).collect();
     let slots = [("v", v.as_slice()), ("m", params.1.as_slice())];
     checkpoint::write(dir, &progress, (&params.0, &params.1), (&state.0, &state.1), &slots)
@@ -83,7 +84,16 @@ fn values_that_are_no_numbers_keep_their_bits() {
     layout.push("2", "scalar", &[], Storage::Plain);
     let mut arena = vec![0.0; layout.len()];
     arena[..4].copy_from_slice(&[f32::NAN, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE / 4.0]);
-    let progress = Progress { step: 1, epoch: 0, sample: 0, seed: 0, ranks: 1, config: "a\0b" };
+    let progress = Progress {
+        step: 1,
+        epoch: 0,
+        sample: 0,
+        epoch_loss: 0.5,
+        epoch_correct: 3.0,
+        seed: 0,
+        ranks: 1,
+        config: "a\0b",
+    };
     let none = Layout::default();
     let path = checkpoint::write(dir.path(), &progress, (&layout, &arena), (&none, &[]), &[]).unwrap();
     let found = checkpoint::read(&path).unwrap();
@@ -98,7 +108,8 @@ fn values_that_are_no_numbers_keep_their_bits() {
 fn an_arena_of_another_layout_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let Arenas { params, state } = arenas(0.0);
-    let progress = Progress { step: 1, epoch: 0, sample: 0, seed: 0, ranks: 1, config: "" };
+    let progress =
+        Progress { step: 1, epoch: 0, sample: 0, epoch_loss: 0.5, epoch_correct: 3.0, seed: 0, ranks: 1, config: "" };
     let short = &params.1[..params.1.len() - 1];
     let error = checkpoint::write(dir.path(), &progress, (&params.0, &params.1), (&state.0, &state.1), &[("m", short)]);
     assert_eq!(error.unwrap_err().exit_code(), 70);

@@ -34,7 +34,16 @@ fn checkpoints_and_safetensors_are_described() {
     let mut layout = Layout::default();
     layout.push("0", "weight", &[3, 2], Storage::Panels);
     let (params, none) = (vec![0.0; layout.len()], Layout::default());
-    let progress = Progress { step: 12, epoch: 3, sample: 0, seed: 77, ranks: 4, config: "name = \"x\"" };
+    let progress = Progress {
+        step: 12,
+        epoch: 3,
+        sample: 0,
+        epoch_loss: 0.5,
+        epoch_correct: 3.0,
+        seed: 77,
+        ranks: 4,
+        config: "name = \"x\"",
+    };
     let path = checkpoint::write(dir.path(), &progress, (&layout, &params), (&none, &[]), &[("m", &params)]).unwrap();
     has(&describe(&path).unwrap(), &["whole", "12", "77", "0.weight", "(3, 2)", "1 tensors, 6 elements", "name = "]);
     let mut bytes = std::fs::read(&path).unwrap();

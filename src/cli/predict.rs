@@ -75,12 +75,12 @@ fn classes(outputs: &[f32], names: &[String]) -> Vec<(String, Column)> {
     let rows: Vec<Vec<f64>> = outputs.chunks_exact(names.len()).map(softmax).collect();
     let best: Vec<usize> = outputs.chunks_exact(names.len()).map(largest).collect();
     let mut columns = vec![
-        ("sample".to_owned(), Column::Integers((0..rows.len() as i64).collect())),
-        ("class".to_owned(), Column::Texts(best.iter().map(|&class| names[class].clone()).collect())),
-        ("probability".to_owned(), Column::Floats(rows.iter().zip(&best).map(|(row, &class)| row[class]).collect())),
+        ("sample".to_owned(), Column::I64((0..rows.len() as i64).collect())),
+        ("class".to_owned(), Column::Text(best.iter().map(|&class| names[class].clone()).collect())),
+        ("probability".to_owned(), Column::F64(rows.iter().zip(&best).map(|(row, &class)| row[class]).collect())),
     ];
     for (class, name) in names.iter().enumerate() {
-        columns.push((format!("p_{name}"), Column::Floats(rows.iter().map(|row| row[class]).collect())));
+        columns.push((format!("p_{name}"), Column::F64(rows.iter().map(|row| row[class]).collect())));
     }
     columns
 }
@@ -95,21 +95,21 @@ fn softmax(logits: &[f32]) -> Vec<f64> {
 /// Sample, what it is (series), the prediction, and the truth where the file has it.
 fn values(outputs: &[f32], n: usize, inputs: &Dataset) -> Vec<(String, Column)> {
     let samples = 0..inputs.len(Part::Test) as u32;
-    let mut columns = vec![("sample".to_owned(), Column::Integers(samples.clone().map(i64::from).collect()))];
+    let mut columns = vec![("sample".to_owned(), Column::I64(samples.clone().map(i64::from).collect()))];
     let described: Option<Vec<String>> = samples.clone().map(|sample| inputs.describe(Part::Test, sample)).collect();
-    columns.extend(described.filter(|texts| !texts.is_empty()).map(|texts| ("of".to_owned(), Column::Texts(texts))));
+    columns.extend(described.filter(|texts| !texts.is_empty()).map(|texts| ("of".to_owned(), Column::Text(texts))));
     for output in 0..n {
         let name = if n == 1 { "prediction".to_owned() } else { format!("prediction_{output}") };
         let in_units = samples.clone().map(|sample| {
             let unit = inputs.unit(Part::Test, sample);
             f64::from(outputs[sample as usize * n + output]) * unit.scale + unit.offset
         });
-        columns.push((name, Column::Floats(in_units.collect())));
+        columns.push((name, Column::F64(in_units.collect())));
     }
     let truths: Vec<f64> =
         samples.clone().map(|sample| inputs.target_value(Part::Test, sample).unwrap_or(f64::NAN)).collect();
     if truths.iter().any(|truth| !truth.is_nan()) {
-        columns.push(("actual".to_owned(), Column::Floats(truths)));
+        columns.push(("actual".to_owned(), Column::F64(truths)));
     }
     columns
 }

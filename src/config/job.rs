@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-const SECTIONS: [&str; 7] = ["data", "model", "loss", "optimizer", "schedule", "train", "distributed"];
+pub(super) const SECTIONS: [&str; 7] = ["data", "model", "loss", "optimizer", "schedule", "train", "distributed"];
 const TOP_LEVEL: [&str; 9] = ["name", "seed", "data", "model", "loss", "optimizer", "schedule", "train", "distributed"];
 
 /// A job, its tables parsed and its own keys checked; the registries check their components.

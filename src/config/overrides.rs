@@ -1,5 +1,6 @@
 //! Changes to a job from the command line (`--set train.epochs=3`) and the environment (`DDL_TRAIN_EPOCHS=3`).
 
+use super::job::SECTIONS;
 use crate::error::{Error, Result};
 use toml::{Table, Value};
 
@@ -13,8 +14,8 @@ pub struct Override {
     origin: String,
 }
 
-/// Variables that start alike but are no keys of a job.
-const NOT_KEYS: [&str; 2] = ["DDL_ISA", "DDL_LOG"];
+/// Chooses the instruction set; no key of a job.
+const NOT_A_KEY: &str = "DDL_ISA";
 
 impl Override {
     /// From `key=value`; the value is TOML, or else a text.
@@ -37,12 +38,16 @@ impl Override {
 
     fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Vec<Self> {
         let mut found: Vec<Self> = variables
-            .filter(|(name, _)| !NOT_KEYS.contains(&name.as_str()))
+            .filter(|(name, _)| name != NOT_A_KEY)
             .filter_map(|(name, text)| {
                 let key = name.strip_prefix("DDL_")?.to_ascii_lowercase();
                 let path = match key.split_once('_') {
-                    Some((section, rest)) => format!("{section}.{rest}"),
-                    None => key,
+                    Some((section, rest)) if SECTIONS.contains(&section) => format!("{section}.{rest}"),
+                    None if ["name", "seed"].contains(&key.as_str()) => key,
+                    _ => {
+                        log::warn!("environment variable {name} names no key of a job; it is ignored");
+                        return None;
+                    }
                 };
                 Some(Self { path, value: value(&text), origin: format!("environment variable {name}") })
             })
@@ -128,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_environment_names_sections() {
-        let variables = [("DDL_TRAIN_BATCH_SIZE", "64"), ("DDL_ISA", "avx2"), ("DDL_SEED", "1"), ("PATH", "x")];
+        let variables =
+            [("DDL_TRAIN_BATCH_SIZE", "64"), ("DDL_ISA", "avx2"), ("DDL_SEED", "1"), ("PATH", "x"), ("DDL_X", "1")];
         let found = Override::from_variables(variables.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())));
         let paths: Vec<_> = found.iter().map(|o| o.path.as_str()).collect();
         assert_eq!(paths, ["seed", "train.batch_size"]);

@@ -25,6 +25,10 @@ pub struct Checkpoint {
     pub epoch: u64,
     /// Samples done in the current epoch.
     pub sample: u64,
+    /// Σ loss·samples of the current epoch.
+    pub epoch_loss: f64,
+    /// Right answers in the current epoch.
+    pub epoch_correct: f64,
     /// The job's seed.
     pub seed: u64,
     /// Ranks of the run that wrote it; it may go on at any other number.
@@ -46,6 +50,10 @@ pub struct Progress<'a> {
     pub epoch: u64,
     /// Samples done in the current epoch.
     pub sample: u64,
+    /// Σ loss·samples of the current epoch.
+    pub epoch_loss: f64,
+    /// Right answers in the current epoch.
+    pub epoch_correct: f64,
     /// The job's seed.
     pub seed: u64,
     /// Ranks of the run.
@@ -64,13 +72,18 @@ impl Progress<'_> {
             ("ranks", self.ranks),
         ]
     }
+
+    fn sums(&self) -> [(&'static str, f64); 2] {
+        [("epoch_loss", self.epoch_loss), ("epoch_correct", self.epoch_correct)]
+    }
 }
 
 /// The checksum over everything, in the order of writing and reading.
 struct Content(Sha256);
 
 impl Content {
-    /// Starts with format_version, step, epoch, sample, seed, ranks (each u64, little-endian) and the config (its
+    /// Starts with format_version, step, epoch, sample, seed, ranks (each u64, little-endian), the bits of epoch_loss and
+    /// epoch_correct, and the config (its
     /// length as u64, then its bytes). Tensors follow, `/model` first, then the slots by name: the path
     /// (`model/0/weight`) as the config, the number of dimensions, the dimensions, then the elements as f32,
     /// little-endian.
@@ -78,6 +91,7 @@ impl Content {
         let mut content = Self(Sha256::new());
         content.number(FORMAT_VERSION);
         progress.counters().iter().for_each(|&(_, value)| content.number(value));
+        progress.sums().iter().for_each(|&(_, value)| content.number(value.to_bits()));
         content.text(progress.config);
         content
     }
@@ -149,6 +163,9 @@ fn write_content(
     for (name, value) in progress.counters() {
         hdf::set(&file, name, &value)?;
     }
+    for (name, value) in progress.sums() {
+        hdf::set(&file, name, &value)?;
+    }
     // HDF5 keeps no NUL in text; the checksum is over what can be read back.
     let config = progress.config.replace('\0', "\u{fffd}");
     hdf::set_text(&file, "config", &config)?;
@@ -218,6 +235,8 @@ fn read_content(file: &File) -> hdf5::Result<(Checkpoint, String)> {
         step: hdf::get(file, "step")?,
         epoch: hdf::get(file, "epoch")?,
         sample: hdf::get(file, "sample")?,
+        epoch_loss: hdf::get(file, "epoch_loss")?,
+        epoch_correct: hdf::get(file, "epoch_correct")?,
         seed: hdf::get(file, "seed")?,
         ranks: hdf::get(file, "ranks")?,
         config: &config,
@@ -232,8 +251,10 @@ fn read_content(file: &File) -> hdf5::Result<(Checkpoint, String)> {
         let tensors = read_tensors(file, &slots.group(&name)?, &format!("optimizer/{name}"), &mut content)?;
         optimizer.push((name, tensors));
     }
-    let Progress { step, epoch, sample, seed, ranks, .. } = progress;
-    Ok((Checkpoint { step, epoch, sample, seed, ranks, config, model, optimizer }, content.finish()))
+    let Progress { step, epoch, sample, epoch_loss, epoch_correct, seed, ranks, .. } = progress;
+    let checkpoint =
+        Checkpoint { step, epoch, sample, epoch_loss, epoch_correct, seed, ranks, config, model, optimizer };
+    Ok((checkpoint, content.finish()))
 }
 
 fn read_tensors(file: &File, parent: &Group, path: &str, content: &mut Content) -> hdf5::Result<Vec<Tensor>> {

@@ -16,6 +16,32 @@ pub enum Column {
     Text(Vec<String>),
 }
 
+impl Column {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Column::F64(values) => values.len(),
+            Column::I64(values) => values.len(),
+            Column::Text(values) => values.len(),
+        }
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One row as text; an unknown number is empty.
+    pub fn text(&self, row: usize) -> String {
+        match self {
+            Column::F64(values) if values[row].is_nan() => String::new(),
+            Column::F64(values) => values[row].to_string(),
+            Column::I64(values) => values[row].to_string(),
+            Column::Text(values) => values[row].clone(),
+        }
+    }
+}
+
 fn failed(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::io(path, format!("cannot write the predictions: {what}"), "check the folder and its free space")
 }

@@ -94,15 +94,7 @@ impl ErrorSums {
     }
 
     fn to_array(self) -> [f64; ERROR_SUMS] {
-        [
-            self.count,
-            self.squares,
-            self.absolute,
-            self.relative,
-            self.relative_count,
-            self.values,
-            self.value_squares,
-        ]
+        [self.count, self.squares, self.absolute, self.relative, self.relative_count, self.values, self.value_squares]
     }
 
     fn from_array(sums: &[f64]) -> Errors {

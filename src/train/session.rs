@@ -1,12 +1,12 @@
 //! A whole training run: set-up, epochs, metrics, checkpoints, and an end that loses nothing.
 
 use super::clock::Phase;
+use super::environment;
 use super::evaluate::{Errors, Metrics, last_value};
 use super::progress::{Position, load_weights};
 use super::signal::StopFlag;
 use super::step::{Outcome, Trainer};
 use super::terminal::{self, EpochLine, Progress, say};
-use super::environment;
 use crate::comm::{Comm, agree, on_root};
 use crate::config::Job;
 use crate::data::{Dataset, Part};
@@ -30,7 +30,7 @@ pub struct Options {
 }
 
 /// The commit this program was built from, or nothing.
-const COMMIT: &str = env!("DDL_COMMIT");
+const COMMIT: &str = env!("SOURCE_COMMIT");
 
 /// Trains `job` on the ranks of `comm`.
 ///
@@ -63,7 +63,8 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         return Ok(());
     }
     let environment = environment::describe(comm);
-    let info = RunInfo { name: &job.name, config: &config, ranks: comm.size(), commit: COMMIT, environment: &environment };
+    let info =
+        RunInfo { name: &job.name, config: &config, ranks: comm.size(), commit: COMMIT, environment: &environment };
     let mut run = None;
     on_root(comm, || {
         std::fs::create_dir_all(&checkpoints).map_err(|e| {
@@ -111,7 +112,11 @@ fn refuse_to_mix(checkpoints: &Path, out: &Path) -> Result<()> {
         return Ok(());
     }
     let failed = |e: std::io::Error| {
-        Error::io(checkpoints, format!("an earlier run's checkpoints cannot be moved aside: {e}"), "choose another --out")
+        Error::io(
+            checkpoints,
+            format!("an earlier run's checkpoints cannot be moved aside: {e}"),
+            "choose another --out",
+        )
     };
     let aside = (1..).map(|n| out.join(format!("checkpoints.{n}"))).find(|path| !path.exists()).unwrap_or_default();
     std::fs::rename(checkpoints, &aside).map_err(failed)?;
@@ -276,8 +281,9 @@ impl Session<'_> {
             *total += seconds;
         }
         let all = self.comm.gather_f64(&mine);
-        let columns: Vec<Vec<f64>> =
-            (0..Phase::ALL.len()).map(|phase| all.iter().skip(phase).step_by(Phase::ALL.len()).copied().collect()).collect();
+        let columns: Vec<Vec<f64>> = (0..Phase::ALL.len())
+            .map(|phase| all.iter().skip(phase).step_by(Phase::ALL.len()).copied().collect())
+            .collect();
         let phases: Vec<(&str, &[f64])> =
             Phase::ALL.iter().map(|(phase, name)| (*name, &columns[*phase as usize][..])).collect();
         let (run, steps) = (&mut self.run, &mut self.steps);

@@ -83,7 +83,11 @@ impl<'c> Trainer<'c> {
             return Err(Error::usage(format!("{}, train.micro_batch", job.file), what, mend));
         }
         if data.len(Part::Train) == 0 {
-            return Err(job.data.source.error("path", "has no training samples", "give a data set with a training part"));
+            return Err(job.data.source.error(
+                "path",
+                "has no training samples",
+                "give a data set with a training part",
+            ));
         }
         let model = Model::<f32>::build(&job.layers, data.input(), micro)?;
         let outputs = model.stack.output().len();
@@ -121,14 +125,7 @@ impl<'c> Trainer<'c> {
     ///
     /// # Errors
     /// `Diverged`, on every rank, before anything is updated.
-    pub fn step(
-        &mut self,
-        data: &Dataset,
-        samples: &[u32],
-        epoch: u64,
-        step: u64,
-        signalled: bool,
-    ) -> Result<Outcome> {
+    pub fn step(&mut self, data: &Dataset, samples: &[u32], epoch: u64, step: u64, signalled: bool) -> Result<Outcome> {
         self.clock.skip();
         self.model.stack.prepare(&self.params);
         self.clock.lap(Phase::Forward);
@@ -145,8 +142,7 @@ impl<'c> Trainer<'c> {
             data.fill(Part::Train, &samples[part], augment, self.model.stack.x(m), &mut self.targets);
             self.clock.lap(Phase::Data);
             // 3: forward. 4: loss and its gradient.
-            let mode =
-                Mode::Train { seed: self.seed, step, first, share: m as f64 / samples.len() as f64 };
+            let mode = Mode::Train { seed: self.seed, step, first, share: m as f64 / samples.len() as f64 };
             let (_, rest) = self.gradient.split_at_mut(self.params.len());
             self.model.stack.forward(m, mode, &self.params, &self.state, rest);
             let (y, dy) = self.model.stack.y_and_dy(m);
