@@ -160,3 +160,19 @@ fn what_stands_in_the_way_is_an_io_error() {
     let resumed = RunFile::resume(dir.path(), &info("", 1, &[]), 1, 1).err().unwrap();
     assert_eq!(resumed.exit_code(), 74);
 }
+
+#[test]
+fn damage_is_found_before_hdf5_sees_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.h5");
+    three_epochs(&path);
+    let good = std::fs::read(&path).unwrap();
+    for at in (0..good.len()).step_by(good.len() / 300) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x41;
+        std::fs::write(&path, &bad).unwrap();
+        assert_eq!(read_run(&path).unwrap_err().exit_code(), 65, "byte {at}");
+        std::fs::write(&path, &good[..at]).unwrap();
+        assert_eq!(read_run(&path).unwrap_err().exit_code(), 65, "cut at {at}");
+    }
+}

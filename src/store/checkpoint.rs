@@ -5,7 +5,7 @@
 //! [`Content::new`]), and the seal in front of the HDF5 part is over all bytes of the file.
 
 use super::atomic::{Replacement, TEMPORARY};
-use super::seal::{self, SEAL_BYTES};
+use super::seal::{self, Kind};
 use super::{Tensor, hdf, key_order};
 use crate::arena::{Layout, Slot};
 use crate::error::{Error, Result};
@@ -146,7 +146,7 @@ pub fn write(
         Error::io(&path, format!("cannot write the checkpoint: {what}"), mend)
     };
     write_content(file.temporary(), progress, params, state, slots).map_err(|e| failed(hdf::cause(&e)))?;
-    seal::write(file.temporary()).map_err(|e| failed(e.to_string()))?;
+    seal::write(file.temporary(), Kind::Checkpoint).map_err(|e| failed(e.to_string()))?;
     file.commit()?;
     Ok(path)
 }
@@ -158,7 +158,7 @@ fn write_content(
     state: (&Layout, &[f32]),
     slots: &[(&str, &[f32])],
 ) -> hdf5::Result<()> {
-    let file = hdf::options().with_fcpl(|fcpl| fcpl.userblock(SEAL_BYTES as u64)).create(path)?;
+    let file = hdf::create_sealable(path)?;
     hdf::set(&file, "format_version", &FORMAT_VERSION)?;
     for (name, value) in progress.counters() {
         hdf::set(&file, name, &value)?;
@@ -213,7 +213,7 @@ fn write_tensors(
 /// `Io` if the file cannot be read; `Data`, with what is wrong, if it is damaged, cut off, or no checkpoint of this
 /// format.
 pub fn read(path: &Path) -> Result<Checkpoint> {
-    seal::verify(path)?;
+    seal::verify(path, Kind::Checkpoint)?;
     let file = hdf::open(path)?;
     let unreadable = |e: hdf5::Error| hdf::damaged(path, &format!("cannot read the checkpoint: {}", hdf::cause(&e)));
     let version: u64 = hdf::get(&file, "format_version").map_err(unreadable)?;
@@ -276,11 +276,14 @@ fn read_tensors(file: &File, parent: &Group, path: &str, content: &mut Content) 
     Ok(tensors)
 }
 
+/// A checkpoint and where it is.
+pub type Found = (PathBuf, Checkpoint);
+
 /// The newest checkpoint in `dir` that is whole, and a line on each newer one that is not. No folder: none.
 ///
 /// # Errors
 /// `Io` if the folder exists and cannot be listed.
-pub fn newest_good(dir: &Path) -> Result<(Option<(PathBuf, Checkpoint)>, Vec<String>)> {
+pub fn newest_good(dir: &Path) -> Result<(Option<Found>, Vec<String>)> {
     let mut damaged = Vec::new();
     for path in list(dir)?.into_iter().rev() {
         match read(&path) {
@@ -316,7 +319,8 @@ pub fn prune(dir: &Path, keep: usize) -> Result<()> {
 /// `Io` if the folder exists and cannot be listed.
 pub fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     let step = |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).and_then(step_of);
-    let mut found: Vec<(u64, PathBuf)> = entries(dir)?.into_iter().filter_map(|p| step(&p).map(|s| (s, p))).collect();
+    let mut found: Vec<(u64, PathBuf)> =
+        entries(dir)?.into_iter().filter(|p| p.is_file()).filter_map(|p| step(&p).map(|s| (s, p))).collect();
     found.sort();
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
@@ -334,4 +338,40 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 fn step_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("step-")?.strip_suffix(".h5")?;
     (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Storage;
+
+    /// A file whose bytes are as they were written, but whose content is not ours.
+    #[test]
+    fn what_a_sealed_file_lacks_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut layout, none) = (Layout::default(), Layout::default());
+        layout.push("0", "bias", &[2], Storage::Plain);
+        let progress = Progress { step: 1, epoch: 0, sample: 0, seed: 0, ranks: 1, config: "" };
+        let refused = |edit: &dyn Fn(&File) -> hdf5::Result<()>| {
+            let params = vec![1.0; layout.len()];
+            let path = write(dir.path(), &progress, (&layout, &params), (&none, &[]), &[]).unwrap();
+            let file = hdf::options().open_rw(&path).unwrap();
+            edit(&file).unwrap();
+            file.close().unwrap();
+            seal::write(&path, Kind::Checkpoint).unwrap();
+            let error = read(&path).unwrap_err();
+            assert_eq!(error.exit_code(), 65);
+            error.to_string()
+        };
+        let version = refused(&|file| hdf::set(file, "format_version", &2u64));
+        assert!(version.contains("checkpoint format 2"), "{version}");
+        let absent = refused(&|file| file.delete_attr("checksum"));
+        assert!(absent.contains("no attribute checksum"), "{absent}");
+        let changed = refused(&|file| file.dataset("model/0/bias")?.write_raw(&[1.0f32, 2.0]));
+        assert!(changed.contains("checksum does not match"), "{changed}");
+        let seed = refused(&|file| hdf::set(file, "seed", &9u64));
+        assert!(seed.contains("checksum does not match"), "{seed}");
+        let group = refused(&|file| file.unlink("optimizer"));
+        assert!(group.contains("cannot read the checkpoint"), "{group}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Our conventions on top of HDF5: no file locks, text as variable-length UTF-8, one line for an error.
 
+use super::seal::SEAL_BYTES;
 use crate::error::{Error, Result};
 use hdf5::types::{TypeDescriptor, VarLenUnicode};
 use hdf5::{Dataset, File, FileBuilder, Group, H5Type, Location};
@@ -12,6 +13,11 @@ pub(super) fn options() -> FileBuilder {
     let mut builder = File::with_options();
     builder.with_fapl(|fapl| fapl.file_locking(false));
     builder
+}
+
+/// Creates a file with room for its seal.
+pub(super) fn create_sealable(path: &Path) -> hdf5::Result<File> {
+    options().with_fcpl(|fcpl| fcpl.userblock(SEAL_BYTES as u64)).create(path)
 }
 
 /// Opens a file for reading.

@@ -1,7 +1,7 @@
 //! What a file holds, as text: runs, checkpoints, safetensors, and any other HDF5 file.
 
-use super::summary::{self, RunSummary};
-use super::{Tensor, checkpoint, hdf, safetensors, seal, shape_text};
+use super::seal::Kind;
+use super::{RunSummary, Tensor, checkpoint, hdf, read_run, safetensors, shape_text};
 use crate::error::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use hdf5::{Group, LocationType};
@@ -24,8 +24,10 @@ pub fn describe(path: &Path) -> Result<String> {
     let mut start = Vec::new();
     let opened = std::fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
     opened.map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
-    if seal::is_sealed(&start) {
-        return describe_checkpoint(path);
+    match Kind::of(&start) {
+        Some(Kind::Checkpoint) => return describe_checkpoint(path),
+        Some(Kind::Run) => return Ok(describe_run(path, &read_run(path)?)),
+        None => {}
     }
     match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "safetensors" => {
@@ -61,10 +63,6 @@ fn describe_checkpoint(path: &Path) -> Result<String> {
 
 fn describe_hdf5(path: &Path) -> Result<String> {
     let file = hdf::open(path)?;
-    if summary::is_run(&file) {
-        drop(file);
-        return Ok(describe_run(path, &summary::read_run(path)?));
-    }
     let mut text = format!("HDF5 file {}\n\n", path.display());
     let mut members = 0;
     tree(&file, 0, &mut members, &mut text)

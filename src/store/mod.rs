@@ -1,7 +1,8 @@
 //! Everything that is kept on disk: the run file, checkpoints, weights from and to elsewhere, predictions.
 //! The only place that names `hdf5::`. It knows the base (error, arena), and neither layers nor data nor MPI.
 //!
-//! Whatever replaces an older file is written beside it and renamed, so that a file is whole or absent.
+//! Whatever replaces an older file is written beside it and renamed, so that a file is whole or absent. Runs and
+//! checkpoints begin with a seal, a checksum of all bytes, which HDF5's readers skip.
 
 mod atomic;
 pub mod checkpoint;

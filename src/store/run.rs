@@ -3,6 +3,7 @@
 //! The rows are kept in memory (32 bytes a step), and each flush writes a new file that replaces the older one: HDF5
 //! files changed in place can be lost to a kill or a full disk in the middle of a flush.
 
+use super::seal::{self, Kind};
 use super::{RunSummary, atomic::Replacement, hdf, read_run, summary::Columns};
 use crate::error::{Error, Result};
 use hdf5::types::VarLenUnicode;
@@ -43,6 +44,9 @@ pub struct StepRow {
     /// The gradient's L2 norm before clipping.
     pub grad_norm: f64,
 }
+
+/// A column's name and its value in a row.
+type StepColumn = (&'static str, fn(&StepRow) -> f64);
 
 /// A run file. Dropped without [`finish`](Self::finish), it stays as it was at the last flush, with status `running`.
 pub struct RunFile {
@@ -139,7 +143,7 @@ impl RunFile {
 
     /// Appends rows to `/metrics/step`.
     pub fn steps(&mut self, rows: &[StepRow]) -> Result<()> {
-        let columns: [(&str, fn(&StepRow) -> f64); 4] =
+        let columns: [StepColumn; 4] =
             [("step", |r| r.step as f64), ("loss", |r| r.loss), ("lr", |r| r.lr), ("grad_norm", |r| r.grad_norm)];
         for (name, value) in columns {
             entry(&mut self.run.steps, name).extend(rows.iter().map(value));
@@ -193,10 +197,12 @@ impl RunFile {
 
     fn write(&mut self, sync: bool) -> Result<()> {
         let replacement = Replacement::new(&self.path)?;
-        write(replacement.temporary(), &self.run).map_err(|e| {
+        let failed = |what: String| {
             let mend = "check the free space and the folder's permissions";
-            Error::io(&self.path, format!("cannot write the run file: {}", hdf::cause(&e)), mend)
-        })?;
+            Error::io(&self.path, format!("cannot write the run file: {what}"), mend)
+        };
+        write(replacement.temporary(), &self.run).map_err(|e| failed(hdf::cause(&e)))?;
+        seal::write(replacement.temporary(), Kind::Run).map_err(|e| failed(e.to_string()))?;
         if !sync {
             return replacement.commit_unsynced();
         }
@@ -223,7 +229,7 @@ fn cut(columns: &mut Columns, key: &str, last: u64) -> usize {
 }
 
 fn write(path: &Path, run: &RunSummary) -> hdf5::Result<()> {
-    let file = hdf::options().create(path)?;
+    let file = hdf::create_sealable(path)?;
     for (name, value) in &run.attributes {
         match (name.as_str(), value.parse::<u64>()) {
             ("format_version" | "ranks", Ok(number)) => hdf::set(&file, name, &number)?,

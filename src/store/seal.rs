@@ -1,4 +1,4 @@
-//! The first 512 bytes of a checkpoint (HDF5's user block, which its readers skip): a SHA-256 of all that follows.
+//! The first 512 bytes of our HDF5 files (HDF5's user block, which its readers skip): a SHA-256 of all that follows.
 //!
 //! The HDF5 library may crash, loop or take any amount of memory on a damaged file. So the raw bytes are checked
 //! before it sees them; this finds damage in HDF5's own structures and cut-off ends, too.
@@ -12,54 +12,70 @@ use std::path::Path;
 /// Size of the seal; HDF5 allows 512 and larger powers of two.
 pub(super) const SEAL_BYTES: usize = 512;
 
-const MAGIC: &str = "ddl checkpoint";
+/// What was sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Checkpoint,
+    Run,
+}
 
-/// Whether the file begins like a sealed one.
-pub(super) fn is_sealed(start: &[u8]) -> bool {
-    start.starts_with(MAGIC.as_bytes())
+impl Kind {
+    /// The first line of the file.
+    fn title(self) -> &'static str {
+        match self {
+            Kind::Checkpoint => "ddl checkpoint",
+            Kind::Run => "ddl run",
+        }
+    }
+
+    /// What a file that begins so claims to be.
+    pub(super) fn of(start: &[u8]) -> Option<Self> {
+        [Kind::Checkpoint, Kind::Run].into_iter().find(|kind| start.starts_with(kind.title().as_bytes()))
+    }
 }
 
 /// Seals a finished file.
-pub(super) fn write(path: &Path) -> std::io::Result<()> {
+pub(super) fn write(path: &Path, kind: Kind) -> std::io::Result<()> {
     let mut file = File::options().read(true).write(true).open(path)?;
-    let seal = expected(&mut file)?;
+    let seal = expected(&mut file, kind)?;
     file.seek(SeekFrom::Start(0))?;
-    file.write_all(&seal)?;
-    file.sync_all()
+    file.write_all(&seal)
 }
 
 /// Checks a file against its seal.
 ///
 /// # Errors
 /// `Io` if it cannot be read; `Data` if it is not sealed, damaged or cut off.
-pub(super) fn verify(path: &Path) -> Result<()> {
+pub(super) fn verify(path: &Path, kind: Kind) -> Result<()> {
     let io = |e: std::io::Error| Error::io(path, format!("cannot read: {e}"), "check the path and the disk");
-    let data = |what: &str| Error::data(path.display().to_string(), what, "use another checkpoint");
+    let data = |what: &str| Error::data(path.display().to_string(), what, "use another file");
     let mut file = File::open(path).map_err(io)?;
     if !file.metadata().map_err(io)?.is_file() {
-        return Err(Error::io(path, "cannot read: it is not a file", "give the path of a checkpoint file"));
+        return Err(Error::io(path, "cannot read: it is not a file", "give the path of a file"));
     }
     let mut seal = Vec::with_capacity(SEAL_BYTES);
     Read::by_ref(&mut file).take(SEAL_BYTES as u64).read_to_end(&mut seal).map_err(io)?;
-    if !is_sealed(&seal) {
-        let what = match seal.as_slice() {
-            [] => "the file is empty",
-            s if s.starts_with(b"\x89HDF\r\n\x1a\n") => "an HDF5 file without the seal (checksum) of a ddl checkpoint",
-            _ => "not a ddl checkpoint: it does not begin with its seal",
-        };
-        return Err(data(what));
+    if Kind::of(&seal) != Some(kind) {
+        let title = kind.title();
+        return Err(data(&match seal.as_slice() {
+            [] => "the file is empty".to_string(),
+            s if s.starts_with(b"\x89HDF\r\n\x1a\n") => {
+                format!("an HDF5 file without the seal (checksum) of a {title}")
+            }
+            _ => format!("not a {title}: it does not begin with its seal"),
+        }));
     }
     if seal.len() < SEAL_BYTES {
         return Err(data(&format!("cut off at byte {}", seal.len())));
     }
-    if expected(&mut file).map_err(io)? != seal {
+    if expected(&mut file, kind).map_err(io)? != seal {
         return Err(data("the checksum over the whole file does not match: damaged or cut off"));
     }
     Ok(())
 }
 
 /// The seal that the bytes after it call for.
-fn expected(file: &mut File) -> std::io::Result<Vec<u8>> {
+fn expected(file: &mut File, kind: Kind) -> std::io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(SEAL_BYTES as u64))?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -71,7 +87,8 @@ fn expected(file: &mut File) -> std::io::Result<Vec<u8>> {
             Err(e) => return Err(e),
         }
     }
-    let mut seal = format!("{MAGIC}\nsha256 of all bytes from 512 on: {}\n", hex(&digest.finalize())).into_bytes();
+    let mut seal =
+        format!("{}\nsha256 of all bytes from 512 on: {}\n", kind.title(), hex(&digest.finalize())).into_bytes();
     seal.resize(SEAL_BYTES, 0);
     Ok(seal)
 }

@@ -1,5 +1,6 @@
 //! Reading a run file back.
 
+use super::seal::{self, Kind};
 use super::{hdf, run::FORMAT_VERSION};
 use crate::error::{Error, Result};
 use hdf5::types::VarLenUnicode;
@@ -55,22 +56,15 @@ impl RunSummary {
 /// # Errors
 /// `Io` if it cannot be read, `Data` if it is damaged or not a run file of this format.
 pub fn read_run(path: &Path) -> Result<RunSummary> {
+    seal::verify(path, Kind::Run)?;
     let file = hdf::open(path)?;
     let unreadable = |e: hdf5::Error| hdf::damaged(path, &format!("cannot read the run: {}", hdf::cause(&e)));
-    if !is_run(&file) {
-        return Err(Error::data(path.display().to_string(), "not a run file", "give the run.h5 of a training run"));
-    }
     let version: u64 = hdf::get(&file, "format_version").map_err(unreadable)?;
     if version != FORMAT_VERSION {
         let what = format!("run format {version}, but this ddl reads format {FORMAT_VERSION}");
         return Err(Error::data(path.display().to_string(), what, "use the ddl that wrote it"));
     }
     read(&file).map_err(unreadable)
-}
-
-/// Whether an HDF5 file is laid out as a run.
-pub(super) fn is_run(file: &File) -> bool {
-    file.link_exists("metrics") && file.link_exists("config")
 }
 
 fn read(file: &File) -> hdf5::Result<RunSummary> {
