@@ -351,7 +351,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut layout, none) = (Layout::default(), Layout::default());
         layout.push("0", "bias", &[2], Storage::Plain);
-        let progress = Progress { step: 1, epoch: 0, sample: 0, seed: 0, ranks: 1, config: "" };
+        let progress = Progress {
+            step: 1,
+            epoch: 0,
+            sample: 0,
+            epoch_loss: 0.0,
+            epoch_correct: 0.0,
+            seed: 0,
+            ranks: 1,
+            config: "",
+        };
         let refused = |edit: &dyn Fn(&File) -> hdf5::Result<()>| {
             let params = vec![1.0; layout.len()];
             let path = write(dir.path(), &progress, (&layout, &params), (&none, &[]), &[]).unwrap();
