@@ -4,6 +4,7 @@
 //! border. Images are taken one after the other: frame, output and gradients of one stay in L2.
 
 use super::product::{column_sums, copy_rows, product, transpose_panels};
+use super::simd::{Simd, simd_entry};
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
 use super::{ConvNeeds, Init, Isa, PANEL, Window, panel_index, panels_len};
 
@@ -11,7 +12,7 @@ use super::{ConvNeeds, Init, Isa, PANEL, Window, panel_index, panels_len};
 const BLOCK: usize = 256;
 /// Runs of a kernel row shorter than this are gathered into rows of all taps for the weight gradient: with fewer rows a
 /// tile has too few chains of additions to hide their latency.
-const SHORT_RUN: usize = 12;
+const SHORT_RUN: usize = 8;
 
 /// A stride-1-in-memory view of a framed image and the tiles over it.
 #[derive(Clone, Copy)]
@@ -123,10 +124,10 @@ pub(super) fn needs(window: &Window) -> ConvNeeds {
 }
 
 /// Weights for the data gradient: flipped, with inputs and outputs exchanged; or just transposed.
-pub(super) fn prepare(window: &Window, panels: &[f32], packed: &mut [f32]) {
+pub(super) fn prepare(isa: Isa, window: &Window, panels: &[f32], packed: &mut [f32]) {
     let Window { c, o, kernel, .. } = *window;
     if !data_gradient_is_convolution(window) {
-        return transpose_panels(window.depth(), o, panels, packed);
+        return transpose_panels(isa, window.depth(), o, panels, packed);
     }
     let taps = kernel.0 * kernel.1;
     let depth = taps * o;
@@ -313,15 +314,37 @@ pub(super) fn backward(
 
 /// Gathers the taps of each output pixel into a row of its own.
 fn gather(isa: Isa, g: &Geometry, rows: usize, x: &[f32], taps: &mut [f32]) {
-    let (run, depth) = (g.run(), g.depth());
-    assert!(x.len() >= Geometry { out_h: rows, ..*g }.reach() && taps.len() >= rows * g.out_w * depth + PANEL);
-    // Kernel rows are written in order for each pixel, so that a spill is overwritten by what belongs there.
+    assert!(x.len() >= Geometry { out_h: rows, ..*g }.reach());
+    assert!(g.run() < PANEL && taps.len() >= rows * g.out_w * g.depth() + PANEL);
+    // SAFETY: the lengths were just asserted.
+    unsafe { gather_entry(isa, g, rows, x.as_ptr(), taps.as_mut_ptr()) };
+}
+
+simd_entry! {
+    /// # Safety
+    /// `x` holds what `rows` output rows reach, `taps` a row for each pixel and [`PANEL`] elements more.
+    unsafe fn gather_entry(g: &Geometry, rows: usize, x: *const f32, taps: *mut f32) = gather_body
+}
+
+/// # Safety
+/// As for `gather_entry`; the CPU has the instruction set of `S`.
+#[inline(always)]
+unsafe fn gather_body<S: Simd>(g: &Geometry, rows: usize, x: *const f32, taps: *mut f32) {
+    let (run, kernel_row) = (g.run(), g.w * g.c);
+    let mut to = taps;
     for row in 0..rows {
         for col in 0..g.out_w {
-            let to = taps[(row * g.out_w + col) * depth..].as_mut_ptr();
-            let from = x[g.at(row, col)..].as_ptr();
-            // SAFETY: kernel rows of x, and a row of taps with room for a vector behind the last one, asserted above.
-            unsafe { copy_rows(isa, g.kernel.0, run, run, from, g.w * g.c, to, run) };
+            // SAFETY: the caller's contract. What a vector writes too much is overwritten by the next run.
+            unsafe {
+                let from = x.add(g.at(row, col));
+                for i in 0..g.kernel.0 {
+                    for at in (0..run).step_by(S::LANES) {
+                        let n = (run - at).min(S::LANES);
+                        S::load_first(from.add(i * kernel_row + at), n).store(to.add(at));
+                    }
+                    to = to.add(run);
+                }
+            }
         }
     }
 }

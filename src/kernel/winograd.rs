@@ -67,7 +67,7 @@ pub(super) fn prepare(isa: Isa, window: &Window, panels: &[f32], packed: &mut [f
     // SAFETY: the length of `panels` was asserted, that of `planes` is as taken.
     unsafe { weight_transform(isa, c, o, panels.as_ptr(), planes.as_mut_ptr(), straight) };
     for (from, to) in planes.chunks_exact(straight).zip(rest.chunks_exact_mut(transposed)) {
-        transpose_panels(c, o, from, to);
+        transpose_panels(isa, c, o, from, to);
     }
 }
 
