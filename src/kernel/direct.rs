@@ -228,6 +228,8 @@ fn weight_gradient(tiles: &Tiles, g: &Geometry, rows: usize, x: &[f32], dy: &[f3
                     b: dy[col..].as_ptr(),
                     b_row: g.out_w * o,
                     b_col: o,
+                    // The next block's pixels, while the first of several passes goes over this one.
+                    ahead: if kernel_row == 0 && first == 0 { rows * g.out_w * o } else { 0 },
                     c: dpanels[panel_index(g.depth(), kernel_row * g.run() + first, col)..].as_mut_ptr(),
                     columns: tiles.width().min(g.o - col),
                 };

@@ -199,6 +199,7 @@ pub(crate) fn outer(
                                 b: panel_b,
                                 b_row: 0,
                                 b_col: PANEL,
+                                ahead: 0,
                                 c: panels[at..].as_mut_ptr(),
                                 columns: tiles.width().min(n - col),
                             };

@@ -72,7 +72,8 @@ pub(crate) trait Simd:
         }
     }
 
-    /// Asks for the cache line of `at`, to be written soon.
+    /// Asks for the cache line of `at`; the address need not exist.
+    #[inline(always)]
     fn prefetch(_at: *const f32) {}
 
     /// 2ⁿ for integral n in -126..=127; anything for others.
@@ -326,7 +327,7 @@ mod x86 {
         #[inline(always)]
         fn prefetch(at: *const f32) {
             // Prefetching an address that cannot be accessed does nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         }
 
         #[inline(always)]
@@ -437,7 +438,7 @@ mod x86 {
 
         #[inline(always)]
         fn prefetch(at: *const f32) {
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         }
 
         #[inline(always)]

@@ -63,6 +63,8 @@ pub(crate) struct OuterTile {
     pub b_row: usize,
     /// Elements from a pixel of B to the next.
     pub b_col: usize,
+    /// Asks for B this many elements ahead; 0 where B is in cache.
+    pub ahead: usize,
     /// First element of C; rows are [`PANEL`] apart.
     pub c: *mut f32,
     /// Columns to write, at most the tile's width.
@@ -215,13 +217,16 @@ unsafe fn multiply<S: Simd, const R: usize, const V: usize>(
 /// The CPU has the instruction set of `S`; see [`Tiles::outer`].
 #[inline(always)]
 unsafe fn outer_tile<S: Simd, const R: usize, const V: usize>(tile: &OuterTile) {
-    let &OuterTile { rows, cols, a, a_row, a_col, b, b_row, b_col, c, columns } = tile;
+    let &OuterTile { rows, cols, a, a_row, a_col, b, b_row, b_col, ahead, c, columns } = tile;
     // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
     unsafe {
         let mut sums = [[S::splat(0.0); V]; R];
         for row in 0..rows {
             let (mut a, mut b) = (a.add(row * a_row), b.add(row * b_row));
             for _ in 0..cols {
+                for v in 0..V {
+                    S::prefetch(b.wrapping_add(ahead + v * S::LANES));
+                }
                 multiply::<S, R, V>(&mut sums, a, 1, b);
                 a = a.wrapping_add(a_col);
                 b = b.wrapping_add(b_col);

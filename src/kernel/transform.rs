@@ -105,6 +105,16 @@ impl Patch {
         self.first.wrapping_add(row * self.row + col * self.pixel + channel)
     }
 
+    /// Asks for a line of each pixel: memory answers while the tile before is worked on.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, images: *const f32, channel: usize) {
+        for row in 0..self.full {
+            for col in self.full - OUT..self.full {
+                S::prefetch(images.wrapping_add(self.at(row, col, channel)));
+            }
+        }
+    }
+
     /// `n` channels from `channel` on; zeros outside the image. WHOLE vouches for all of it being inside and n ≥ LANES.
     ///
     /// # Safety
@@ -241,32 +251,34 @@ pub(super) struct Planes {
 }
 
 macro_rules! over_patches {
-    ($(#[$meta:meta])* $entry:ident, $body:ident, $tile:ident, $($arg:ident : $ty:ty),*) => {
+    ($(#[$meta:meta])* $entry:ident, $body:ident, $tile:ident, $images:ident : $pointer:ty $(, $arg:ident : $ty:ty)*) => {
         simd_entry! {
             $(#[$meta])*
             ///
             /// # Safety
             /// `images` holds the images of the `count` tiles from `first` on of a batch, and `planes` rows for `count` tiles,
             /// of at least the channels rounded up to a whole vector of 16; other pointers hold a channel each.
-            pub(super) unsafe fn $entry(side: &Side, first: usize, count: usize, planes: Planes, $($arg: $ty),*) = $body
+            pub(super) unsafe fn $entry(side: &Side, first: usize, count: usize, planes: Planes, $images: $pointer $(, $arg: $ty)*) = $body
         }
 
         /// # Safety
         /// As for the entry; the CPU has the instruction set of `S`.
         #[inline(always)]
-        unsafe fn $body<S: Simd>(side: &Side, first: usize, count: usize, planes: Planes, $($arg: $ty),*) {
+        unsafe fn $body<S: Simd>(side: &Side, first: usize, count: usize, planes: Planes, $images: $pointer $(, $arg: $ty)*) {
             for tile in 0..count {
                 let patch = side.patch(first + tile);
+                let next = side.patch(first + tile + 1);
                 let whole = patch.is_whole();
                 for channel in (0..side.c).step_by(S::LANES) {
                     let n = side.c - channel;
+                    next.prefetch::<S>($images as *const f32, channel);
                     // SAFETY: the caller's contract.
                     unsafe {
                         let planes = Planes { data: planes.data.add(tile * planes.row + channel), ..planes };
                         if whole && n >= S::LANES {
-                            $tile::<S, true>(&patch, channel, n, planes, $($arg),*);
+                            $tile::<S, true>(&patch, channel, n, planes, $images $(, $arg)*);
                         } else {
-                            $tile::<S, false>(&patch, channel, n, planes, $($arg),*);
+                            $tile::<S, false>(&patch, channel, n, planes, $images $(, $arg)*);
                         }
                     }
                 }
