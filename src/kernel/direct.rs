@@ -4,15 +4,16 @@
 //! border. Images are taken one after the other: frame, output and gradients of one stay in L2.
 
 use super::product::{column_sums, copy_rows, product, transpose_panels};
-use super::simd::{Simd, simd_entry};
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
 use super::{ConvNeeds, Init, Isa, PANEL, Window, panel_index, panels_len};
 
 /// Output pixels that a weight gradient sums before it adds to memory.
 const BLOCK: usize = 256;
-/// Runs of a kernel row shorter than this are gathered into rows of all taps for the weight gradient: with fewer rows a
-/// tile has too few chains of additions to hide their latency.
-const SHORT_RUN: usize = 8;
+/// Runs of a kernel row shorter than this are taken together by tiles with offsets: with fewer rows a tile has too few
+/// chains of additions to hide their latency, and goes over dy more often.
+const SHORT_RUN: usize = 12;
+/// Rows of the largest tile.
+const MAX_ROWS: usize = 14;
 
 /// A stride-1-in-memory view of a framed image and the tiles over it.
 #[derive(Clone, Copy)]
@@ -82,8 +83,6 @@ struct Parts {
     dx: usize,
     /// A block of dy with its channels padded to whole panels, where they are not.
     dy: usize,
-    /// A block's gathered taps, where runs are short.
-    taps: usize,
 }
 
 impl Parts {
@@ -91,7 +90,6 @@ impl Parts {
         let Window { c, h, w, o, kernel, padding, .. } = *window;
         let block = block_rows(window) * window.out_w();
         let frame = (h + 2 * padding.0) * (w + 2 * padding.1) * c;
-        let gather = gathers(&Geometry::forward(window));
         Self {
             x: if padding == (0, 0) { 0 } else { frame },
             dx: if data_gradient_is_convolution(window) {
@@ -100,17 +98,12 @@ impl Parts {
                 block * window.depth()
             },
             dy: if o.is_multiple_of(PANEL) { 0 } else { block * o.next_multiple_of(PANEL) },
-            taps: if gather { block * window.depth() + PANEL } else { 0 },
         }
     }
 
     fn total(&self) -> usize {
-        self.x + self.dx + self.dy + self.taps
+        self.x + self.dx + self.dy
     }
-}
-
-fn gathers(geometry: &Geometry) -> bool {
-    geometry.kernel.0 > 1 && geometry.run() < SHORT_RUN
 }
 
 /// Sizes of the buffers; nothing is kept from forward to backward.
@@ -217,20 +210,28 @@ fn weight_gradient(tiles: &Tiles, g: &Geometry, rows: usize, x: &[f32], dy: &[f3
     assert!(x.len() >= g_block.reach() && dy.len() >= rows * g.out_w * o && o.is_multiple_of(PANEL));
     assert!(dpanels.len() >= panels_len(g.depth(), g.o) && o >= g.o);
     for col in (0..g.o).step_by(tiles.width()) {
-        for kernel_row in 0..g.kernel.0 {
-            tiles.split(g.run(), |first, height| {
+        // Either the runs of the kernel rows one by one, or all of them together.
+        let (passes, length) = if g.run() < SHORT_RUN { (1, g.depth()) } else { (g.kernel.0, g.run()) };
+        for pass in 0..passes {
+            tiles.split(length, |first, height| {
+                let mut offsets = [0; MAX_ROWS];
+                for (row, offset) in offsets[..height].iter_mut().enumerate() {
+                    *offset = (first + row) / g.run() * g.w * g.c + (first + row) % g.run();
+                }
+                let scattered = passes == 1 && g.kernel.0 > 1;
                 let tile = OuterTile {
                     rows,
                     cols: g.out_w,
-                    a: x[kernel_row * g.w * g.c + first..].as_ptr(),
+                    a: if scattered { x.as_ptr() } else { x[pass * g.w * g.c + first..].as_ptr() },
+                    offsets: scattered.then_some(&offsets[..height]),
                     a_row: g.stride.0 * g.w * g.c,
                     a_col: g.stride.1 * g.c,
                     b: dy[col..].as_ptr(),
                     b_row: g.out_w * o,
                     b_col: o,
-                    // The next block's pixels, while the first of several passes goes over this one.
-                    ahead: if kernel_row == 0 && first == 0 { rows * g.out_w * o } else { 0 },
-                    c: dpanels[panel_index(g.depth(), kernel_row * g.run() + first, col)..].as_mut_ptr(),
+                    // The next block's pixels, while the first of several tiles goes over this one.
+                    ahead: if first == 0 { rows * g.out_w * o } else { 0 },
+                    c: dpanels[panel_index(g.depth(), pass * g.run() + first, col)..].as_mut_ptr(),
                     columns: tiles.width().min(g.o - col),
                 };
                 // SAFETY: the lengths were asserted above.
@@ -259,7 +260,7 @@ pub(super) fn backward(
     let parts = Parts::of(window);
     let (framed, rest) = scratch[..parts.total()].split_at_mut(parts.x);
     let (dx_scratch, rest) = rest.split_at_mut(parts.dx);
-    let (dy_scratch, taps) = rest.split_at_mut(parts.dy);
+    let dy_scratch = &mut rest[..parts.dy];
     framed.fill(0.0);
     dx_scratch.fill(0.0);
     let (in_len, out_len) = (h * w * c, g.out_h * g.out_w * g.o);
@@ -290,15 +291,7 @@ pub(super) fn backward(
                 (&*to, o)
             };
             let x = &x[g.at(row, 0)..];
-            if taps.is_empty() {
-                weight_gradient(tiles, &g, rows, x, dy, o, dpanels);
-            } else {
-                gather(isa, &g, rows, x, taps);
-                let depth = g.depth();
-                let flat =
-                    Geometry { c: depth, w: pixels, kernel: (1, 1), stride: (1, 1), out_h: 1, out_w: pixels, ..g };
-                weight_gradient(tiles, &flat, 1, taps, dy, o, dpanels);
-            }
+            weight_gradient(tiles, &g, rows, x, dy, o, dpanels);
         }
         if let Some(dx) = dx.as_deref_mut() {
             let dx = &mut dx[image * in_len..][..in_len];
@@ -309,43 +302,6 @@ pub(super) fn backward(
                 convolve(tiles, &g_dx, dx_scratch, packed, None, dx);
             } else {
                 scatter_data_gradient(isa, window, dy, packed, dx, dx_scratch);
-            }
-        }
-    }
-}
-
-/// Gathers the taps of each output pixel into a row of its own.
-fn gather(isa: Isa, g: &Geometry, rows: usize, x: &[f32], taps: &mut [f32]) {
-    assert!(x.len() >= Geometry { out_h: rows, ..*g }.reach());
-    assert!(g.run() < PANEL && taps.len() >= rows * g.out_w * g.depth() + PANEL);
-    // SAFETY: the lengths were just asserted.
-    unsafe { gather_entry(isa, g, rows, x.as_ptr(), taps.as_mut_ptr()) };
-}
-
-simd_entry! {
-    /// # Safety
-    /// `x` holds what `rows` output rows reach, `taps` a row for each pixel and [`PANEL`] elements more.
-    unsafe fn gather_entry(g: &Geometry, rows: usize, x: *const f32, taps: *mut f32) = gather_body
-}
-
-/// # Safety
-/// As for `gather_entry`; the CPU has the instruction set of `S`.
-#[inline(always)]
-unsafe fn gather_body<S: Simd>(g: &Geometry, rows: usize, x: *const f32, taps: *mut f32) {
-    let (run, kernel_row) = (g.run(), g.w * g.c);
-    let mut to = taps;
-    for row in 0..rows {
-        for col in 0..g.out_w {
-            // SAFETY: the caller's contract. What a vector writes too much is overwritten by the next run.
-            unsafe {
-                let from = x.add(g.at(row, col));
-                for i in 0..g.kernel.0 {
-                    for at in (0..run).step_by(S::LANES) {
-                        let n = (run - at).min(S::LANES);
-                        S::load_first(from.add(i * kernel_row + at), n).store(to.add(at));
-                    }
-                    to = to.add(run);
-                }
             }
         }
     }

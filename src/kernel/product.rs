@@ -194,6 +194,7 @@ pub(crate) fn outer(
                                 rows: 1,
                                 cols: rows,
                                 a: packed_a[first * rows..].as_ptr(),
+                                offsets: None,
                                 a_row: 0,
                                 a_col: height,
                                 b: panel_b,
@@ -290,16 +291,23 @@ dispatch! {
         let whole = n / PANEL * PANEL;
         for first in (0..whole).step_by(PANEL) {
             // Two chains, since each addition waits for the one before.
-            let mut chains = [[T::ZERO; PANEL]; 2];
-            for row in 0..m {
-                let values = &a[row * lda + first..][..PANEL];
-                let chain = &mut chains[row % 2];
+            let (mut even, mut odd) = ([T::ZERO; PANEL], [T::ZERO; PANEL]);
+            for pair in 0..m / 2 {
+                let above = &a[2 * pair * lda + first..][..PANEL];
+                let below = &a[(2 * pair + 1) * lda + first..][..PANEL];
                 for lane in 0..PANEL {
-                    chain[lane] += values[lane];
+                    even[lane] += above[lane];
+                    odd[lane] += below[lane];
+                }
+            }
+            if m % 2 == 1 {
+                let last = &a[(m - 1) * lda + first..][..PANEL];
+                for lane in 0..PANEL {
+                    even[lane] += last[lane];
                 }
             }
             for lane in 0..PANEL {
-                sums[first + lane] += chains[0][lane] + chains[1][lane];
+                sums[first + lane] += even[lane] + odd[lane];
             }
         }
         for row in 0..m {

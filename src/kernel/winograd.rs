@@ -129,6 +129,7 @@ fn outer(
                 rows: 1,
                 cols: rows,
                 a: a[first..].as_ptr(),
+                offsets: None,
                 a_row: 0,
                 a_col: a_row,
                 b: b[col..].as_ptr(),
