@@ -140,11 +140,12 @@ dispatch! {
 }
 
 dispatch! {
-    /// y = scale·x + offset, per channel.
-    fn scale_shift<T>(c: usize, x: &[T], scale: &[T], offset: &[T], y: &mut [T]) {
+    /// y = scale·(x − mean) + offset, per channel. The difference comes first: near an output of 0, where a ReLU
+    /// decides, it is exact.
+    fn normalise<T>(c: usize, x: &[T], mean: &[T], scale: &[T], offset: &[T], y: &mut [T]) {
         for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
-            for (((x, y), scale), offset) in x.iter().zip(y).zip(scale).zip(offset) {
-                *y = *scale * *x + *offset;
+            for i in 0..c {
+                y[i] = scale[i] * (x[i] - mean[i]) + offset[i];
             }
         }
     }
@@ -174,11 +175,11 @@ dispatch! {
 }
 
 dispatch! {
-    /// dx = a·dy + b·x + d, per channel.
-    fn combine<T>(c: usize, x: &[T], dy: &[T], a: &[T], b: &[T], d: &[T], dx: &mut [T]) {
+    /// dx = a·dy + b·(x − mean) + d, per channel.
+    fn combine<T>(c: usize, x: &[T], dy: &[T], mean: &[T], a: &[T], b: &[T], d: &[T], dx: &mut [T]) {
         for ((x, dy), dx) in x.chunks_exact(c).zip(dy.chunks_exact(c)).zip(dx.chunks_exact_mut(c)) {
             for i in 0..c {
-                dx[i] = a[i] * dy[i] + b[i] * x[i] + d[i];
+                dx[i] = a[i] * dy[i] + b[i] * (x[i] - mean[i]) + d[i];
             }
         }
     }
@@ -219,11 +220,10 @@ impl<T: Real> Layer<T> for BatchNorm {
         }
         for i in 0..c {
             let gamma = self.weight.clone().map_or(T::ONE, |weight| io.params[weight.start + i]);
-            let beta = self.bias.clone().map_or(T::ZERO, |bias| io.params[bias.start + i]);
             scale[i] = gamma * rstd[i];
-            offset[i] = beta - mean[i] * scale[i];
+            offset[i] = self.bias.clone().map_or(T::ZERO, |bias| io.params[bias.start + i]);
         }
-        scale_shift(c, io.x, scale, offset, io.y);
+        normalise(c, io.x, mean, scale, offset, io.y);
     }
 
     /// dx = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)), dγ = Σ dy·x̂, dβ = Σ dy.
@@ -246,9 +246,9 @@ impl<T: Real> Layer<T> for BatchNorm {
             let gamma = self.weight.clone().map_or(T::ONE, |weight| io.params[weight.start + i]);
             let scale = gamma * rstd[i];
             let slope = -scale * rstd[i] * dgamma[i] / count;
-            let offset = -scale * dbeta[i] / count - slope * mean[i];
+            let offset = -scale * dbeta[i] / count;
             (a[i], dgamma[i], dbeta[i]) = (scale, slope, offset);
         }
-        combine(c, io.x, io.dy, a, dgamma, dbeta, dx);
+        combine(c, io.x, io.dy, mean, a, dgamma, dbeta, dx);
     }
 }

@@ -93,6 +93,9 @@ struct Factors<T> {
     shrink: T,
     beta1: T,
     beta2: T,
+    /// 1 − β, which f32 would round away from 1 − β₂ by 1e-5.
+    rest1: T,
+    rest2: T,
     /// lr / (1 − β₁ᵗ).
     rate: T,
     /// 1 / √(1 − β₂ᵗ).
@@ -104,8 +107,8 @@ dispatch! {
     fn update_all<T>(p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T], f: Factors<T>) {
         for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             let gradient = *g * f.scale + f.decay * *p;
-            *m = f.beta1 * *m + (T::ONE - f.beta1) * gradient;
-            *v = f.beta2 * *v + (T::ONE - f.beta2) * gradient * gradient;
+            *m = f.beta1 * *m + f.rest1 * gradient;
+            *v = f.beta2 * *v + f.rest2 * gradient * gradient;
             *p = f.shrink * *p - f.rate * *m / (v.sqrt() * f.root + f.eps);
             *g = T::ZERO;
         }
@@ -133,6 +136,8 @@ impl Optimizer for Adam {
             shrink: shrink as f32,
             beta1: beta1 as f32,
             beta2: beta2 as f32,
+            rest1: (1.0 - beta1) as f32,
+            rest2: (1.0 - beta2) as f32,
             rate: (f64::from(lr) / (1.0 - beta1.powf(step as f64))) as f32,
             root: (1.0 / (1.0 - beta2.powf(step as f64)).sqrt()) as f32,
             eps: eps as f32,

@@ -53,6 +53,9 @@ struct Factors<T> {
     decay: T,
     beta1: T,
     beta2: T,
+    /// 1 − β, which f32 would round away from 1 − β₂ by 1e-5.
+    rest1: T,
+    rest2: T,
     /// 1 / (1 − β₁ᵗ) and 1 / √(1 − β₂ᵗ).
     first: T,
     root: T,
@@ -64,8 +67,8 @@ dispatch! {
     fn direction<T>(p: &[T], g: &mut [T], m: &mut [T], v: &mut [T], f: Factors<T>) {
         for (((p, g), m), v) in p.iter().zip(g).zip(m).zip(v) {
             let gradient = *g * f.scale;
-            *m = f.beta1 * *m + (T::ONE - f.beta1) * gradient;
-            *v = f.beta2 * *v + (T::ONE - f.beta2) * gradient * gradient;
+            *m = f.beta1 * *m + f.rest1 * gradient;
+            *v = f.beta2 * *v + f.rest2 * gradient * gradient;
             *g = *m * f.first / (v.sqrt() * f.root + f.eps) + f.decay * *p;
         }
     }
@@ -102,6 +105,8 @@ impl Optimizer for Lamb {
                 decay: if adapts { weight_decay as f32 } else { 0.0 },
                 beta1: beta1 as f32,
                 beta2: beta2 as f32,
+                rest1: (1.0 - beta1) as f32,
+                rest2: (1.0 - beta2) as f32,
                 first: (1.0 / (1.0 - beta1.powf(step as f64))) as f32,
                 root: (1.0 / (1.0 - beta2.powf(step as f64)).sqrt()) as f32,
                 eps: eps as f32,
