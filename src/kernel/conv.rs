@@ -132,7 +132,7 @@ mod tests {
         let mut panels = vec![0.0; panels_len(window.depth(), window.o)];
         product::pack(window.depth(), window.o, &filled(case + 2, window.depth() * window.o), window.o, 1, &mut panels);
         let bias = filled(case + 3, window.o);
-        let bias = (case % 3 > 0).then_some(&bias[..]);
+        let bias = (!case.is_multiple_of(3)).then_some(&bias[..]);
         let needs = needs(window, m + 1);
         let [mut packed, mut cache, mut scratch] =
             [needs.packed, needs.cache, needs.scratch].map(|len| vec![f32::NAN; len]);
@@ -148,7 +148,7 @@ mod tests {
         let (mut dpanels, mut dpanels_expected) = (before.clone(), before.clone());
         let (mut dbias, mut dbias_expected) = (filled(case + 5, window.o), filled(case + 5, window.o));
         let (mut dx, mut dx_expected) = (vec![f32::NAN; m * inputs], vec![f32::NAN; m * inputs]);
-        let wants_dx = case % 4 > 0;
+        let wants_dx = !case.is_multiple_of(4);
         backward(
             isa,
             window,

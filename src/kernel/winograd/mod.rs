@@ -5,13 +5,14 @@
 //! serves both the weights' gradient, dU = Vᵀ·Z plane by plane, and the data's, V' = Z·Uᵀ. Gradients are thus those of
 //! the very function that the forward pass computes.
 
+mod transform;
+mod weight;
+
 use super::product::{column_sums, transpose_panels};
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
-use super::transform::{
-    IN, PLANES, Planes, Side, input_adjoint, input_transform, output_adjoint, output_transform, tiles, weight_adjoint,
-    weight_transform,
-};
 use super::{ConvNeeds, Isa, Window, panel_index, panels_len};
+use transform::{IN, PLANES, Planes, Side, input_adjoint, input_transform, output_adjoint, output_transform, tiles};
+use weight::{weight_adjoint, weight_transform};
 
 /// Rows of a register tile: a block is a multiple.
 const STEP: usize = 14;
