@@ -186,8 +186,16 @@ impl Simd for Plain {
 
     #[inline(always)]
     unsafe fn load_first(from: *const f32, n: usize) -> Self {
-        // SAFETY: `n` elements by the caller's contract.
-        Plain(std::array::from_fn(|lane| if lane < n { unsafe { *from.add(lane) } } else { 0.0 }))
+        if n >= 8 {
+            // SAFETY: eight elements by the caller's contract.
+            return unsafe { Self::load(from) };
+        }
+        let mut lanes = [0.0; 8];
+        for lane in 0..n {
+            // SAFETY: `n` elements by the caller's contract.
+            lanes[lane] = unsafe { *from.add(lane) };
+        }
+        Plain(lanes)
     }
 
     #[inline(always)]
@@ -198,7 +206,11 @@ impl Simd for Plain {
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, n: usize) {
-        for lane in 0..n.min(8) {
+        if n >= 8 {
+            // SAFETY: eight elements by the caller's contract.
+            return unsafe { self.store(to) };
+        }
+        for lane in 0..n {
             // SAFETY: `n` elements by the caller's contract.
             unsafe { *to.add(lane) = self.0[lane] }
         }

@@ -31,8 +31,11 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn load_first(from: *const f32, n: usize) -> Self {
+        if n >= 8 {
+            return unsafe { Self::load(from) };
+        }
         let mut lanes = [0.0f32; 8];
-        for lane in 0..n.min(8) {
+        for lane in 0..n {
             lanes[lane] = unsafe { *from.add(lane) };
         }
         unsafe { Self::load(lanes.as_ptr()) }
@@ -48,9 +51,12 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, n: usize) {
+        if n >= 8 {
+            return unsafe { self.store(to) };
+        }
         let mut lanes = [0.0f32; 8];
         unsafe { self.store(lanes.as_mut_ptr()) };
-        for lane in 0..n.min(8) {
+        for lane in 0..n {
             unsafe { *to.add(lane) = lanes[lane] };
         }
     }

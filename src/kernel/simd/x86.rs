@@ -144,8 +144,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load_first(from: *const f32, n: usize) -> Self {
         unsafe {
-            let mask = _mm256_loadu_si256(MASKS.as_ptr().add(8 - n.min(8)).cast());
-            Avx2(_mm256_maskload_ps(from, mask))
+            match n {
+                0 => Self::splat(0.0),
+                1..8 => {
+                    let mask = _mm256_loadu_si256(MASKS.as_ptr().add(8 - n).cast());
+                    Avx2(_mm256_maskload_ps(from, mask))
+                }
+                _ => Self::load(from),
+            }
         }
     }
 
@@ -156,9 +162,16 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, n: usize) {
+        // Masked stores are slow on some CPUs.
         unsafe {
-            let mask = _mm256_loadu_si256(MASKS.as_ptr().add(8 - n.min(8)).cast());
-            _mm256_maskstore_ps(to, mask, self.0)
+            match n {
+                0 => {}
+                1..8 => {
+                    let mask = _mm256_loadu_si256(MASKS.as_ptr().add(8 - n).cast());
+                    _mm256_maskstore_ps(to, mask, self.0)
+                }
+                _ => self.store(to),
+            }
         }
     }
 

@@ -96,11 +96,6 @@ impl Patch {
     }
 
     #[inline(always)]
-    fn contains(&self, row: usize, col: usize) -> bool {
-        row >= self.rows.0 && row < self.rows.1 && col >= self.cols.0 && col < self.cols.1
-    }
-
-    #[inline(always)]
     fn at(&self, row: usize, col: usize, channel: usize) -> usize {
         self.first.wrapping_add(row * self.row + col * self.pixel + channel)
     }
@@ -115,55 +110,70 @@ impl Patch {
         }
     }
 
-    /// `n` channels from `channel` on; zeros outside the image. WHOLE vouches for all of it being inside and n ≥ LANES.
+    /// Channels to take of each pixel of a row, of `n` that are left: a vector's or fewer, none outside the image.
+    #[inline(always)]
+    fn counts<S: Simd, const N: usize>(&self, n: usize) -> [usize; N] {
+        let mut counts = [0; N];
+        for col in 0..N {
+            counts[col] = if col >= self.cols.0 && col < self.cols.1 { n.min(S::LANES) } else { 0 };
+        }
+        counts
+    }
+
+    /// A row of N pixels, `counts` channels of each from `channel` on; zeros outside the image. WHOLE vouches for all
+    /// of it being inside, with all lanes.
     ///
     /// # Safety
     /// `from` is the images' array; the CPU has the instruction set of `S`.
     #[inline(always)]
-    unsafe fn read<S: Simd, const WHOLE: bool>(
+    unsafe fn read<S: Simd, const N: usize, const WHOLE: bool>(
         &self,
         from: *const f32,
         row: usize,
-        col: usize,
         channel: usize,
-        n: usize,
-    ) -> S {
-        let from = from.wrapping_add(self.at(row, col, channel));
+        counts: &[usize; N],
+    ) -> [S; N] {
+        let from = from.wrapping_add(self.at(row, 0, channel));
         // SAFETY: elements inside the image.
         unsafe {
+            let mut pixels = [S::splat(0.0); N];
             if WHOLE {
-                S::load(from)
-            } else if !self.contains(row, col) {
-                S::splat(0.0)
-            } else if n >= S::LANES {
-                S::load(from)
-            } else {
-                S::load_first(from, n)
+                for col in 0..N {
+                    pixels[col] = S::load(from.wrapping_add(col * self.pixel));
+                }
+            } else if row >= self.rows.0 && row < self.rows.1 {
+                for col in 0..N {
+                    pixels[col] = S::load_first(from.wrapping_add(col * self.pixel), counts[col]);
+                }
             }
+            pixels
         }
     }
 
-    /// Writes `n` channels; nothing outside the image.
+    /// Writes a row of N pixels; nothing outside the image.
     ///
     /// # Safety
     /// As for `read`.
     #[inline(always)]
-    unsafe fn write<S: Simd, const WHOLE: bool>(
+    unsafe fn write<S: Simd, const N: usize, const WHOLE: bool>(
         &self,
-        value: S,
+        pixels: [S; N],
         to: *mut f32,
         row: usize,
-        col: usize,
         channel: usize,
-        n: usize,
+        counts: &[usize; N],
     ) {
-        let to = to.wrapping_add(self.at(row, col, channel));
+        let to = to.wrapping_add(self.at(row, 0, channel));
         // SAFETY: elements inside the image.
         unsafe {
             if WHOLE {
-                value.store(to);
-            } else if self.contains(row, col) {
-                if n >= S::LANES { value.store(to) } else { value.store_first(to, n) }
+                for col in 0..N {
+                    pixels[col].store(to.wrapping_add(col * self.pixel));
+                }
+            } else if row >= self.rows.0 && row < self.rows.1 {
+                for col in 0..N {
+                    pixels[col].store_first(to.wrapping_add(col * self.pixel), counts[col]);
+                }
             }
         }
     }
@@ -317,13 +327,10 @@ unsafe fn input_tile<S: Simd, const WHOLE: bool>(
     // SAFETY: the caller's contract.
     unsafe {
         let constants = Constants::<S>::new();
+        let counts = patch.counts::<S, IN>(n);
         let mut half = [[constants.zero; IN]; IN];
         for i in 0..IN {
-            let mut d = [constants.zero; IN];
-            for j in 0..IN {
-                d[j] = patch.read::<S, WHOLE>(images, i, j, channel, n);
-            }
-            half[i] = constants.input(d);
+            half[i] = constants.input(patch.read::<S, IN, WHOLE>(images, i, channel, &counts));
         }
         for j in 0..IN {
             let v = constants.input([half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]]);
@@ -347,6 +354,7 @@ unsafe fn input_adjoint_tile<S: Simd, const WHOLE: bool>(
     // SAFETY: the caller's contract.
     unsafe {
         let constants = Constants::<S>::new();
+        let counts = patch.counts::<S, IN>(n);
         let mut half = [[constants.zero; IN]; IN];
         for j in 0..IN {
             let mut v = [constants.zero; IN];
@@ -357,10 +365,11 @@ unsafe fn input_adjoint_tile<S: Simd, const WHOLE: bool>(
         }
         for i in 0..IN {
             let d = constants.input_adjoint([half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]]);
+            let mut sums = patch.read::<S, IN, WHOLE>(images, i, channel, &counts);
             for j in 0..IN {
-                let sum = patch.read::<S, WHOLE>(images, i, j, channel, n) + d[j];
-                patch.write::<S, WHOLE>(sum, images, i, j, channel, n);
+                sums[j] = sums[j] + d[j];
             }
+            patch.write::<S, IN, WHOLE>(sums, images, i, channel, &counts);
         }
     }
 }
@@ -384,6 +393,7 @@ unsafe fn output_tile<S: Simd, const WHOLE: bool>(
             Some(bias) => S::load_first(bias.add(channel), n),
             None => constants.zero,
         };
+        let counts = patch.counts::<S, OUT>(n);
         let mut half = [[constants.zero; OUT]; IN];
         for j in 0..IN {
             let mut v = [constants.zero; IN];
@@ -394,9 +404,13 @@ unsafe fn output_tile<S: Simd, const WHOLE: bool>(
         }
         for i in 0..OUT {
             let y = constants.output([half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]]);
-            for j in 0..OUT {
-                patch.write::<S, WHOLE>(y[j] + bias, images, i, j, channel, n);
-            }
+            patch.write::<S, OUT, WHOLE>(
+                [y[0] + bias, y[1] + bias, y[2] + bias, y[3] + bias],
+                images,
+                i,
+                channel,
+                &counts,
+            );
         }
     }
 }
@@ -414,13 +428,10 @@ unsafe fn output_adjoint_tile<S: Simd, const WHOLE: bool>(
     // SAFETY: the caller's contract.
     unsafe {
         let constants = Constants::<S>::new();
+        let counts = patch.counts::<S, OUT>(n);
         let mut half = [[constants.zero; IN]; OUT];
         for i in 0..OUT {
-            let mut y = [constants.zero; OUT];
-            for j in 0..OUT {
-                y[j] = patch.read::<S, WHOLE>(images, i, j, channel, n);
-            }
-            half[i] = constants.output_adjoint(y);
+            half[i] = constants.output_adjoint(patch.read::<S, OUT, WHOLE>(images, i, channel, &counts));
         }
         for j in 0..IN {
             let z = constants.output_adjoint([half[0][j], half[1][j], half[2][j], half[3][j]]);
