@@ -139,6 +139,7 @@ fn cases() -> Vec<Case> {
     conv(&mut cases, 64, 16, 16, 16, 1);
     conv(&mut cases, 64, 4, 64, 64, 1);
     conv(&mut cases, 64, 5, 64, 64, 1);
+    conv(&mut cases, 16, 16, 128, 128, 1);
     conv(&mut cases, 16, 16, 256, 256, 1);
     lstm(&mut cases, 64, 64);
     lstm(&mut cases, 16, 64);
