@@ -10,12 +10,16 @@ use divan::counter::ItemsCount;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// A kernel with its operands.
+/// A kernel to run.
+type Run = Box<dyn FnMut()>;
+
+/// A kernel at a shape.
 struct Case {
     name: String,
-    /// Floating-point operations of a run; 0 for a kernel that only moves data.
-    flop: f64,
-    run: Box<dyn FnMut()>,
+    /// Floating-point operations of a run; 0 for a kernel that is no product.
+    flop: usize,
+    /// Makes the operands.
+    make: Box<dyn FnOnce() -> Run>,
 }
 
 fn filled(len: usize) -> Buffer<f32> {
@@ -26,78 +30,91 @@ fn filled(len: usize) -> Buffer<f32> {
     buffer
 }
 
-fn case(name: String, flop: usize, run: impl FnMut() + 'static) -> Case {
-    Case { name, flop: flop as f64, run: Box::new(run) }
+fn push(cases: &mut Vec<Case>, name: String, flop: usize, make: impl FnOnce() -> Run + 'static) {
+    cases.push(Case { name, flop, make: Box::new(make) });
 }
 
 /// The three products of a linear layer.
 fn linear(cases: &mut Vec<Case>, m: usize, k: usize, n: usize) {
     let flop = 2 * m * k * n;
-    let (x, panels, mut y) = (filled(m * k), filled(panels_len(k, n)), filled(m * n));
-    let run = move || f32::product(m, k, n, &x, k, &panels, Init::Zero, &mut y, n);
-    cases.push(case(format!("linear forward m{m} k{k} n{n}"), flop, run));
-    let (x, dy, mut panels) = (filled(m * k), filled(m * n), filled(panels_len(k, n)));
-    let run = move || f32::outer(m, k, n, &x, k, &dy, n, &mut panels);
-    cases.push(case(format!("linear dweight m{m} k{k} n{n}"), flop, run));
-    let (dy, panels, mut dx) = (filled(m * n), filled(panels_len(n, k)), filled(m * k));
-    let run = move || f32::product(m, n, k, &dy, n, &panels, Init::Zero, &mut dx, k);
-    cases.push(case(format!("linear dx m{m} k{k} n{n}"), flop, run));
+    push(cases, format!("linear forward m{m} k{k} n{n}"), flop, move || {
+        let (x, panels, mut y) = (filled(m * k), filled(panels_len(k, n)), filled(m * n));
+        Box::new(move || f32::product(m, k, n, &x, k, &panels, Init::Zero, &mut y, n))
+    });
+    push(cases, format!("linear dweight m{m} k{k} n{n}"), flop, move || {
+        let (x, dy, mut panels) = (filled(m * k), filled(m * n), filled(panels_len(k, n)));
+        Box::new(move || f32::outer(m, k, n, &x, k, &dy, n, &mut panels))
+    });
+    push(cases, format!("linear dx m{m} k{k} n{n}"), flop, move || {
+        let (dy, panels, mut dx) = (filled(m * n), filled(panels_len(n, k)), filled(m * k));
+        Box::new(move || f32::product(m, n, k, &dy, n, &panels, Init::Zero, &mut dx, k))
+    });
 }
 
-/// The passes of a convolution of m images.
+/// The passes of a convolution of m images; the first layer of a network needs no data gradient.
 fn conv(cases: &mut Vec<Case>, m: usize, size: usize, c: usize, o: usize, padding: usize) {
     let window = Window { c, h: size, w: size, o, kernel: (3, 3), stride: (1, 1), padding: (padding, padding) };
-    let outputs = m * window.out_h() * window.out_w() * o;
+    let (inputs, outputs) = (m * size * size * c, m * window.out_h() * window.out_w() * o);
     let flop = 2 * outputs * window.depth();
+    let panels = panels_len(window.depth(), o);
+    let first = c <= 3;
     let name = |pass: &str| format!("conv {pass} m{m} {size}x{size} {c}->{o}");
-    let needs = f32::conv2d_needs(&window, m);
-    let buffers = move || (filled(m * size * size * c), filled(outputs), filled(panels_len(window.depth(), o)));
-    let working = move || [needs.packed, needs.cache, needs.scratch].map(Buffer::<f32>::zeros);
-
-    let ((x, mut y, panels), [mut packed, mut cache, mut scratch], bias) = (buffers(), working(), filled(o));
-    f32::conv2d_prepare(&window, &panels, &mut packed);
-    let run =
-        move || f32::conv2d_forward(&window, m, &x, &panels, &packed, Some(&bias), &mut y, &mut cache, &mut scratch);
-    cases.push(case(name("forward"), flop, run));
-
-    let passes = if c == 1 || c == 3 { 1 } else { 2 };
-    let ((x, mut y, panels), [mut packed, mut cache, mut scratch]) = (buffers(), working());
-    let (mut dx, mut dpanels, mut dbias) = (filled(m * size * size * c), filled(panels.len()), filled(o));
-    f32::conv2d_prepare(&window, &panels, &mut packed);
-    f32::conv2d_forward(&window, m, &x, &panels, &packed, None, &mut y, &mut cache, &mut scratch);
-    let dy = filled(outputs);
-    let run = move || {
-        let dx = (passes == 2).then_some(&mut dx[..]);
-        let (dpanels, dbias) = (&mut dpanels[..], Some(&mut dbias[..]));
-        f32::conv2d_backward(&window, m, &x, &cache, &dy, &panels, &packed, dx, dpanels, dbias, &mut scratch)
+    let working = move || {
+        let needs = f32::conv2d_needs(&window, m);
+        [needs.packed, needs.cache, needs.scratch].map(Buffer::<f32>::zeros)
     };
-    cases.push(case(name("backward"), passes * flop, run));
-
-    let (panels, [mut packed, ..]) = (filled(panels_len(window.depth(), o)), working());
-    cases.push(case(name("prepare"), 0, move || f32::conv2d_prepare(&window, &panels, &mut packed)));
+    push(cases, name("forward"), flop, move || {
+        let (x, panels, bias, mut y) = (filled(inputs), filled(panels), filled(o), filled(outputs));
+        let [mut packed, mut cache, mut scratch] = working();
+        f32::conv2d_prepare(&window, &panels, &mut packed);
+        Box::new(move || {
+            f32::conv2d_forward(&window, m, &x, &panels, &packed, Some(&bias), &mut y, &mut cache, &mut scratch)
+        })
+    });
+    push(cases, name("backward"), if first { flop } else { 2 * flop }, move || {
+        let (x, dy, panels, mut dx) = (filled(inputs), filled(outputs), filled(panels), filled(inputs));
+        let [mut packed, mut cache, mut scratch] = working();
+        let (mut dpanels, mut dbias) = (filled(panels.len()), filled(o));
+        f32::conv2d_prepare(&window, &panels, &mut packed);
+        let mut y = filled(outputs);
+        f32::conv2d_forward(&window, m, &x, &panels, &packed, None, &mut y, &mut cache, &mut scratch);
+        Box::new(move || {
+            let dx = (!first).then_some(&mut dx[..]);
+            let (dpanels, dbias) = (&mut dpanels[..], Some(&mut dbias[..]));
+            f32::conv2d_backward(&window, m, &x, &cache, &dy, &panels, &packed, dx, dpanels, dbias, &mut scratch)
+        })
+    });
+    push(cases, name("prepare"), 0, move || {
+        let (panels, [mut packed, ..]) = (filled(panels), working());
+        Box::new(move || f32::conv2d_prepare(&window, &panels, &mut packed))
+    });
 }
 
 /// An LSTM's products over 60 steps and its cells.
 fn lstm(cases: &mut Vec<Case>, m: usize, hidden: usize) {
     let (steps, n) = (60, 4 * hidden);
-    let (h, panels, mut gates) = (filled(m * hidden), filled(panels_len(hidden, n)), filled(m * n));
-    let run = move || {
-        for _ in 0..steps {
-            f32::product(m, hidden, n, &h, hidden, &panels, Init::Add, &mut gates, n);
-            gates[..16].fill(0.5);
-        }
-    };
-    cases.push(case(format!("lstm recurrent products m{m} h{hidden} x{steps}"), steps * 2 * m * hidden * n, run));
-    let (c, mut gates, mut out) = (filled(m * hidden), filled(m * n), [(); 3].map(|_| filled(m * hidden)));
-    let run = move || {
-        let [c_new, tanh_c, h] = &mut out;
-        f32::lstm_cell_forward(m, hidden, &mut gates, &c, c_new, tanh_c, h);
-    };
-    cases.push(case(format!("lstm cell forward m{m} h{hidden}"), 0, run));
-    let (gates, [c, t, dh, mut dc]) = (filled(m * n), [(); 4].map(|_| filled(m * hidden)));
-    let mut dgates = filled(m * n);
-    let run = move || f32::lstm_cell_backward(m, hidden, &gates, &c, &t, &dh, &mut dc, &mut dgates);
-    cases.push(case(format!("lstm cell backward m{m} h{hidden}"), 0, run));
+    let name = format!("lstm recurrent products m{m} h{hidden} x{steps}");
+    push(cases, name, steps * 2 * m * hidden * n, move || {
+        let (h, panels, mut gates) = (filled(m * hidden), filled(panels_len(hidden, n)), filled(m * n));
+        Box::new(move || {
+            gates.fill(0.0);
+            for _ in 0..steps {
+                f32::product(m, hidden, n, &h, hidden, &panels, Init::Add, &mut gates, n);
+            }
+        })
+    });
+    push(cases, format!("lstm cell forward m{m} h{hidden}"), 0, move || {
+        let (c, mut gates, mut out) = (filled(m * hidden), filled(m * n), [(); 3].map(|_| filled(m * hidden)));
+        Box::new(move || {
+            let [c_new, tanh_c, h] = &mut out;
+            f32::lstm_cell_forward(m, hidden, &mut gates, &c, c_new, tanh_c, h);
+        })
+    });
+    push(cases, format!("lstm cell backward m{m} h{hidden}"), 0, move || {
+        let (gates, [c, t, dh, mut dc]) = (filled(m * n), [(); 4].map(|_| filled(m * hidden)));
+        let mut dgates = filled(m * n);
+        Box::new(move || f32::lstm_cell_backward(m, hidden, &gates, &c, &t, &dh, &mut dc, &mut dgates))
+    });
 }
 
 fn cases() -> Vec<Case> {
@@ -119,22 +136,31 @@ fn cases() -> Vec<Case> {
     conv(&mut cases, 16, 16, 32, 64, 1);
     conv(&mut cases, 64, 32, 32, 32, 1);
     conv(&mut cases, 64, 16, 64, 64, 1);
+    conv(&mut cases, 64, 16, 16, 16, 1);
+    conv(&mut cases, 64, 4, 64, 64, 1);
+    conv(&mut cases, 64, 5, 64, 64, 1);
+    conv(&mut cases, 16, 16, 128, 128, 1);
+    conv(&mut cases, 16, 16, 256, 256, 1);
     lstm(&mut cases, 64, 64);
     lstm(&mut cases, 16, 64);
-    let (panels, mut transposed) = (filled(panels_len(2048, 512)), filled(panels_len(512, 2048)));
-    let run = move || f32::transpose_panels(2048, 512, &panels, &mut transposed);
-    cases.push(case("transpose panels 2048x512".into(), 0, run));
-    let (dy, mut sums) = (filled(128 * 1024 * 32), filled(32));
-    cases.push(case("column sums 131072x32".into(), 0, move || f32::column_sums(131_072, 32, &dy, 32, &mut sums)));
+    push(&mut cases, "transpose panels 2048x512".into(), 0, || {
+        let (panels, mut transposed) = (filled(panels_len(2048, 512)), filled(panels_len(512, 2048)));
+        Box::new(move || f32::transpose_panels(2048, 512, &panels, &mut transposed))
+    });
+    push(&mut cases, "column sums 131072x32".into(), 0, || {
+        let (dy, mut sums) = (filled(131_072 * 32), filled(32));
+        Box::new(move || f32::column_sums(131_072, 32, &dy, 32, &mut sums))
+    });
     for (name, function) in
         [("exp", f32::exp_slice as fn(&mut [f32])), ("tanh", f32::tanh_slice), ("sigmoid", f32::sigmoid_slice)]
     {
-        let (from, mut values) = (filled(4096), filled(4096));
-        let run = move || {
-            values.copy_from_slice(&from);
-            function(&mut values);
-        };
-        cases.push(case(format!("{name} 4096"), 0, run));
+        push(&mut cases, format!("{name} 4096"), 0, move || {
+            let (from, mut values) = (filled(4096), filled(4096));
+            Box::new(move || {
+                values.copy_from_slice(&from);
+                function(&mut values);
+            })
+        });
     }
     cases
 }
@@ -196,11 +222,12 @@ fn best_seconds(total: f64, mut run: impl FnMut()) -> f64 {
 fn table(filter: &str) {
     let peak = peak();
     println!("{}, multiply-add peak {:.1} GFLOP/s", ddl::kernel::isa().name(), peak * 1e-9);
-    for mut case in cases().into_iter().filter(|case| case.name.contains(filter)) {
-        let seconds = best_seconds(0.15, &mut case.run);
+    for case in cases().into_iter().filter(|case| case.name.contains(filter)) {
+        let seconds = best_seconds(0.15, (case.make)());
         print!("{:<48} {:>9.1} µs", case.name, seconds * 1e6);
-        if case.flop > 0.0 {
-            print!(" {:>7.1} GFLOP/s {:>4.0} %", case.flop / seconds * 1e-9, 100.0 * case.flop / seconds / peak);
+        if case.flop > 0 {
+            let rate = case.flop as f64 / seconds;
+            print!(" {:>7.1} GFLOP/s {:>4.0} %", rate * 1e-9, 100.0 * rate / peak);
         }
         println!();
     }
@@ -208,8 +235,8 @@ fn table(filter: &str) {
 
 #[divan::bench(args = cases().into_iter().map(|case| case.name).collect::<Vec<_>>())]
 fn kernel(bencher: divan::Bencher, name: &str) {
-    if let Some(mut case) = cases().into_iter().find(|case| case.name == name) {
-        bencher.counter(ItemsCount::new(case.flop as u64)).bench_local(|| (case.run)());
+    if let Some(case) = cases().into_iter().find(|case| case.name == name) {
+        bencher.counter(ItemsCount::new(case.flop)).bench_local((case.make)());
     }
 }
 

@@ -32,7 +32,7 @@ unsafe fn reduce<S: Simd>(x: S) -> (S, S) {
         // ln 2 in two parts, the first short enough for an exact n·part.
         let r = n.mul_add(S::splat(2.121_944_4e-4), n.mul_add(S::splat(-0.693_359_4), x));
         let mut p = S::splat(1.987_569_1e-4);
-        for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+        for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
             p = p.mul_add(r, S::splat(coefficient));
         }
         (n, p.mul_add(r * r, r) + S::splat(1.0))
@@ -82,7 +82,7 @@ pub(super) unsafe fn tanh<S: Simd>(x: S) -> S {
         let large = one - two / (exp_clamped::<S>(x + x) + one);
         let square = x * x;
         let mut p = S::splat(-5.704_988_7e-3);
-        for coefficient in [2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+        for coefficient in [2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
             p = p.mul_add(square, S::splat(coefficient));
         }
         let small = (p * square).mul_add(x, x);

@@ -59,9 +59,7 @@ impl Geometry {
 
     /// Elements of the framed image that the tiles reach.
     fn reach(&self) -> usize {
-        self.at(self.out_h - 1 + (self.kernel.0 - 1) / self.stride.0, 0)
-            .max(self.at(self.out_h - 1, self.out_w - 1) + (self.kernel.0 - 1) * self.w * self.c)
-            + self.run()
+        self.at(self.out_h - 1, self.out_w - 1) + (self.kernel.0 - 1) * self.w * self.c + self.run()
     }
 }
 

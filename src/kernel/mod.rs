@@ -17,7 +17,6 @@ mod simd;
 #[cfg(test)]
 mod testing;
 mod tile;
-mod transform;
 mod winograd;
 
 pub use isa::{Isa, isa};
@@ -125,6 +124,7 @@ pub trait Real:
     /// 1 / (1 + e⁻ˣ).
     fn sigmoid(self) -> Self;
     /// The larger; a NaN wins.
+    #[allow(clippy::eq_op)] // True for a NaN.
     fn max(self, other: Self) -> Self {
         if other > self || other != other { other } else { self }
     }

@@ -5,21 +5,23 @@
 //! serves both the weights' gradient, dU = Vᵀ·Z plane by plane, and the data's, V' = Z·Uᵀ. Gradients are thus those of
 //! the very function that the forward pass computes.
 
+mod transform;
+mod weight;
+
 use super::product::{column_sums, transpose_panels};
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
-use super::transform::{
-    IN, PLANES, Planes, Side, input_adjoint, input_transform, output_adjoint, output_transform, tiles, weight_adjoint,
-    weight_transform,
-};
 use super::{ConvNeeds, Isa, Window, panel_index, panels_len};
+use transform::{IN, PLANES, Planes, Side, input_adjoint, input_transform, output_adjoint, output_transform, tiles};
+use weight::{weight_adjoint, weight_transform};
 
 /// Rows of a register tile: a block is a multiple.
 const STEP: usize = 14;
-/// Tiles of a block, at least: fewer do not pay for reading the transformed weights again.
-const MIN_BLOCK: usize = 28;
-/// And at most.
-const MAX_BLOCK: usize = 56;
-/// Elements of the planes of a block should not exceed this: most of them stay in L2.
+/// Tiles of a block, at most, where its planes stay in L2.
+const SMALL_BLOCK: usize = 56;
+/// Tiles of a block with so many channels that the planes leave L2 anyway: then the weights, read and their gradients
+/// added to once a block, cost more.
+const LARGE_BLOCK: usize = 112;
+/// Elements of the planes of a block that mostly stay in L2.
 const BLOCK_ELEMENTS: usize = 400_000;
 /// Plane of the products that sums over all of a tile's dy: row 1 of A is all ones.
 const SUM_PLANE: usize = IN + 1;
@@ -43,7 +45,8 @@ fn row(channels: usize) -> usize {
 
 fn block(window: &Window) -> usize {
     let each = PLANES * (row(window.c) + row(window.o));
-    (BLOCK_ELEMENTS / each / STEP * STEP).clamp(MIN_BLOCK, MAX_BLOCK)
+    let fitting = BLOCK_ELEMENTS / each / STEP * STEP;
+    if fitting >= SMALL_BLOCK / 2 { fitting.min(SMALL_BLOCK) } else { LARGE_BLOCK }
 }
 
 /// Elements from a plane of `channels` to the next: not a multiple of 4 KiB.

@@ -3,8 +3,8 @@
 //! Matrices Aᵀ, G and Bᵀ as in Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.3:
 //! y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A, with interpolation points 0, ±1, ±2 and infinity.
 
-use super::simd::{Simd, simd_entry};
-use super::{PANEL, Window};
+use crate::kernel::Window;
+use crate::kernel::simd::{Simd, simd_entry};
 
 /// Outputs of a tile, along each axis.
 pub(super) const OUT: usize = 4;
@@ -96,11 +96,6 @@ impl Patch {
     }
 
     #[inline(always)]
-    fn contains(&self, row: usize, col: usize) -> bool {
-        row >= self.rows.0 && row < self.rows.1 && col >= self.cols.0 && col < self.cols.1
-    }
-
-    #[inline(always)]
     fn at(&self, row: usize, col: usize, channel: usize) -> usize {
         self.first.wrapping_add(row * self.row + col * self.pixel + channel)
     }
@@ -115,55 +110,70 @@ impl Patch {
         }
     }
 
-    /// `n` channels from `channel` on; zeros outside the image. WHOLE vouches for all of it being inside and n ≥ LANES.
+    /// Channels to take of each pixel of a row, of `n` that are left: a vector's or fewer, none outside the image.
+    #[inline(always)]
+    fn counts<S: Simd, const N: usize>(&self, n: usize) -> [usize; N] {
+        let mut counts = [0; N];
+        for col in 0..N {
+            counts[col] = if col >= self.cols.0 && col < self.cols.1 { n.min(S::LANES) } else { 0 };
+        }
+        counts
+    }
+
+    /// A row of N pixels, `counts` channels of each from `channel` on; zeros outside the image. WHOLE vouches for all
+    /// of it being inside, with all lanes.
     ///
     /// # Safety
     /// `from` is the images' array; the CPU has the instruction set of `S`.
     #[inline(always)]
-    unsafe fn read<S: Simd, const WHOLE: bool>(
+    unsafe fn read<S: Simd, const N: usize, const WHOLE: bool>(
         &self,
         from: *const f32,
         row: usize,
-        col: usize,
         channel: usize,
-        n: usize,
-    ) -> S {
-        let from = from.wrapping_add(self.at(row, col, channel));
+        counts: &[usize; N],
+    ) -> [S; N] {
+        let from = from.wrapping_add(self.at(row, 0, channel));
         // SAFETY: elements inside the image.
         unsafe {
+            let mut pixels = [S::splat(0.0); N];
             if WHOLE {
-                S::load(from)
-            } else if !self.contains(row, col) {
-                S::splat(0.0)
-            } else if n >= S::LANES {
-                S::load(from)
-            } else {
-                S::load_first(from, n)
+                for col in 0..N {
+                    pixels[col] = S::load(from.wrapping_add(col * self.pixel));
+                }
+            } else if row >= self.rows.0 && row < self.rows.1 {
+                for col in 0..N {
+                    pixels[col] = S::load_first(from.wrapping_add(col * self.pixel), counts[col]);
+                }
             }
+            pixels
         }
     }
 
-    /// Writes `n` channels; nothing outside the image.
+    /// Writes a row of N pixels; nothing outside the image.
     ///
     /// # Safety
     /// As for `read`.
     #[inline(always)]
-    unsafe fn write<S: Simd, const WHOLE: bool>(
+    unsafe fn write<S: Simd, const N: usize, const WHOLE: bool>(
         &self,
-        value: S,
+        pixels: [S; N],
         to: *mut f32,
         row: usize,
-        col: usize,
         channel: usize,
-        n: usize,
+        counts: &[usize; N],
     ) {
-        let to = to.wrapping_add(self.at(row, col, channel));
+        let to = to.wrapping_add(self.at(row, 0, channel));
         // SAFETY: elements inside the image.
         unsafe {
             if WHOLE {
-                value.store(to);
-            } else if self.contains(row, col) {
-                if n >= S::LANES { value.store(to) } else { value.store_first(to, n) }
+                for col in 0..N {
+                    pixels[col].store(to.wrapping_add(col * self.pixel));
+                }
+            } else if row >= self.rows.0 && row < self.rows.1 {
+                for col in 0..N {
+                    pixels[col].store_first(to.wrapping_add(col * self.pixel), counts[col]);
+                }
             }
         }
     }
@@ -317,13 +327,10 @@ unsafe fn input_tile<S: Simd, const WHOLE: bool>(
     // SAFETY: the caller's contract.
     unsafe {
         let constants = Constants::<S>::new();
+        let counts = patch.counts::<S, IN>(n);
         let mut half = [[constants.zero; IN]; IN];
         for i in 0..IN {
-            let mut d = [constants.zero; IN];
-            for j in 0..IN {
-                d[j] = patch.read::<S, WHOLE>(images, i, j, channel, n);
-            }
-            half[i] = constants.input(d);
+            half[i] = constants.input(patch.read::<S, IN, WHOLE>(images, i, channel, &counts));
         }
         for j in 0..IN {
             let v = constants.input([half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]]);
@@ -347,6 +354,7 @@ unsafe fn input_adjoint_tile<S: Simd, const WHOLE: bool>(
     // SAFETY: the caller's contract.
     unsafe {
         let constants = Constants::<S>::new();
+        let counts = patch.counts::<S, IN>(n);
         let mut half = [[constants.zero; IN]; IN];
         for j in 0..IN {
             let mut v = [constants.zero; IN];
@@ -357,10 +365,11 @@ unsafe fn input_adjoint_tile<S: Simd, const WHOLE: bool>(
         }
         for i in 0..IN {
             let d = constants.input_adjoint([half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]]);
+            let mut sums = patch.read::<S, IN, WHOLE>(images, i, channel, &counts);
             for j in 0..IN {
-                let sum = patch.read::<S, WHOLE>(images, i, j, channel, n) + d[j];
-                patch.write::<S, WHOLE>(sum, images, i, j, channel, n);
+                sums[j] = sums[j] + d[j];
             }
+            patch.write::<S, IN, WHOLE>(sums, images, i, channel, &counts);
         }
     }
 }
@@ -384,6 +393,7 @@ unsafe fn output_tile<S: Simd, const WHOLE: bool>(
             Some(bias) => S::load_first(bias.add(channel), n),
             None => constants.zero,
         };
+        let counts = patch.counts::<S, OUT>(n);
         let mut half = [[constants.zero; OUT]; IN];
         for j in 0..IN {
             let mut v = [constants.zero; IN];
@@ -394,9 +404,13 @@ unsafe fn output_tile<S: Simd, const WHOLE: bool>(
         }
         for i in 0..OUT {
             let y = constants.output([half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]]);
-            for j in 0..OUT {
-                patch.write::<S, WHOLE>(y[j] + bias, images, i, j, channel, n);
-            }
+            patch.write::<S, OUT, WHOLE>(
+                [y[0] + bias, y[1] + bias, y[2] + bias, y[3] + bias],
+                images,
+                i,
+                channel,
+                &counts,
+            );
         }
     }
 }
@@ -414,156 +428,15 @@ unsafe fn output_adjoint_tile<S: Simd, const WHOLE: bool>(
     // SAFETY: the caller's contract.
     unsafe {
         let constants = Constants::<S>::new();
+        let counts = patch.counts::<S, OUT>(n);
         let mut half = [[constants.zero; IN]; OUT];
         for i in 0..OUT {
-            let mut y = [constants.zero; OUT];
-            for j in 0..OUT {
-                y[j] = patch.read::<S, WHOLE>(images, i, j, channel, n);
-            }
-            half[i] = constants.output_adjoint(y);
+            half[i] = constants.output_adjoint(patch.read::<S, OUT, WHOLE>(images, i, channel, &counts));
         }
         for j in 0..IN {
             let z = constants.output_adjoint([half[0][j], half[1][j], half[2][j], half[3][j]]);
             for i in 0..IN {
                 z[i].store(planes.data.add((i * IN + j) * planes.plane));
-            }
-        }
-    }
-}
-
-/// The weights' constants in registers.
-#[derive(Clone, Copy)]
-struct Weights<S> {
-    quarter: S,
-    sixth: S,
-    minus_sixth: S,
-    twelfth: S,
-    fourth: S,
-}
-
-impl<S: Simd> Weights<S> {
-    /// # Safety
-    /// The CPU has the instruction set of `S`.
-    #[inline(always)]
-    unsafe fn new() -> Self {
-        // SAFETY: the caller's contract.
-        unsafe {
-            Self {
-                quarter: S::splat(1.0 / 4.0),
-                sixth: S::splat(1.0 / 6.0),
-                minus_sixth: S::splat(-1.0 / 6.0),
-                twelfth: S::splat(1.0 / 12.0),
-                fourth: S::splat(1.0 / 24.0),
-            }
-        }
-    }
-
-    /// G g.
-    #[inline(always)]
-    fn straight(&self, [g0, g1, g2]: [S; 3]) -> [S; 6] {
-        let (ends, middle) = ((g0 + g2) * self.minus_sixth, g1 * self.minus_sixth);
-        let (ends2, middle2) = (self.fourth.mul_add(g0, self.sixth * g2), g1 * self.twelfth);
-        [self.quarter * g0, ends + middle, ends - middle, ends2 + middle2, ends2 - middle2, g2]
-    }
-
-    /// Gᵀ u.
-    #[inline(always)]
-    fn adjoint(&self, [u0, u1, u2, u3, u4, u5]: [S; 6]) -> [S; 3] {
-        let (s12, d12, s34, d34) = (u1 + u2, u2 - u1, u3 + u4, u3 - u4);
-        [
-            self.quarter.mul_add(u0, self.fourth * s34 - self.sixth * s12),
-            self.sixth.mul_add(d12, self.twelfth * d34),
-            self.sixth.mul_add(s34 - s12, u5),
-        ]
-    }
-}
-
-simd_entry! {
-    /// U = G g Gᵀ for each element of the depth×O `panels` of a 3×3 convolution: `planes` of C×O panels, `plane` apart.
-    ///
-    /// # Safety
-    /// The panels hold ⌈o / 32⌉ · 9 · c rows, and each plane ⌈o / 32⌉ · c.
-    pub(super) unsafe fn weight_transform(c: usize, o: usize, panels: *const f32, planes: *mut f32, plane: usize) =
-        weight_body
-}
-
-/// # Safety
-/// As for [`weight_transform`]; the CPU has the instruction set of `S`.
-#[inline(always)]
-unsafe fn weight_body<S: Simd>(c: usize, o: usize, panels: *const f32, planes: *mut f32, plane: usize) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let constants = Weights::<S>::new();
-        for panel in 0..o.div_ceil(PANEL) {
-            for channel in 0..c {
-                for lane in (0..PANEL).step_by(S::LANES) {
-                    let from = panels.add((panel * 9 * c + channel) * PANEL + lane);
-                    let mut half = [[S::splat(0.0); IN]; 3];
-                    for i in 0..3 {
-                        let mut g = [S::splat(0.0); 3];
-                        for j in 0..3 {
-                            g[j] = S::load(from.add((3 * i + j) * c * PANEL));
-                        }
-                        half[i] = constants.straight(g);
-                    }
-                    let to = planes.add((panel * c + channel) * PANEL + lane);
-                    for j in 0..IN {
-                        let u = constants.straight([half[0][j], half[1][j], half[2][j]]);
-                        for i in 0..IN {
-                            u[i].store(to.add((i * IN + j) * plane));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-simd_entry! {
-    /// panels += Gᵀ dU G, the adjoint of [`weight_transform`]; columns past `o` stay as they are.
-    ///
-    /// # Safety
-    /// As there.
-    pub(super) unsafe fn weight_adjoint(c: usize, o: usize, panels: *mut f32, planes: *const f32, plane: usize) =
-        weight_adjoint_body
-}
-
-/// # Safety
-/// As for [`weight_adjoint`]; the CPU has the instruction set of `S`.
-#[inline(always)]
-unsafe fn weight_adjoint_body<S: Simd>(c: usize, o: usize, panels: *mut f32, planes: *const f32, plane: usize) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let constants = Weights::<S>::new();
-        for panel in 0..o.div_ceil(PANEL) {
-            for channel in 0..c {
-                for lane in (0..PANEL).step_by(S::LANES) {
-                    let n = o.saturating_sub(panel * PANEL + lane);
-                    if n == 0 {
-                        continue;
-                    }
-                    let from = planes.add((panel * c + channel) * PANEL + lane);
-                    let mut half = [[S::splat(0.0); 3]; IN];
-                    for i in 0..IN {
-                        let mut u = [S::splat(0.0); IN];
-                        for j in 0..IN {
-                            u[j] = S::load(from.add((i * IN + j) * plane));
-                        }
-                        half[i] = constants.adjoint(u);
-                    }
-                    for j in 0..3 {
-                        let column = [half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]];
-                        let g = constants.adjoint(column);
-                        for i in 0..3 {
-                            let to = panels.add((panel * 9 * c + (3 * i + j) * c + channel) * PANEL + lane);
-                            if n >= S::LANES {
-                                (S::load(to) + g[i]).store(to);
-                            } else {
-                                (S::load_first(to, n) + g[i]).store_first(to, n);
-                            }
-                        }
-                    }
-                }
             }
         }
     }
