@@ -36,10 +36,10 @@ const ONLY_IN: &[(&str, &str)] = &[("mpi", "comm/mpi.rs"), ("hdf5", "store/")];
 
 /// Where `unsafe` may stand: files, or modules with all their files.
 const UNSAFE: &[&str] = &[
-    "arena/buffer",     // aligned memory
-    "comm/mod",         // a gradient's slice is given to MPI while others are computed
-    "comm/mpi",         // MPI_IN_PLACE, MPI_Iallreduce
-    "comm/solo",        // as the trait says
+    "arena/buffer",      // aligned memory
+    "comm/mod",          // a gradient's slice is given to MPI while others are computed
+    "comm/mpi",          // MPI_IN_PLACE, MPI_Iallreduce
+    "comm/solo",         // as the trait says
     "kernel/activation", // instruction sets, from here on
     "kernel/direct",
     "kernel/isa",
@@ -109,9 +109,9 @@ fn code(line: &str) -> String {
 /// Where `name` stands as a whole word.
 fn words<'a>(line: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    line.match_indices(name).map(|(at, _)| at).filter(move |&at| {
-        !line[..at].ends_with(part) && !line[at + name.len()..].starts_with(part)
-    })
+    line.match_indices(name)
+        .map(|(at, _)| at)
+        .filter(move |&at| !line[..at].ends_with(part) && !line[at + name.len()..].starts_with(part))
 }
 
 /// The paths behind each `prefix` in a line: `["data::Targets", "data::Task"]` of `crate::data::{Targets, Task}`.

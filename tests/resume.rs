@@ -27,7 +27,8 @@ test_samples = 50
 augment = [{ type = "random_crop", padding = 1 }, { type = "horizontal_flip" }]
 [model]
 layers = [
-  { type = "conv2d", out_channels = 6, kernel_size = 3, padding = 1 }, { type = "batch_norm2d" }, { type = "relu" },
+  { type = "conv2d", out_channels = 6, kernel_size = 3, padding = 1, bias = false },
+  { type = "batch_norm2d" }, { type = "relu" },
   { type = "max_pool2d", kernel_size = 2 }, { type = "dropout", p = 0.2 }, { type = "flatten" },
   { type = "linear", out_features = 10 },
 ]
@@ -49,6 +50,9 @@ keep_checkpoints = 1000
 "#;
 
 const STEPS: u64 = 21;
+
+/// Long enough to be stopped on the way, with few checkpoints.
+const LONG: [&str; 3] = ["train.epochs=100", "train.checkpoint_every=20", "train.checkpoint_steps=15"];
 
 /// A folder with a job file, whose runs each have their own folder in it.
 struct Runs {
@@ -155,9 +159,8 @@ impl Runs {
         for (x, y) in tensors(last).iter().zip(&tensors(other)) {
             assert_eq!((&x.key, &x.shape), (&y.key, &y.shape), "{what}");
             let largest = f64::from(x.data.iter().fold(0f32, |most, v| most.max(v.abs())));
-            let off = |(x, y): (&f32, &f32)| {
-                x.to_bits() != y.to_bits() && f64::from((x - y).abs()) > tolerance * largest
-            };
+            let off =
+                |(x, y): (&f32, &f32)| x.to_bits() != y.to_bits() && f64::from((x - y).abs()) > tolerance * largest;
             let count = x.data.iter().zip(&y.data).filter(|&pair| off(pair)).count();
             assert_eq!(count, 0, "{what}: of {} elements of {}", x.data.len(), x.key);
         }
@@ -233,8 +236,7 @@ fn a_finished_run_goes_on_with_more_epochs() {
 
 #[test]
 fn a_killed_run_goes_on() {
-    let set = ["train.epochs=100"];
-    let runs = Runs::new(&set);
+    let runs = Runs::new(&LONG);
     runs.train("whole", 0, &[]);
     let mut child = runs.start("killed", 0, 30);
     child.kill().unwrap();
@@ -250,10 +252,9 @@ fn a_killed_run_goes_on() {
 
 #[test]
 fn a_job_that_lost_a_rank_goes_on() {
-    let set = ["train.epochs=60"];
-    let runs = Runs::new(&set);
+    let runs = Runs::new(&LONG);
     runs.train("whole", 2, &[]);
-    let mut mpirun = runs.start("killed", 2, 20);
+    let mut mpirun = runs.start("killed", 2, 30);
     let ranks = fs::read_to_string(format!("/proc/{0}/task/{0}/children", mpirun.id())).unwrap();
     let rank: i32 = ranks.split_whitespace().last().expect("mpirun has children").parse().unwrap();
     // SAFETY: no memory is touched.
@@ -267,9 +268,9 @@ fn a_job_that_lost_a_rank_goes_on() {
 #[test]
 fn a_job_stops_on_request_and_goes_on() {
     for (ranks, signal) in [(0, libc::SIGTERM), (2, libc::SIGUSR1)] {
-        let runs = Runs::new(&["train.epochs=60", "train.checkpoint_steps=0"]);
+        let runs = Runs::new(&LONG);
         runs.train("whole", ranks, &[]);
-        let mut child = runs.start("stopped", ranks, 14);
+        let mut child = runs.start("stopped", ranks, 15);
         // SAFETY: no memory is touched.
         assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
         assert_eq!(child.wait().unwrap().code(), Some(75), "{ranks} ranks");
