@@ -110,6 +110,8 @@ fn cases() -> Vec<Case> {
         linear(&mut cases, m, k, n);
     }
     conv(&mut cases, 64, 28, 1, 32, 0);
+    conv(&mut cases, 8, 28, 1, 32, 0);
+    conv(&mut cases, 8, 32, 3, 32, 1);
     conv(&mut cases, 64, 26, 32, 64, 0);
     conv(&mut cases, 128, 32, 3, 32, 1);
     conv(&mut cases, 128, 16, 32, 64, 1);

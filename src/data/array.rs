@@ -211,7 +211,7 @@ fn floats(values: Values) -> Vec<f32> {
 }
 
 /// Images from (N, C, H, W) to (N, H, W, C); anything else is in order.
-fn interleaved<S: Copy>(values: Vec<S>, shape: Shape) -> Vec<S> {
+fn interleaved<S: Copy + Default>(values: Vec<S>, shape: Shape) -> Vec<S> {
     match shape {
         Shape::Image { c, .. } if c > 1 => {
             let mut pixels = Vec::with_capacity(values.len());

@@ -28,6 +28,10 @@ impl Summary {
         if total == 0.0 {
             return Self { mean: 0.0, std: 0.0, min: 0.0, max: 0.0 };
         }
+        if min == max {
+            // Not left to rounding, which would make a deviation of 1e-16 of it.
+            return Self { mean: min, std: 0.0, min, max };
+        }
         let mean = sum / total;
         let squares: f64 = values.map(|(value, weight)| (value - mean) * (value - mean) * weight).sum();
         Self { mean, std: (squares / total).sqrt(), min, max }

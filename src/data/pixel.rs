@@ -69,15 +69,24 @@ pub(super) fn summaries(pixels: &[u8], channels: usize) -> Vec<Summary> {
 }
 
 /// (C, H, W) to (H, W, C), appended to `pixels`.
-pub(super) fn append_planar<S: Copy>(planes: &[S], channels: usize, pixels: &mut Vec<S>) {
-    let area = planes.len() / channels;
-    match channels {
-        1 => pixels.extend_from_slice(planes),
-        3 => {
-            let (red, rest) = planes.split_at(area);
-            let (green, blue) = rest.split_at(area);
-            pixels.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
+pub(super) fn append_planar<S: Copy + Default>(planes: &[S], channels: usize, pixels: &mut Vec<S>) {
+    if channels == 1 {
+        return pixels.extend_from_slice(planes);
+    }
+    let (start, area) = (pixels.len(), planes.len() / channels);
+    pixels.resize(start + planes.len(), S::default());
+    let image = &mut pixels[start..];
+    if channels == 3 {
+        let (red, rest) = planes.split_at(area);
+        let (green, blue) = rest.split_at(area);
+        for (((pixel, &r), &g), &b) in image.chunks_exact_mut(3).zip(red).zip(green).zip(blue) {
+            pixel.copy_from_slice(&[r, g, b]);
         }
-        _ => pixels.extend((0..area).flat_map(|i| (0..channels).map(move |c| planes[c * area + i]))),
+    } else {
+        for (c, plane) in planes.chunks_exact(area).enumerate() {
+            for (pixel, &value) in image.chunks_exact_mut(channels).zip(plane) {
+                pixel[c] = value;
+            }
+        }
     }
 }

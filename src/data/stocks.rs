@@ -101,7 +101,8 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
     }
     if !short.is_empty() {
         let rows = keys.window + keys.horizon;
-        notes.push(format!("{} tickers skipped, with fewer than {rows} training rows: {}", short.len(), some(&short)));
+        let skipped = count(short.len(), "ticker");
+        notes.push(format!("{skipped} skipped, with fewer than {rows} training rows: {}", some(&short)));
     }
     if windows.series.is_empty() {
         let what = format!("no ticker is long enough for windows of {} rows", keys.window);
@@ -143,7 +144,8 @@ fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Da
         windows.add(Series { name: ticker.name, dates, raw, scaled, unit }, [0..0, times]);
     }
     if !short.is_empty() {
-        notes.push(format!("{} tickers skipped, with fewer than {} rows: {}", short.len(), keys.window, some(&short)));
+        let skipped = count(short.len(), "ticker");
+        notes.push(format!("{skipped} skipped, with fewer than {} rows: {}", keys.window, some(&short)));
     }
     Dataset::new(config, keys.input(), Inputs::Windows(windows), Labels::InWindows, dataset.scaling.clone(), notes)
 }
@@ -266,14 +268,16 @@ impl Prices {
         let dates = || self.tickers.iter().flat_map(|ticker| ticker.rows.first().into_iter().chain(ticker.rows.last()));
         let mut notes = Vec::new();
         if let (Some(first), Some(last)) = (dates().map(|row| row.0).min(), dates().map(|row| row.0).max()) {
-            notes.push(format!("{rows} rows of {} tickers, {first} to {last}", self.tickers.len()));
+            notes.push(format!("{} of {}, {first} to {last}", count(rows, "row"), count(self.tickers.len(), "ticker")));
         }
-        let mut dropped = |what: &str, count: fn(&Ticker) -> usize| {
-            let of: Vec<&Ticker> = self.tickers.iter().filter(|ticker| count(ticker) > 0).collect();
-            let total: usize = of.iter().map(|ticker| count(ticker)).sum();
+        let mut dropped = |what: &str, of_ticker: fn(&Ticker) -> usize| {
+            let of: Vec<&Ticker> = self.tickers.iter().filter(|ticker| of_ticker(ticker) > 0).collect();
+            let total: usize = of.iter().map(|ticker| of_ticker(ticker)).sum();
             if total > 0 {
-                let list: Vec<String> = of.iter().map(|ticker| format!("{} {}", ticker.name, count(ticker))).collect();
-                notes.push(format!("{total} rows {what} dropped, of {} tickers: {}", of.len(), some(&list)));
+                let list: Vec<String> =
+                    of.iter().map(|ticker| format!("{} {}", ticker.name, of_ticker(ticker))).collect();
+                let (rows, tickers) = (count(total, "row"), count(of.len(), "ticker"));
+                notes.push(format!("{rows} {what} dropped, of {tickers}: {}", some(&list)));
             }
         };
         dropped(&format!("without {}", self.column), |ticker| ticker.holes);
@@ -322,6 +326,11 @@ fn parse_date(text: &str) -> Option<Date> {
         (number(fields.next()?)?, month, day)
     };
     Date::new(year, month.try_into().ok()?, day.try_into().ok()?).ok()
+}
+
+/// `1 row`, `2 rows`.
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The first of many names.

@@ -45,8 +45,8 @@ pub(crate) fn needs(window: &Window, _m: usize) -> ConvNeeds {
 /// See [`Real::conv2d_prepare`](super::Real::conv2d_prepare).
 pub(crate) fn prepare(isa: Isa, window: &Window, panels: &[f32], packed: &mut [f32]) {
     match method(window) {
-        Method::Product { .. } => product::transpose_panels(window.depth(), window.o, panels, packed),
-        Method::Direct => direct::prepare(window, panels, packed),
+        Method::Product { .. } => product::transpose_panels(isa, window.depth(), window.o, panels, packed),
+        Method::Direct => direct::prepare(isa, window, panels, packed),
         Method::Winograd => winograd::prepare(isa, window, panels, packed),
     }
 }

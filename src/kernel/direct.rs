@@ -9,9 +9,11 @@ use super::{ConvNeeds, Init, Isa, PANEL, Window, panel_index, panels_len};
 
 /// Output pixels that a weight gradient sums before it adds to memory.
 const BLOCK: usize = 256;
-/// Runs of a kernel row shorter than this are gathered into rows of all taps for the weight gradient: with fewer rows a
-/// tile has too few chains of additions to hide their latency.
+/// Runs of a kernel row shorter than this are taken together by tiles with offsets: with fewer rows a tile has too few
+/// chains of additions to hide their latency, and goes over dy more often.
 const SHORT_RUN: usize = 12;
+/// Rows of the largest tile.
+const MAX_ROWS: usize = 14;
 
 /// A stride-1-in-memory view of a framed image and the tiles over it.
 #[derive(Clone, Copy)]
@@ -81,8 +83,6 @@ struct Parts {
     dx: usize,
     /// A block of dy with its channels padded to whole panels, where they are not.
     dy: usize,
-    /// A block's gathered taps, where runs are short.
-    taps: usize,
 }
 
 impl Parts {
@@ -90,7 +90,6 @@ impl Parts {
         let Window { c, h, w, o, kernel, padding, .. } = *window;
         let block = block_rows(window) * window.out_w();
         let frame = (h + 2 * padding.0) * (w + 2 * padding.1) * c;
-        let gather = gathers(&Geometry::forward(window));
         Self {
             x: if padding == (0, 0) { 0 } else { frame },
             dx: if data_gradient_is_convolution(window) {
@@ -99,17 +98,12 @@ impl Parts {
                 block * window.depth()
             },
             dy: if o.is_multiple_of(PANEL) { 0 } else { block * o.next_multiple_of(PANEL) },
-            taps: if gather { block * window.depth() + PANEL } else { 0 },
         }
     }
 
     fn total(&self) -> usize {
-        self.x + self.dx + self.dy + self.taps
+        self.x + self.dx + self.dy
     }
-}
-
-fn gathers(geometry: &Geometry) -> bool {
-    geometry.kernel.0 > 1 && geometry.run() < SHORT_RUN
 }
 
 /// Sizes of the buffers; nothing is kept from forward to backward.
@@ -123,10 +117,10 @@ pub(super) fn needs(window: &Window) -> ConvNeeds {
 }
 
 /// Weights for the data gradient: flipped, with inputs and outputs exchanged; or just transposed.
-pub(super) fn prepare(window: &Window, panels: &[f32], packed: &mut [f32]) {
+pub(super) fn prepare(isa: Isa, window: &Window, panels: &[f32], packed: &mut [f32]) {
     let Window { c, o, kernel, .. } = *window;
     if !data_gradient_is_convolution(window) {
-        return transpose_panels(window.depth(), o, panels, packed);
+        return transpose_panels(isa, window.depth(), o, panels, packed);
     }
     let taps = kernel.0 * kernel.1;
     let depth = taps * o;
@@ -216,18 +210,28 @@ fn weight_gradient(tiles: &Tiles, g: &Geometry, rows: usize, x: &[f32], dy: &[f3
     assert!(x.len() >= g_block.reach() && dy.len() >= rows * g.out_w * o && o.is_multiple_of(PANEL));
     assert!(dpanels.len() >= panels_len(g.depth(), g.o) && o >= g.o);
     for col in (0..g.o).step_by(tiles.width()) {
-        for kernel_row in 0..g.kernel.0 {
-            tiles.split(g.run(), |first, height| {
+        // Either the runs of the kernel rows one by one, or all of them together.
+        let (passes, length) = if g.run() < SHORT_RUN { (1, g.depth()) } else { (g.kernel.0, g.run()) };
+        for pass in 0..passes {
+            tiles.split(length, |first, height| {
+                let mut offsets = [0; MAX_ROWS];
+                for (row, offset) in offsets[..height].iter_mut().enumerate() {
+                    *offset = (first + row) / g.run() * g.w * g.c + (first + row) % g.run();
+                }
+                let scattered = passes == 1 && g.kernel.0 > 1;
                 let tile = OuterTile {
                     rows,
                     cols: g.out_w,
-                    a: x[kernel_row * g.w * g.c + first..].as_ptr(),
+                    a: if scattered { x.as_ptr() } else { x[pass * g.w * g.c + first..].as_ptr() },
+                    offsets: scattered.then_some(&offsets[..height]),
                     a_row: g.stride.0 * g.w * g.c,
                     a_col: g.stride.1 * g.c,
                     b: dy[col..].as_ptr(),
                     b_row: g.out_w * o,
                     b_col: o,
-                    c: dpanels[panel_index(g.depth(), kernel_row * g.run() + first, col)..].as_mut_ptr(),
+                    // The next block's pixels, while the first of several tiles goes over this one.
+                    ahead: if first == 0 { rows * g.out_w * o } else { 0 },
+                    c: dpanels[panel_index(g.depth(), pass * g.run() + first, col)..].as_mut_ptr(),
                     columns: tiles.width().min(g.o - col),
                 };
                 // SAFETY: the lengths were asserted above.
@@ -256,7 +260,7 @@ pub(super) fn backward(
     let parts = Parts::of(window);
     let (framed, rest) = scratch[..parts.total()].split_at_mut(parts.x);
     let (dx_scratch, rest) = rest.split_at_mut(parts.dx);
-    let (dy_scratch, taps) = rest.split_at_mut(parts.dy);
+    let dy_scratch = &mut rest[..parts.dy];
     framed.fill(0.0);
     dx_scratch.fill(0.0);
     let (in_len, out_len) = (h * w * c, g.out_h * g.out_w * g.o);
@@ -287,15 +291,7 @@ pub(super) fn backward(
                 (&*to, o)
             };
             let x = &x[g.at(row, 0)..];
-            if taps.is_empty() {
-                weight_gradient(tiles, &g, rows, x, dy, o, dpanels);
-            } else {
-                gather(isa, &g, rows, x, taps);
-                let depth = g.depth();
-                let flat =
-                    Geometry { c: depth, w: pixels, kernel: (1, 1), stride: (1, 1), out_h: 1, out_w: pixels, ..g };
-                weight_gradient(tiles, &flat, 1, taps, dy, o, dpanels);
-            }
+            weight_gradient(tiles, &g, rows, x, dy, o, dpanels);
         }
         if let Some(dx) = dx.as_deref_mut() {
             let dx = &mut dx[image * in_len..][..in_len];
@@ -307,21 +303,6 @@ pub(super) fn backward(
             } else {
                 scatter_data_gradient(isa, window, dy, packed, dx, dx_scratch);
             }
-        }
-    }
-}
-
-/// Gathers the taps of each output pixel into a row of its own.
-fn gather(isa: Isa, g: &Geometry, rows: usize, x: &[f32], taps: &mut [f32]) {
-    let (run, depth) = (g.run(), g.depth());
-    assert!(x.len() >= Geometry { out_h: rows, ..*g }.reach() && taps.len() >= rows * g.out_w * depth + PANEL);
-    // Kernel rows are written in order for each pixel, so that a spill is overwritten by what belongs there.
-    for row in 0..rows {
-        for col in 0..g.out_w {
-            let to = taps[(row * g.out_w + col) * depth..].as_mut_ptr();
-            let from = x[g.at(row, col)..].as_ptr();
-            // SAFETY: kernel rows of x, and a row of taps with room for a vector behind the last one, asserted above.
-            unsafe { copy_rows(isa, g.kernel.0, run, run, from, g.w * g.c, to, run) };
         }
     }
 }

@@ -194,11 +194,13 @@ pub(crate) fn outer(
                                 rows: 1,
                                 cols: rows,
                                 a: packed_a[first * rows..].as_ptr(),
+                                offsets: None,
                                 a_row: 0,
                                 a_col: height,
                                 b: panel_b,
                                 b_row: 0,
                                 b_col: PANEL,
+                                ahead: 0,
                                 c: panels[at..].as_mut_ptr(),
                                 columns: tiles.width().min(n - col),
                             };
@@ -237,24 +239,47 @@ dispatch! {
     }
 }
 
-dispatch! {
-    /// See [`Real::transpose_panels`](super::Real::transpose_panels).
-    pub(crate) fn transpose_panels<T>(k: usize, n: usize, panels: &[T], transposed: &mut [T]) {
-        // Blocks of 32 × 32 are contiguous on both sides.
-        for depth in (0..k.next_multiple_of(PANEL)).step_by(PANEL) {
-            for col in (0..n).step_by(PANEL) {
-                let (height, width) = (PANEL.min(k - depth), PANEL.min(n - col));
-                let from = &panels[col * k + depth * PANEL..][..height * PANEL];
-                let to = &mut transposed[depth * n + col * PANEL..][..width * PANEL];
-                for (c, to) in to.chunks_exact_mut(PANEL).enumerate() {
-                    for (to, from) in to[..height].iter_mut().zip(from.chunks_exact(PANEL)) {
-                        *to = from[c];
+simd_entry! {
+    /// # Safety
+    /// `panels` are K×N, `transposed` N×K.
+    unsafe fn transpose_entry(k: usize, n: usize, panels: *const f32, transposed: *mut f32) = transpose_body
+}
+
+/// # Safety
+/// As for `transpose_entry`; the CPU has the instruction set of `S`.
+#[inline(always)]
+unsafe fn transpose_body<S: Simd>(k: usize, n: usize, panels: *const f32, transposed: *mut f32) {
+    // Blocks of 32 × 32 are contiguous on both sides.
+    for depth in (0..k).step_by(PANEL) {
+        for col in (0..n).step_by(PANEL) {
+            let (height, width) = (PANEL.min(k - depth), PANEL.min(n - col));
+            // SAFETY: the block of `height` rows at `from` and of `width` rows at `to` lie in the panels.
+            unsafe {
+                let from = panels.add(col * k + depth * PANEL);
+                let to = transposed.add(depth * n + col * PANEL);
+                for row in (0..PANEL).step_by(S::LANES) {
+                    for column in (0..width).step_by(S::LANES) {
+                        if row + S::LANES <= height && column + S::LANES <= width {
+                            S::transpose(from.add(row * PANEL + column), PANEL, to.add(column * PANEL + row), PANEL);
+                            continue;
+                        }
+                        for c in column..width.min(column + S::LANES) {
+                            for r in row..row + S::LANES {
+                                *to.add(c * PANEL + r) = if r < height { *from.add(r * PANEL + c) } else { 0.0 };
+                            }
+                        }
                     }
-                    to[height..].fill(T::ZERO);
                 }
             }
         }
     }
+}
+
+/// See [`Real::transpose_panels`](super::Real::transpose_panels).
+pub(crate) fn transpose_panels(isa: Isa, k: usize, n: usize, panels: &[f32], transposed: &mut [f32]) {
+    assert!(panels.len() >= panels_len(k, n) && transposed.len() >= panels_len(n, k), "the panels are too short");
+    // SAFETY: the lengths were just checked.
+    unsafe { transpose_entry(isa, k, n, panels.as_ptr(), transposed.as_mut_ptr()) }
 }
 
 dispatch! {
@@ -266,16 +291,23 @@ dispatch! {
         let whole = n / PANEL * PANEL;
         for first in (0..whole).step_by(PANEL) {
             // Two chains, since each addition waits for the one before.
-            let mut chains = [[T::ZERO; PANEL]; 2];
-            for row in 0..m {
-                let values = &a[row * lda + first..][..PANEL];
-                let chain = &mut chains[row % 2];
+            let (mut even, mut odd) = ([T::ZERO; PANEL], [T::ZERO; PANEL]);
+            for pair in 0..m / 2 {
+                let above = &a[2 * pair * lda + first..][..PANEL];
+                let below = &a[(2 * pair + 1) * lda + first..][..PANEL];
                 for lane in 0..PANEL {
-                    chain[lane] += values[lane];
+                    even[lane] += above[lane];
+                    odd[lane] += below[lane];
+                }
+            }
+            if m % 2 == 1 {
+                let last = &a[(m - 1) * lda + first..][..PANEL];
+                for lane in 0..PANEL {
+                    even[lane] += last[lane];
                 }
             }
             for lane in 0..PANEL {
-                sums[first + lane] += chains[0][lane] + chains[1][lane];
+                sums[first + lane] += even[lane] + odd[lane];
             }
         }
         for row in 0..m {
@@ -384,10 +416,13 @@ mod tests {
                 pack(k, n, &b, row, column, &mut fast);
                 reference::pack(k, n, &b, row, column, &mut slow);
                 assert_eq!(fast, slow);
-                let (mut fast_t, mut slow_t) = (vec![f32::NAN; panels_len(n, k)], vec![f32::NAN; panels_len(n, k)]);
-                transpose_panels(k, n, &fast, &mut fast_t);
+                let mut slow_t = vec![f32::NAN; panels_len(n, k)];
                 reference::transpose_panels(k, n, &slow, &mut slow_t);
-                assert_eq!(fast_t, slow_t);
+                for isa in isas() {
+                    let mut fast_t = vec![f32::NAN; panels_len(n, k)];
+                    transpose_panels(isa, k, n, &fast, &mut fast_t);
+                    assert_eq!(fast_t, slow_t);
+                }
             }
             let (mut fast, mut slow) = (filled(1, n), filled(1, n));
             column_sums(k, n, &b, n, &mut fast);

@@ -167,7 +167,7 @@ impl Real for f32 {
         product::pack(k, n, b, row, column, panels)
     }
     fn transpose_panels(k: usize, n: usize, panels: &[Self], transposed: &mut [Self]) {
-        product::transpose_panels(k, n, panels, transposed)
+        product::transpose_panels(isa(), k, n, panels, transposed)
     }
     fn column_sums(m: usize, n: usize, a: &[Self], lda: usize, sums: &mut [Self]) {
         product::column_sums(m, n, a, lda, sums)

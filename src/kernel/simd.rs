@@ -59,6 +59,23 @@ pub(crate) trait Simd:
     /// `then` in the lanes where self < bound, `otherwise` in the others and where either is NaN.
     fn select_less(self, bound: Self, then: Self, otherwise: Self) -> Self;
 
+    /// Transposes a block of LANES × LANES elements; rows are `from_row` and `to_row` apart.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set; LANES rows of LANES elements can be read and written.
+    unsafe fn transpose(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        for row in 0..Self::LANES {
+            for col in 0..Self::LANES {
+                // SAFETY: the caller's contract.
+                unsafe { *to.add(row * to_row + col) = *from.add(col * from_row + row) };
+            }
+        }
+    }
+
+    /// Asks for the cache line of `at`; the address need not exist.
+    #[inline(always)]
+    fn prefetch(_at: *const f32) {}
+
     /// 2ⁿ for integral n in -126..=127; anything for others.
     fn exp2_integral(self) -> Self;
 }
@@ -279,6 +296,41 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn transpose(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+            unsafe {
+                // Quarter rows: register i holds columns 0..4 (then 4..8, ...) of rows i, i + 4, i + 8 and i + 12.
+                for quarter in 0..4 {
+                    let load = |row: usize| _mm_loadu_ps(from.add(row * from_row + 4 * quarter));
+                    let mut rows = [_mm512_setzero_ps(); 4];
+                    for i in 0..4 {
+                        let mut row = _mm512_castps128_ps512(load(i));
+                        row = _mm512_insertf32x4::<1>(row, load(i + 4));
+                        row = _mm512_insertf32x4::<2>(row, load(i + 8));
+                        rows[i] = _mm512_insertf32x4::<3>(row, load(i + 12));
+                    }
+                    // 4 × 4 transposes in each 128-bit lane.
+                    let (a, b) = (_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[0], rows[1]));
+                    let (c, d) = (_mm512_unpacklo_ps(rows[2], rows[3]), _mm512_unpackhi_ps(rows[2], rows[3]));
+                    let columns = [
+                        _mm512_shuffle_ps::<0x44>(a, c),
+                        _mm512_shuffle_ps::<0xEE>(a, c),
+                        _mm512_shuffle_ps::<0x44>(b, d),
+                        _mm512_shuffle_ps::<0xEE>(b, d),
+                    ];
+                    for i in 0..4 {
+                        _mm512_storeu_ps(to.add((4 * quarter + i) * to_row), columns[i]);
+                    }
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn prefetch(at: *const f32) {
+            // Prefetching an address that cannot be accessed does nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+
+        #[inline(always)]
         fn exp2_integral(self) -> Self {
             unsafe {
                 let biased = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
@@ -358,6 +410,35 @@ mod x86 {
                 let less = _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, bound.0);
                 Avx2(_mm256_blendv_ps(otherwise.0, then.0, less))
             }
+        }
+
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+            unsafe {
+                for half in 0..2 {
+                    let load = |row: usize| _mm_loadu_ps(from.add(row * from_row + 4 * half));
+                    let mut rows = [_mm256_setzero_ps(); 4];
+                    for i in 0..4 {
+                        rows[i] = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(load(i)), load(i + 4));
+                    }
+                    let (a, b) = (_mm256_unpacklo_ps(rows[0], rows[1]), _mm256_unpackhi_ps(rows[0], rows[1]));
+                    let (c, d) = (_mm256_unpacklo_ps(rows[2], rows[3]), _mm256_unpackhi_ps(rows[2], rows[3]));
+                    let columns = [
+                        _mm256_shuffle_ps::<0x44>(a, c),
+                        _mm256_shuffle_ps::<0xEE>(a, c),
+                        _mm256_shuffle_ps::<0x44>(b, d),
+                        _mm256_shuffle_ps::<0xEE>(b, d),
+                    ];
+                    for i in 0..4 {
+                        _mm256_storeu_ps(to.add((4 * half + i) * to_row), columns[i]);
+                    }
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn prefetch(at: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         }
 
         #[inline(always)]

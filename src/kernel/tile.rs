@@ -46,13 +46,15 @@ pub(crate) struct ProductTile {
 /// C(R × columns) += Σ over pixels of A(pixel, R) · B(pixel, width). Pixels are `rows` × `cols`: an outer product over a
 /// matrix has one row, a convolution's weight gradient one for each output row.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OuterTile {
+pub(crate) struct OuterTile<'a> {
     /// Rows of pixels.
     pub rows: usize,
     /// Pixels in a row.
     pub cols: usize,
     /// A of the first pixel.
     pub a: *const f32,
+    /// Where the tile's elements of A lie, from there on, at the first pixel; None for one after the other.
+    pub offsets: Option<&'a [usize]>,
     /// Elements from a row of A to the next.
     pub a_row: usize,
     /// Elements from a pixel of A to the next.
@@ -63,6 +65,8 @@ pub(crate) struct OuterTile {
     pub b_row: usize,
     /// Elements from a pixel of B to the next.
     pub b_col: usize,
+    /// With offsets: asks for B this many elements ahead.
+    pub ahead: usize,
     /// First element of C; rows are [`PANEL`] apart.
     pub c: *mut f32,
     /// Columns to write, at most the tile's width.
@@ -79,6 +83,7 @@ pub(crate) struct Tiles {
     /// By rows - 1, then vectors - 1.
     product: &'static [[ProductFn; 2]],
     outer: &'static [[OuterFn; 2]],
+    scattered: &'static [[OuterFn; 2]],
 }
 
 impl Tiles {
@@ -126,8 +131,15 @@ impl Tiles {
     /// As for [`Tiles::product`].
     #[inline(always)]
     pub(crate) unsafe fn outer(&self, rows: usize, tile: &OuterTile) {
+        let tiles = match tile.offsets {
+            None => self.outer,
+            Some(offsets) => {
+                assert!(offsets.len() >= rows);
+                self.scattered
+            }
+        };
         // SAFETY: the caller's contract; `of` checked the instruction set.
-        unsafe { self.outer[rows - 1][self.vectors(tile.columns) - 1](tile) }
+        unsafe { tiles[rows - 1][self.vectors(tile.columns) - 1](tile) }
     }
 
     /// Cuts `n` rows into tiles of nearly equal height and calls `visit(first, rows)` for each.
@@ -209,21 +221,41 @@ unsafe fn multiply<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// See [`OuterTile`].
+/// See [`OuterTile`]; SCATTERED by its offsets.
 ///
 /// # Safety
 /// The CPU has the instruction set of `S`; see [`Tiles::outer`].
 #[inline(always)]
-unsafe fn outer_tile<S: Simd, const R: usize, const V: usize>(tile: &OuterTile) {
-    let &OuterTile { rows, cols, a, a_row, a_col, b, b_row, b_col, c, columns } = tile;
+unsafe fn outer_tile<S: Simd, const R: usize, const V: usize, const SCATTERED: bool>(tile: &OuterTile) {
+    let &OuterTile { rows, cols, a, offsets, a_row, a_col, b, b_row, b_col, ahead, c, columns } = tile;
     // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
     unsafe {
+        let mut scattered = [a; R];
+        if let (true, Some(offsets)) = (SCATTERED, offsets) {
+            for r in 0..R {
+                scattered[r] = a.add(offsets[r]);
+            }
+        }
         let mut sums = [[S::splat(0.0); V]; R];
         for row in 0..rows {
-            let (mut a, mut b) = (a.add(row * a_row), b.add(row * b_row));
+            let (mut at, mut b) = (row * a_row, b.add(row * b_row));
             for _ in 0..cols {
-                multiply::<S, R, V>(&mut sums, a, 1, b);
-                a = a.wrapping_add(a_col);
+                if SCATTERED {
+                    let mut vectors = [S::splat(0.0); V];
+                    for v in 0..V {
+                        S::prefetch(b.wrapping_add(ahead + v * S::LANES));
+                        vectors[v] = S::load(b.add(v * S::LANES));
+                    }
+                    for r in 0..R {
+                        let a = S::splat(*scattered[r].add(at));
+                        for v in 0..V {
+                            sums[r][v] = a.mul_add(vectors[v], sums[r][v]);
+                        }
+                    }
+                } else {
+                    multiply::<S, R, V>(&mut sums, a.add(at), 1, b);
+                }
+                at += a_col;
                 b = b.wrapping_add(b_col);
             }
         }
@@ -250,7 +282,7 @@ macro_rules! table {
 
 // SAFETY (of the blocks in this macro): the contract of the function in which they stand.
 macro_rules! wrap {
-    ($simd:ty, $product:ident, $outer:ident $(, $feature:literal)?) => {
+    ($simd:ty, $product:ident, $outer:ident, $scattered:ident $(, $feature:literal)?) => {
         $(#[target_feature(enable = $feature)])?
         unsafe fn $product<const R: usize, const V: usize>(tile: &ProductTile) {
             // SAFETY: the caller's contract.
@@ -259,23 +291,33 @@ macro_rules! wrap {
         $(#[target_feature(enable = $feature)])?
         unsafe fn $outer<const R: usize, const V: usize>(tile: &OuterTile) {
             // SAFETY: the caller's contract.
-            unsafe { outer_tile::<$simd, R, V>(tile) }
+            unsafe { outer_tile::<$simd, R, V, false>(tile) }
+        }
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn $scattered<const R: usize, const V: usize>(tile: &OuterTile) {
+            // SAFETY: the caller's contract.
+            unsafe { outer_tile::<$simd, R, V, true>(tile) }
         }
     };
 }
 
-wrap!(Baseline, product_baseline, outer_baseline);
+wrap!(Baseline, product_baseline, outer_baseline, scattered_baseline);
 
 /// Without NEON there are 16 registers of four lanes: two rows of two eight-lane vectors take eight.
 #[cfg(not(target_arch = "aarch64"))]
-static BASELINE: Tiles =
-    Tiles { lanes: 8, product: table!(ProductFn, product_baseline, 1 2), outer: table!(OuterFn, outer_baseline, 1 2) };
+static BASELINE: Tiles = Tiles {
+    lanes: 8,
+    product: table!(ProductFn, product_baseline, 1 2),
+    outer: table!(OuterFn, outer_baseline, 1 2),
+    scattered: table!(OuterFn, scattered_baseline, 1 2),
+};
 
 #[cfg(target_arch = "aarch64")]
 static BASELINE: Tiles = Tiles {
     lanes: 8,
     product: table!(ProductFn, product_baseline, 1 2 3 4 5 6),
     outer: table!(OuterFn, outer_baseline, 1 2 3 4 5 6),
+    scattered: table!(OuterFn, scattered_baseline, 1 2 3 4 5 6),
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -283,18 +325,20 @@ mod x86 {
     use super::super::simd::{Avx2, Avx512};
     use super::*;
 
-    wrap!(Avx512, product_avx512, outer_avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-    wrap!(Avx2, product_avx2, outer_avx2, "avx2,fma");
+    wrap!(Avx512, product_avx512, outer_avx512, scattered_avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    wrap!(Avx2, product_avx2, outer_avx2, scattered_avx2, "avx2,fma");
 
     pub(super) static AVX512: Tiles = Tiles {
         lanes: 16,
         product: table!(ProductFn, product_avx512, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         outer: table!(OuterFn, outer_avx512, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        scattered: table!(OuterFn, scattered_avx512, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     };
 
     pub(super) static AVX2: Tiles = Tiles {
         lanes: 8,
         product: table!(ProductFn, product_avx2, 1 2 3 4 5 6),
         outer: table!(OuterFn, outer_avx2, 1 2 3 4 5 6),
+        scattered: table!(OuterFn, scattered_avx2, 1 2 3 4 5 6),
     };
 }

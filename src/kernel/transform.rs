@@ -105,6 +105,16 @@ impl Patch {
         self.first.wrapping_add(row * self.row + col * self.pixel + channel)
     }
 
+    /// Asks for a line of each pixel: memory answers while the tile before is worked on.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, images: *const f32, channel: usize) {
+        for row in 0..self.full {
+            for col in self.full - OUT..self.full {
+                S::prefetch(images.wrapping_add(self.at(row, col, channel)));
+            }
+        }
+    }
+
     /// `n` channels from `channel` on; zeros outside the image. WHOLE vouches for all of it being inside and n ≥ LANES.
     ///
     /// # Safety
@@ -241,32 +251,34 @@ pub(super) struct Planes {
 }
 
 macro_rules! over_patches {
-    ($(#[$meta:meta])* $entry:ident, $body:ident, $tile:ident, $($arg:ident : $ty:ty),*) => {
+    ($(#[$meta:meta])* $entry:ident, $body:ident, $tile:ident, $images:ident : $pointer:ty $(, $arg:ident : $ty:ty)*) => {
         simd_entry! {
             $(#[$meta])*
             ///
             /// # Safety
             /// `images` holds the images of the `count` tiles from `first` on of a batch, and `planes` rows for `count` tiles,
             /// of at least the channels rounded up to a whole vector of 16; other pointers hold a channel each.
-            pub(super) unsafe fn $entry(side: &Side, first: usize, count: usize, planes: Planes, $($arg: $ty),*) = $body
+            pub(super) unsafe fn $entry(side: &Side, first: usize, count: usize, planes: Planes, $images: $pointer $(, $arg: $ty)*) = $body
         }
 
         /// # Safety
         /// As for the entry; the CPU has the instruction set of `S`.
         #[inline(always)]
-        unsafe fn $body<S: Simd>(side: &Side, first: usize, count: usize, planes: Planes, $($arg: $ty),*) {
+        unsafe fn $body<S: Simd>(side: &Side, first: usize, count: usize, planes: Planes, $images: $pointer $(, $arg: $ty)*) {
             for tile in 0..count {
                 let patch = side.patch(first + tile);
+                let next = side.patch(first + tile + 1);
                 let whole = patch.is_whole();
                 for channel in (0..side.c).step_by(S::LANES) {
                     let n = side.c - channel;
+                    next.prefetch::<S>($images as *const f32, channel);
                     // SAFETY: the caller's contract.
                     unsafe {
                         let planes = Planes { data: planes.data.add(tile * planes.row + channel), ..planes };
                         if whole && n >= S::LANES {
-                            $tile::<S, true>(&patch, channel, n, planes, $($arg),*);
+                            $tile::<S, true>(&patch, channel, n, planes, $images $(, $arg)*);
                         } else {
-                            $tile::<S, false>(&patch, channel, n, planes, $($arg),*);
+                            $tile::<S, false>(&patch, channel, n, planes, $images $(, $arg)*);
                         }
                     }
                 }
@@ -419,6 +431,53 @@ unsafe fn output_adjoint_tile<S: Simd, const WHOLE: bool>(
     }
 }
 
+/// The weights' constants in registers.
+#[derive(Clone, Copy)]
+struct Weights<S> {
+    quarter: S,
+    sixth: S,
+    minus_sixth: S,
+    twelfth: S,
+    fourth: S,
+}
+
+impl<S: Simd> Weights<S> {
+    /// # Safety
+    /// The CPU has the instruction set of `S`.
+    #[inline(always)]
+    unsafe fn new() -> Self {
+        // SAFETY: the caller's contract.
+        unsafe {
+            Self {
+                quarter: S::splat(1.0 / 4.0),
+                sixth: S::splat(1.0 / 6.0),
+                minus_sixth: S::splat(-1.0 / 6.0),
+                twelfth: S::splat(1.0 / 12.0),
+                fourth: S::splat(1.0 / 24.0),
+            }
+        }
+    }
+
+    /// G g.
+    #[inline(always)]
+    fn straight(&self, [g0, g1, g2]: [S; 3]) -> [S; 6] {
+        let (ends, middle) = ((g0 + g2) * self.minus_sixth, g1 * self.minus_sixth);
+        let (ends2, middle2) = (self.fourth.mul_add(g0, self.sixth * g2), g1 * self.twelfth);
+        [self.quarter * g0, ends + middle, ends - middle, ends2 + middle2, ends2 - middle2, g2]
+    }
+
+    /// Gᵀ u.
+    #[inline(always)]
+    fn adjoint(&self, [u0, u1, u2, u3, u4, u5]: [S; 6]) -> [S; 3] {
+        let (s12, d12, s34, d34) = (u1 + u2, u2 - u1, u3 + u4, u3 - u4);
+        [
+            self.quarter.mul_add(u0, self.fourth * s34 - self.sixth * s12),
+            self.sixth.mul_add(d12, self.twelfth * d34),
+            self.sixth.mul_add(s34 - s12, u5),
+        ]
+    }
+}
+
 simd_entry! {
     /// U = G g Gᵀ for each element of the depth×O `panels` of a 3×3 convolution: `planes` of C×O panels, `plane` apart.
     ///
@@ -434,26 +493,22 @@ simd_entry! {
 unsafe fn weight_body<S: Simd>(c: usize, o: usize, panels: *const f32, planes: *mut f32, plane: usize) {
     // SAFETY: the caller's contract.
     unsafe {
-        let (quarter, sixth) = (S::splat(0.25), S::splat(-1.0 / 6.0));
-        let (twelfth, fourth) = (S::splat(1.0 / 12.0), S::splat(1.0 / 24.0));
-        let transform = |[g0, g1, g2]: [S; 3]| {
-            let outer = (g0 + g2) * sixth;
-            let outer2 = fourth.mul_add(g0, (g2 * sixth) * S::splat(-1.0));
-            let (middle, middle2) = (g1 * sixth, g1 * twelfth);
-            [quarter * g0, outer + middle, outer - middle, outer2 + middle2, outer2 - middle2, g2]
-        };
+        let constants = Weights::<S>::new();
         for panel in 0..o.div_ceil(PANEL) {
             for channel in 0..c {
                 for lane in (0..PANEL).step_by(S::LANES) {
-                    let g = panels.add((panel * 9 * c + channel) * PANEL + lane);
-                    let load = |tap: usize| S::load(g.add(tap * c * PANEL));
-                    let mut half = [[S::splat(0.0); 6]; 3];
+                    let from = panels.add((panel * 9 * c + channel) * PANEL + lane);
+                    let mut half = [[S::splat(0.0); IN]; 3];
                     for i in 0..3 {
-                        half[i] = transform([load(3 * i), load(3 * i + 1), load(3 * i + 2)]);
+                        let mut g = [S::splat(0.0); 3];
+                        for j in 0..3 {
+                            g[j] = S::load(from.add((3 * i + j) * c * PANEL));
+                        }
+                        half[i] = constants.straight(g);
                     }
                     let to = planes.add((panel * c + channel) * PANEL + lane);
                     for j in 0..IN {
-                        let u = transform([half[0][j], half[1][j], half[2][j]]);
+                        let u = constants.straight([half[0][j], half[1][j], half[2][j]]);
                         for i in 0..IN {
                             u[i].store(to.add((i * IN + j) * plane));
                         }
@@ -479,16 +534,7 @@ simd_entry! {
 unsafe fn weight_adjoint_body<S: Simd>(c: usize, o: usize, panels: *mut f32, planes: *const f32, plane: usize) {
     // SAFETY: the caller's contract.
     unsafe {
-        let (quarter, sixth) = (S::splat(0.25), S::splat(1.0 / 6.0));
-        let (twelfth, fourth) = (S::splat(1.0 / 12.0), S::splat(1.0 / 24.0));
-        let transform = |[u0, u1, u2, u3, u4, u5]: [S; 6]| {
-            let (s12, d12, s34, d34) = (u1 + u2, u2 - u1, u3 + u4, u3 - u4);
-            [
-                quarter.mul_add(u0, fourth * s34 - sixth * s12),
-                sixth.mul_add(d12, twelfth * d34),
-                sixth.mul_add(s34 - s12, u5),
-            ]
-        };
+        let constants = Weights::<S>::new();
         for panel in 0..o.div_ceil(PANEL) {
             for channel in 0..c {
                 for lane in (0..PANEL).step_by(S::LANES) {
@@ -497,13 +543,17 @@ unsafe fn weight_adjoint_body<S: Simd>(c: usize, o: usize, panels: *mut f32, pla
                         continue;
                     }
                     let from = planes.add((panel * c + channel) * PANEL + lane);
-                    let load = |i: usize, j: usize| S::load(from.add((i * IN + j) * plane));
                     let mut half = [[S::splat(0.0); 3]; IN];
                     for i in 0..IN {
-                        half[i] = transform([load(i, 0), load(i, 1), load(i, 2), load(i, 3), load(i, 4), load(i, 5)]);
+                        let mut u = [S::splat(0.0); IN];
+                        for j in 0..IN {
+                            u[j] = S::load(from.add((i * IN + j) * plane));
+                        }
+                        half[i] = constants.adjoint(u);
                     }
                     for j in 0..3 {
-                        let g = transform([half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]]);
+                        let column = [half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j]];
+                        let g = constants.adjoint(column);
                         for i in 0..3 {
                             let to = panels.add((panel * 9 * c + (3 * i + j) * c + channel) * PANEL + lane);
                             if n >= S::LANES {

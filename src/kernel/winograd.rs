@@ -13,11 +13,14 @@ use super::transform::{
 };
 use super::{ConvNeeds, Isa, Window, panel_index, panels_len};
 
-/// Tiles of a block: a multiple of the rows of the register tiles.
-const MAX_BLOCK: usize = 56;
+/// Rows of a register tile: a block is a multiple.
+const STEP: usize = 14;
+/// Tiles of a block, at least: fewer do not pay for reading the transformed weights again.
 const MIN_BLOCK: usize = 28;
-/// Elements of the planes of a block should not exceed this, to stay in L2.
-const BLOCK_ELEMENTS: usize = 200_000;
+/// And at most.
+const MAX_BLOCK: usize = 56;
+/// Elements of the planes of a block should not exceed this: most of them stay in L2.
+const BLOCK_ELEMENTS: usize = 400_000;
 /// Plane of the products that sums over all of a tile's dy: row 1 of A is all ones.
 const SUM_PLANE: usize = IN + 1;
 
@@ -40,7 +43,7 @@ fn row(channels: usize) -> usize {
 
 fn block(window: &Window) -> usize {
     let each = PLANES * (row(window.c) + row(window.o));
-    (BLOCK_ELEMENTS / each / MIN_BLOCK * MIN_BLOCK).clamp(MIN_BLOCK, MAX_BLOCK)
+    (BLOCK_ELEMENTS / each / STEP * STEP).clamp(MIN_BLOCK, MAX_BLOCK)
 }
 
 /// Elements from a plane of `channels` to the next: not a multiple of 4 KiB.
@@ -67,7 +70,7 @@ pub(super) fn prepare(isa: Isa, window: &Window, panels: &[f32], packed: &mut [f
     // SAFETY: the length of `panels` was asserted, that of `planes` is as taken.
     unsafe { weight_transform(isa, c, o, panels.as_ptr(), planes.as_mut_ptr(), straight) };
     for (from, to) in planes.chunks_exact(straight).zip(rest.chunks_exact_mut(transposed)) {
-        transpose_panels(c, o, from, to);
+        transpose_panels(isa, c, o, from, to);
     }
 }
 
@@ -126,11 +129,13 @@ fn outer(
                 rows: 1,
                 cols: rows,
                 a: a[first..].as_ptr(),
+                offsets: None,
                 a_row: 0,
                 a_col: a_row,
                 b: b[col..].as_ptr(),
                 b_row: 0,
                 b_col: b_row,
+                ahead: 0,
                 c: panels[panel_index(k, first, col)..].as_mut_ptr(),
                 columns: tiles.width().min(n - col),
             };

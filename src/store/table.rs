@@ -47,8 +47,9 @@ impl Values {
 pub fn list(path: &Path) -> Result<Vec<String>> {
     let file = open(path)?;
     let mut names = Vec::new();
-    collect(&file, 0, &mut names).map_err(|e| damaged(path, "its groups", &e))?;
+    collect(&file, &mut names).map_err(|e| damaged(path, "its groups", &e))?;
     names.sort();
+    names.dedup();
     Ok(names)
 }
 
@@ -109,15 +110,46 @@ fn damaged(path: &Path, part: &str, error: &hdf5::Error) -> Error {
     Error::data(path.display().to_string(), what, "the file is damaged; get it anew")
 }
 
-/// Depth is bounded, since a group may hold itself.
-fn collect(group: &hdf5::Group, depth: usize, names: &mut Vec<String>) -> hdf5::Result<()> {
-    for dataset in group.datasets()? {
-        names.push(dataset.name().trim_start_matches('/').to_owned());
-    }
-    if depth < 8 {
-        for child in group.groups()? {
-            collect(&child, depth + 1, names)?;
+/// Visits a bounded number of groups, since a group may hold itself.
+fn collect(group: &hdf5::Group, names: &mut Vec<String>) -> hdf5::Result<()> {
+    let mut budget = 1000;
+    let mut waiting = vec![group.clone()];
+    while let Some(group) = waiting.pop() {
+        names.extend(group.datasets()?.iter().map(|dataset| dataset.name().trim_start_matches('/').to_owned()));
+        if budget > 0 {
+            budget -= 1;
+            waiting.extend(group.groups()?);
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_of_number_is_read_and_widened() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::TempDir::new()?;
+        let path = folder.path().join("t.h5");
+        let file = hdf5::File::create(&path)?;
+        file.new_dataset_builder().with_data(&ndarray::array![[1u8, 2, 3], [4, 5, 6]]).create("u8")?;
+        file.new_dataset_builder().with_data(&[1.5f32]).create("group/inner/f32")?;
+        file.new_dataset_builder().with_data(&[2.5f64]).create("group/f64")?;
+        file.new_dataset_builder().with_data(&[-3i16, 4]).create("i16")?;
+        file.new_dataset_builder().with_data(&[true, false]).create("bool")?;
+        file.new_dataset_builder().with_data(&[hdf5::types::VarLenUnicode::new()]).create("text")?;
+        file.link_soft("/group", "group/again")?;
+        file.close()?;
+        assert_eq!(read(&path, "u8")?, Array { shape: vec![2, 3], values: Values::U8(vec![1, 2, 3, 4, 5, 6]) });
+        assert_eq!(read(&path, "group/inner/f32")?.values, Values::F32(vec![1.5]));
+        assert_eq!(read(&path, "group/f64")?.values, Values::F64(vec![2.5]));
+        assert_eq!(read(&path, "i16")?.values, Values::I64(vec![-3, 4]));
+        assert_eq!(read(&path, "bool")?.values, Values::I64(vec![1, 0]));
+        assert_eq!(read(&path, "text").map_err(|e| e.exit_code()), Err(65));
+        assert_eq!(read(&path, "none").map_err(|e| e.exit_code()), Err(65));
+        assert!(list(&path)?.contains(&"group/inner/f32".to_owned()));
+        assert_eq!(list(&folder.path().join("none")).map_err(|e| e.exit_code()), Err(74));
+        Ok(())
+    }
 }

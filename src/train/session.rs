@@ -67,12 +67,12 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         RunInfo { name: &job.name, config: &config, ranks: comm.size(), commit: COMMIT, environment: &environment };
     let mut run = None;
     on_root(comm, || {
+        if !options.resume {
+            move_earlier_run_aside(&out)?;
+        }
         std::fs::create_dir_all(&checkpoints).map_err(|e| {
             Error::io(&checkpoints, format!("cannot be made: {e}"), "choose another folder with --out, or free it")
         })?;
-        if !options.resume {
-            refuse_to_mix(&checkpoints, &out)?;
-        }
         let path = out.join("run.h5");
         run = Some(match &resumed {
             Some(at) => RunFile::resume(&path, &info, at.epoch, at.step)?,
@@ -105,23 +105,24 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     session.end(ended)
 }
 
-/// A fresh run does not go into a folder with another run's checkpoints, lest --resume later picks the wrong ones:
-/// they are moved aside.
-fn refuse_to_mix(checkpoints: &Path, out: &Path) -> Result<()> {
-    if checkpoint::list(checkpoints)?.is_empty() {
+/// A fresh run does not go into a folder with another run's files, lest --resume later picks the wrong checkpoint:
+/// the earlier run moves to `earlier-1/`, `earlier-2/` and so on.
+fn move_earlier_run_aside(out: &Path) -> Result<()> {
+    let holds_checkpoint = !checkpoint::list(&out.join("checkpoints"))?.is_empty();
+    if !holds_checkpoint && !out.join("run.h5").exists() {
         return Ok(());
     }
+    let aside = (1..).map(|n| out.join(format!("earlier-{n}"))).find(|path| !path.exists()).unwrap_or_default();
     let failed = |e: std::io::Error| {
-        Error::io(
-            checkpoints,
-            format!("an earlier run's checkpoints cannot be moved aside: {e}"),
-            "choose another --out",
-        )
+        Error::io(out, format!("an earlier run cannot be moved aside: {e}"), "choose another folder with --out")
     };
-    let aside = (1..).map(|n| out.join(format!("checkpoints.{n}"))).find(|path| !path.exists()).unwrap_or_default();
-    std::fs::rename(checkpoints, &aside).map_err(failed)?;
-    std::fs::create_dir_all(checkpoints).map_err(failed)?;
-    log::warn!("earlier checkpoints are kept in {}; use --resume to go on with a run", aside.display());
+    std::fs::create_dir(&aside).map_err(failed)?;
+    for name in ["run.h5", "checkpoints"] {
+        if out.join(name).exists() {
+            std::fs::rename(out.join(name), aside.join(name)).map_err(failed)?;
+        }
+    }
+    log::warn!("the run that was here is kept in {}; use --resume to go on with a run", aside.display());
     Ok(())
 }
 

@@ -171,9 +171,13 @@ pub struct EpochLine<'a> {
     pub samples_per_second: f64,
 }
 
-/// `0.412`, and small ones with as many digits.
+/// `0.412`, `0.0412`, `4.12e-5`.
 fn figure(v: f64) -> String {
-    if v.abs() >= 0.1 || v == 0.0 { format!("{v:.3}") } else { format!("{v:.3e}") }
+    match v.abs() {
+        size if size >= 0.1 || size == 0.0 => format!("{v:.3}"),
+        size if size >= 0.001 => format!("{v:.4}"),
+        _ => format!("{v:.2e}"),
+    }
 }
 
 impl EpochLine<'_> {

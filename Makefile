@@ -1,0 +1,46 @@
+# make run    set up, build, and train the built-in example under mpirun on all cores
+# make test   set up, and run the whole test suite
+# make check  formatting and lints          make bench   benchmarks of the kernels
+# make setup  only install what is missing  make clean   remove what was built
+
+SHELL := /bin/bash
+RANKS ?= $(shell scripts/cores)
+# The serial HDF5 on Debian and Ubuntu, even where libhdf5-openmpi-dev has taken over hdf5.pc.
+DEBIAN_HDF5 := $(wildcard /usr/lib/*-linux-gnu/hdf5/serial)
+ifndef HDF5_DIR
+ifneq ($(DEBIAN_HDF5),)
+export HDF5_DIR := $(firstword $(DEBIAN_HDF5))
+endif
+endif
+# Open MPI refuses to run as root unless told twice.
+ifeq ($(shell id -u),0)
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+endif
+# rustup installs here; a shell opened before that does not know.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: run test check bench setup build clean
+.DEFAULT_GOAL := run
+
+run: build
+	mpirun -n $(RANKS) ./target/release/ddl
+
+test: setup
+	cargo test --release --locked
+
+check: setup
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+
+bench: setup
+	cargo bench --locked
+
+build: setup
+	cargo build --release --locked
+
+setup:
+	@scripts/setup
+
+clean:
+	cargo clean
