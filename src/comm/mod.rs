@@ -88,7 +88,7 @@ pub fn on_root(comm: &dyn Comm, work: impl FnOnce() -> Result<()>) -> Result<()>
 /// The launcher and the MPI library disagree on the number of ranks.
 pub fn connect() -> Result<Box<dyn Comm>> {
     match launched() {
-        Some(launcher) => Ok(Box::new(mpi::Mpi::start(&launcher)?)),
+        Some(launcher) => Ok(Box::new(self::mpi::Mpi::start(&launcher)?)),
         None => Ok(Box::new(Solo)),
     }
 }

@@ -190,7 +190,8 @@ impl Session<'_> {
         let mut progress = Progress::start(label, samples as u64, self.root());
         let (began, from) = (Instant::now(), self.at.sample);
         let mut paused = 0.0;
-        let mut lr = 0.0;
+        // The last step's, should the run have stopped after all samples of the epoch.
+        let mut lr = self.trainer.schedule.rate(self.at.step.saturating_sub(1));
         let order = std::mem::take(&mut self.order);
         self.steps.reserve(samples.div_ceil(self.batch));
         let mut result = Ok(());
@@ -251,15 +252,17 @@ impl Session<'_> {
             self.trainer.clock.lap(Phase::Evaluation);
             metrics
         });
-        if save {
-            self.checkpoint()?;
-        }
         let accuracy = self.trainer.classes.then_some(correct);
         let mut row = vec![("epoch", self.at.epoch as f64), ("train_loss", loss)];
         row.extend(accuracy.map(|accuracy| ("train_accuracy", accuracy)));
         row.extend(test.iter().flat_map(Metrics::columns));
         row.extend([("lr", lr), ("seconds", seconds), ("samples_per_second", rate)]);
-        self.write_epoch(&row)?;
+        let run = &mut self.run;
+        on_root(self.comm, || run.as_mut().map_or(Ok(()), |run| run.epoch(&row)))?;
+        if save {
+            self.checkpoint()?;
+        }
+        self.write_times()?;
         if self.root() {
             let line = EpochLine {
                 epoch: self.at.epoch,
@@ -275,8 +278,8 @@ impl Session<'_> {
         Ok(test)
     }
 
-    /// The epoch's row, its steps and its times, flushed.
-    fn write_epoch(&mut self, row: &[(&str, f64)]) -> Result<()> {
+    /// The epoch's times, and all rows so far, flushed.
+    fn write_times(&mut self) -> Result<()> {
         let mine = self.trainer.clock.take();
         for (total, seconds) in self.totals.iter_mut().zip(mine) {
             *total += seconds;
@@ -290,7 +293,6 @@ impl Session<'_> {
         let (run, steps) = (&mut self.run, &mut self.steps);
         on_root(self.comm, || {
             let Some(run) = run else { return Ok(()) };
-            run.epoch(row)?;
             run.steps(steps)?;
             run.timing(&phases)?;
             run.flush()
@@ -299,7 +301,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Saves everything; the path on every rank.
+    /// Saves everything; the path on every rank. The rows so far are flushed first: whoever goes on from a checkpoint finds
+    /// every row up to it, and later ones are dropped.
     fn checkpoint(&mut self) -> Result<PathBuf> {
         self.trainer.clock.skip();
         let dir = self.out.join("checkpoints");
@@ -314,8 +317,13 @@ impl Session<'_> {
             config: &self.config,
         };
         let (trainer, keep) = (&self.trainer, self.job.train.keep_checkpoints);
+        let (run, steps) = (&mut self.run, std::mem::take(&mut self.steps));
         let mut path = dir.join(format!("step-{:08}.h5", self.at.step));
         on_root(self.comm, || {
+            if let Some(run) = run {
+                run.steps(&steps)?;
+                run.flush()?;
+            }
             let moments = trainer.moments.iter().map(|moment| &moment[..]);
             let slots: Vec<(&str, &[f32])> = trainer.slots().iter().copied().zip(moments).collect();
             let params = (trainer.model.layout(), &trainer.params[..]);

@@ -12,6 +12,11 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Runs `ddl` with `args` on `ranks` ranks under mpirun, or without mpirun for 0 ranks. After 120 s it is killed, which
 /// the status (a signal) and the last line of stderr tell.
 pub fn ddl(ranks: usize, args: &[&str]) -> Output {
+    run(&mut command(ranks, args), LIMIT)
+}
+
+/// `ddl` with `args` on `ranks` ranks under mpirun, or without mpirun for 0 ranks, not yet started.
+pub fn command(ranks: usize, args: &[&str]) -> Command {
     let program = env!("CARGO_BIN_EXE_ddl");
     let mut command = if ranks == 0 {
         Command::new(program)
@@ -22,7 +27,16 @@ pub fn ddl(ranks: usize, args: &[&str]) -> Output {
         mpirun.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         mpirun
     };
-    run(command.args(args), LIMIT)
+    command.args(args);
+    command
+}
+
+/// As [`ddl`], which must succeed: what it wrote to stdout and stderr.
+pub fn ddl_ok(ranks: usize, args: &[&str]) -> (String, String) {
+    let output = ddl(ranks, args);
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "ddl {args:?} on {ranks} ranks: {}\n{stdout}\n{stderr}", output.status);
+    (stdout, stderr)
 }
 
 /// Runs a command, killing it after `limit`. Its output goes to files, since a full pipe would stop it.
