@@ -9,9 +9,11 @@ mod predict;
 mod train;
 
 use crate::comm::{self, Comm};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
 
 /// Trains neural networks data-parallel on CPU clusters: one MPI rank per core, one TOML file per job.
 ///
@@ -67,12 +69,17 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
         }
     };
     log_to_stderr(&cli.verbosity, speaks);
-    let result = comm::connect().and_then(|comm| dispatch(cli.command, &*comm));
+    let result = comm::connect().and_then(|comm| {
+        // A panic is a mistake of ours. Under MPI its hook has ended all ranks by now; alone it ends like any error.
+        let command = AssertUnwindSafe(|| dispatch(cli.command, &*comm));
+        std::panic::catch_unwind(command).unwrap_or_else(|_| Err(Error::internal("ddl", "the program panicked")))
+    });
     match result {
         Ok(()) => 0,
         Err(error) => {
             if speaks {
-                eprintln!("error: {error}");
+                let text = error.to_string().replace(|c: char| c.is_control(), " ");
+                let _ = writeln!(std::io::stderr(), "error: {text}");
             }
             error.exit_code()
         }

@@ -3,6 +3,7 @@
 use super::seal::Kind;
 use super::{RunSummary, Tensor, checkpoint, hdf, read_run, safetensors, shape_text};
 use crate::error::{Error, Result};
+use crate::resource::open_file;
 use comfy_table::{CellAlignment, Table, presets};
 use hdf5::{Group, LocationType};
 use std::fmt::Write;
@@ -22,8 +23,8 @@ const MEMBERS: usize = 2000;
 /// `Io` if it cannot be read, `Data` if it is damaged, `Usage` if it is of no known kind.
 pub fn describe(path: &Path) -> Result<String> {
     let mut start = Vec::new();
-    let opened = std::fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
-    opened.map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
+    let read = open_file(path, "check the path")?.take(16).read_to_end(&mut start);
+    read.map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
     match Kind::of(&start) {
         Some(Kind::Checkpoint) => return describe_checkpoint(path),
         Some(Kind::Run) => return Ok(describe_run(path, &read_run(path)?)),

@@ -1,6 +1,7 @@
 //! Arrays in an HDF5 file, read into plain memory.
 
 use crate::error::{Error, Result};
+use crate::resource::open_file;
 use hdf5::types::TypeDescriptor;
 use std::path::Path;
 
@@ -92,7 +93,7 @@ pub fn read(path: &Path, name: &str) -> Result<Array> {
 }
 
 fn open(path: &Path) -> Result<hdf5::File> {
-    std::fs::File::open(path).map_err(|e| Error::io(path, e, "check the path"))?;
+    open_file(path, "check the path")?;
     hdf5::File::open(path).map_err(|_| {
         Error::data(path.display().to_string(), "not an HDF5 file, or a damaged one", "give a whole HDF5 file")
     })
