@@ -1,7 +1,7 @@
 //! What a file holds, as text: runs, checkpoints, safetensors, and any other HDF5 file.
 
 use super::seal::Kind;
-use super::{RunSummary, Tensor, checkpoint, hdf, read_run, safetensors, shape_text};
+use super::{RunSummary, Tensor, checkpoint, hdf, probe, read_run, safetensors, shape_text};
 use crate::error::{Error, Result};
 use crate::resource::open_file;
 use comfy_table::{CellAlignment, Table, presets};
@@ -63,6 +63,12 @@ fn describe_checkpoint(path: &Path) -> Result<String> {
 }
 
 fn describe_hdf5(path: &Path) -> Result<String> {
+    probe::survives(path)?;
+    tree_text(path)
+}
+
+/// All groups, data sets and attributes of any HDF5 file.
+pub(super) fn tree_text(path: &Path) -> Result<String> {
     let file = hdf::open(path)?;
     let mut text = format!("HDF5 file {}\n\n", path.display());
     let mut members = 0;

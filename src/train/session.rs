@@ -48,6 +48,11 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     }
     let checkpoints = out.join("checkpoints");
     let resumed = if options.resume { trainer.resume(&checkpoints, job.seed)? } else { None };
+    let samples = data.len(Part::Train) as u64;
+    if let Some(at) = resumed.as_ref().filter(|at| at.sample > samples) {
+        let what = format!("the newest one stands at sample {} of an epoch, the data has {samples}", at.sample);
+        return Err(Error::usage(checkpoints.display().to_string(), what, "set data back, or use another --out"));
+    }
     if root {
         say(&terminal::model_table(&trainer.model.rows()));
         say("");
@@ -106,7 +111,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
 }
 
 /// A fresh run does not go into a folder with another run's checkpoints, lest --resume later picks the wrong ones:
-/// they are moved aside.
+/// they are moved aside, and the other run's file with them.
 fn refuse_to_mix(checkpoints: &Path, out: &Path) -> Result<()> {
     if checkpoint::list(checkpoints)?.is_empty() {
         return Ok(());
@@ -118,10 +123,19 @@ fn refuse_to_mix(checkpoints: &Path, out: &Path) -> Result<()> {
             "choose another --out",
         )
     };
-    let aside = (1..).map(|n| out.join(format!("checkpoints.{n}"))).find(|path| !path.exists()).unwrap_or_default();
+    let names = (1..).map(|n| (out.join(format!("checkpoints.{n}")), out.join(format!("run.{n}.h5"))));
+    let free = |names: &(PathBuf, PathBuf)| !names.0.exists() && !names.1.exists();
+    let (aside, run_aside) = names.into_iter().find(free).unwrap_or_default();
     std::fs::rename(checkpoints, &aside).map_err(failed)?;
+    let run = out.join("run.h5");
+    if run.is_file() {
+        std::fs::rename(run, run_aside).map_err(failed)?;
+    }
     std::fs::create_dir_all(checkpoints).map_err(failed)?;
-    log::warn!("earlier checkpoints are kept in {}; use --resume to go on with a run", aside.display());
+    log::warn!(
+        "an earlier run is kept in {} and its run file beside it; use --resume to go on with a run",
+        aside.display()
+    );
     Ok(())
 }
 
