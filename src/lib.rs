@@ -7,7 +7,7 @@
 //! 3. [`layer`], [`loss`], [`optimizer`]: the registries; [`model`] puts the layers into one stack.
 //! 4. [`train::step`]: the life of one mini-batch, on one screen. [`train`] is the run around it.
 //! 5. [`comm`]: what ranks say to each other. [`store`]: what is kept on disk.
-//! 6. [`kernel`] under all of it: the arithmetic. [`arena`], [`rng`], [`shape`] and [`error`] are the base.
+//! 6. [`kernel`] under all of it: the arithmetic. [`arena`], [`rng`], [`shape`], [`resource`] and [`error`] are the base.
 //!
 //! # Dimension letters
 //!
@@ -34,6 +34,7 @@ pub mod layer;
 pub mod loss;
 pub mod model;
 pub mod optimizer;
+pub mod resource;
 pub mod rng;
 pub mod shape;
 pub mod store;

@@ -313,5 +313,5 @@ fn weights_to_start_from_start_a_new_run() {
     let [whole, more] = ["whole", "more"].map(|name| runs.run(name).step_column("loss").unwrap().to_vec());
     assert_eq!((whole.len(), more.len()), (STEPS as usize, STEPS as usize), "it starts at step 1");
     assert!(more[0] < 0.9 * whole[0], "{} is no better than {} of fresh weights", more[0], whole[0]);
-    assert!(!Path::new(&runs.out("more/checkpoints.1")).exists());
+    assert!(!Path::new(&runs.out("more/earlier-1")).exists());
 }

@@ -37,11 +37,11 @@ struct Step {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Steps of one repeat
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     steps: u64,
     /// Repeats; their median counts
-    #[arg(long, default_value_t = 5)]
-    repeats: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    repeats: u64,
     /// Steps before the first repeat
     #[arg(long, default_value_t = 10)]
     warmup: u64,
@@ -80,8 +80,8 @@ impl Step {
         };
         run(&mut trainer, self.warmup.max(1))?;
         trainer.clock.take();
-        let mut rates = Vec::with_capacity(self.repeats);
-        for _ in 0..self.repeats.max(1) {
+        let mut rates = Vec::with_capacity(self.repeats as usize);
+        for _ in 0..self.repeats {
             rates.push(run(&mut trainer, self.steps)?);
         }
         rates.sort_by(f64::total_cmp);
@@ -118,7 +118,7 @@ impl Step {
             rates[0],
             rates[rates.len() - 1],
         );
-        let steps = (self.steps as usize * self.repeats) as f64;
+        let steps = (self.steps * self.repeats) as f64;
         let mut rows = table(&["phase (rank 0)", "ms a step"], 1);
         for (phase, name) in Phase::ALL.into_iter().filter(|(phase, _)| seconds[*phase as usize] > 0.0) {
             rows.add_row([name.to_owned(), format!("{:.3}", 1e3 * seconds[phase as usize] / steps)]);

@@ -9,9 +9,14 @@ mod predict;
 mod train;
 
 use crate::comm::{self, Comm};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::store::probe;
+use crate::train::signal;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 
 /// Trains neural networks data-parallel on CPU clusters: one MPI rank per core, one TOML file per job.
 ///
@@ -52,6 +57,11 @@ enum Command {
     Export(export::Export),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
+    /// Read a file and say nothing (ddl starts this itself)
+    #[command(name = probe::COMMAND, hide = true)]
+    Probe {
+        file: PathBuf,
+    },
 }
 
 /// Runs the command line and returns the exit code, the same on every rank.
@@ -66,13 +76,24 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
             return error.exit_code();
         }
     };
+    if let Some(Command::Probe { file }) = &cli.command {
+        probe::run(file);
+        return 0;
+    }
+    probe::enable();
+    signal::survive_file_limits();
     log_to_stderr(&cli.verbosity, speaks);
-    let result = comm::connect().and_then(|comm| dispatch(cli.command, &*comm));
+    let result = comm::connect().and_then(|comm| {
+        // A panic is a mistake of ours. Under MPI its hook has ended all ranks by now; alone it ends like any error.
+        let command = AssertUnwindSafe(|| dispatch(cli.command, &*comm));
+        std::panic::catch_unwind(command).unwrap_or_else(|_| Err(Error::internal("ddl", "the program panicked")))
+    });
     match result {
         Ok(()) => 0,
         Err(error) => {
             if speaks {
-                eprintln!("error: {error}");
+                let text = error.to_string().replace(|c: char| c.is_control(), " ");
+                let _ = writeln!(std::io::stderr(), "error: {text}");
             }
             error.exit_code()
         }
@@ -81,7 +102,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
 
 fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
     match command {
-        None => train::Train::default().run(comm),
+        None | Some(Command::Probe { .. }) => train::Train::default().run(comm),
         Some(Command::Train(command)) => command.run(comm),
         Some(Command::Evaluate(command)) => command.run(comm),
         Some(Command::Predict(command)) => command.run(comm),

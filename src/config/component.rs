@@ -26,7 +26,7 @@ impl Component {
 
     /// The keys as `T` (which denies unknown fields); a wrong key is named with its line and the nearest known one.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(toml::Value::Table(self.table.clone())).map_err(|e| self.explain(e.message()))
+        T::deserialize(toml::Value::Table(self.table.clone())).map_err(|e| self.explain(&e))
     }
 
     /// The keys as `T`, and the table again with every default written out.
@@ -63,7 +63,7 @@ impl Component {
     /// Removes `key` and parses it, for keys that several components share.
     pub fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
         let Some(value) = self.table.remove(key) else { return Ok(None) };
-        T::deserialize(value).map(Some).map_err(|e| self.error(key, e.message(), "correct the value"))
+        T::deserialize(value).map(Some).map_err(|e| self.error(key, plain(e.message()), "correct the value"))
     }
 
     /// An error for a kind that no registry entry has.
@@ -76,15 +76,39 @@ impl Component {
         self.error(tag, format!("unknown {tag} \"{}\"", self.kind), mend)
     }
 
-    fn explain(&self, message: &str) -> Error {
-        let message = message.trim_end();
+    fn explain(&self, error: &toml::de::Error) -> Error {
+        let message = error.message().trim_end();
         if let Some((key, known)) = unknown_field(message) {
             let mend = suggestion(&key, &known);
             return self.error(&key, format!("unknown key `{key}` for \"{}\"", self.kind), mend);
         }
-        let key = self.table.keys().find(|key| message.contains(&format!("`{key}`"))).cloned().unwrap_or_default();
-        self.error(&key, message.replace('\n', " "), format!("correct the keys of \"{}\"", self.kind))
+        // serde names a missing key in its message; toml tells where a wrong value stands in its second line.
+        let whole = error.to_string();
+        let at =
+            whole.lines().last().and_then(|line| line.strip_prefix("in `")).and_then(|rest| rest.strip_suffix('`'));
+        let named = || self.table.keys().find(|key| message.contains(&format!("`{key}`"))).map(String::as_str);
+        let key = at.or_else(named).unwrap_or_default();
+        self.error(key, plain(message), format!("correct the keys of \"{}\"", self.kind))
     }
+}
+
+/// serde's message on one line, in words of a job file instead of Rust's types.
+fn plain(message: &str) -> String {
+    let mut text = message.trim_end().replace('\n', " ");
+    for (types, words) in [
+        (&["usize", "u64", "u32"][..], "a whole number of at least 0"),
+        (&["f64", "f32"], "a number"),
+        (&["a sequence"], "a list"),
+        (&["a map", "struct Names"], "a table"),
+        (&["a string", "path string"], "a text"),
+    ] {
+        for name in types {
+            if let Some(start) = text.strip_suffix(&format!("expected {name}")) {
+                text = format!("{start}expected {words}");
+            }
+        }
+    }
+    text
 }
 
 /// The key and the known keys of serde's "unknown field `a`, expected one of `b`, `c`".

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 
 /// How raw values become network input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected \"none\", \"standard\", \"minmax\", \"window\" or { mean = [...], std = [...] }"
+)]
 pub enum Normalize {
     /// A method by name.
     Named(NormalizeMethod),

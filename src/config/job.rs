@@ -12,6 +12,13 @@ use toml::{Table, Value};
 pub(super) const SECTIONS: [&str; 7] = ["data", "model", "loss", "optimizer", "schedule", "train", "distributed"];
 const TOP_LEVEL: [&str; 9] = ["name", "seed", "data", "model", "loss", "optimizer", "schedule", "train", "distributed"];
 
+/// A larger file is no job.
+const MOST_BYTES: u64 = 1 << 20;
+/// More layers in one list are a mistake; random streams are numbered by thousands.
+const MOST_LAYERS: usize = 1000;
+/// Folders' names may not be longer than 255 bytes.
+const MOST_NAME: usize = 200;
+
 /// A job, its tables parsed and its own keys checked; the registries check their components.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
@@ -143,14 +150,24 @@ impl Distributed {
 impl Job {
     /// Reads a job file and applies the overrides, the later ones last.
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Job> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            let what = if e.kind() == std::io::ErrorKind::NotFound {
-                "there is no such job file".to_owned()
-            } else {
-                format!("cannot be read: {e}")
-            };
-            Error::usage(path.display().to_string(), what, "check the path; examples are in jobs/")
-        })?;
+        let refuse =
+            |what: &str| Err(Error::usage(path.display().to_string(), what, "give a job file; examples are in jobs/"));
+        let kind = match std::fs::metadata(path) {
+            Ok(kind) => kind,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return refuse("there is no such job file"),
+            Err(e) => return refuse(&format!("cannot be read: {e}")),
+        };
+        if !kind.is_file() {
+            return refuse("is not a regular file");
+        }
+        if kind.len() > MOST_BYTES {
+            return refuse("is larger than 1 MiB");
+        }
+        let text = match std::fs::read(path).map(String::from_utf8) {
+            Ok(Ok(text)) => text,
+            Ok(Err(e)) => return refuse(&format!("byte {} is not UTF-8 text", e.utf8_error().valid_up_to())),
+            Err(e) => return refuse(&format!("cannot be read: {e}")),
+        };
         Job::parse(&text, &path.display().to_string(), overrides)
     }
 
@@ -246,6 +263,9 @@ impl Sections<'_> {
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
             return Err(self.error("name", "is no name for a folder", "use letters, digits, - and _"));
         }
+        if name.len() > MOST_NAME {
+            return Err(self.error("name", "is longer than 200 bytes", "use a shorter one"));
+        }
         Ok(name)
     }
 
@@ -288,6 +308,10 @@ impl Sections<'_> {
         };
         if list.is_empty() {
             return Err(self.error("model.layers", "is empty", mend));
+        }
+        if list.len() > MOST_LAYERS {
+            let what = format!("has {} layers, more than {MOST_LAYERS}", list.len());
+            return Err(self.error("model.layers", &what, "use fewer"));
         }
         let mut layers = Vec::with_capacity(list.len());
         for (index, value) in list.into_iter().enumerate() {

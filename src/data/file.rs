@@ -1,14 +1,14 @@
 //! Reading files, plain or gzip'd.
 
 use crate::error::{Error, Result};
+use crate::resource::open_file;
 use flate2::bufread::MultiGzDecoder;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Opens a file; gzip is known by its first two bytes, and expected where the name ends in `.gz`.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
-    let file = File::open(path).map_err(|e| Error::io(path, e, "check data.path"))?;
+    let file = open_file(path, "check data.path")?;
     let mut reader = BufReader::with_capacity(1 << 18, file);
     let start = reader.fill_buf().map_err(|e| read_error(path, &e))?;
     let gzip = start.starts_with(&[0x1f, 0x8b]) || path.extension().is_some_and(|ending| ending == "gz");

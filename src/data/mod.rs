@@ -145,7 +145,7 @@ fn resolve_keys<K: DeserializeOwned + Serialize>(component: &Component) -> Resul
 
 /// The job's `path`, for sources that need one.
 fn path(config: &DataConfig) -> Result<&Path> {
-    config.path.as_deref().ok_or_else(|| {
+    config.path.as_deref().filter(|path| !path.as_os_str().is_empty()).ok_or_else(|| {
         let what = format!("the source \"{}\" reads files and no path is given", config.source.kind);
         config.source.error("path", what, "set data.path to the folder or file")
     })

@@ -5,6 +5,7 @@ use super::{Dataset, Source};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
+use crate::resource::open_file;
 use crate::store::table::{Array, Values};
 use ndarray::ArrayD;
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement};
@@ -41,7 +42,7 @@ struct Npz {
 
 impl Npz {
     fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, e, "check data.path"))?;
+        let file = open_file(path, "check data.path")?;
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|e| {
             let mend = "give a whole file of numpy.savez or savez_compressed";
             Error::data(path.display().to_string(), format!("not an .npz file: {e}"), mend)

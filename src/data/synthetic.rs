@@ -10,6 +10,7 @@ use super::{Dataset, Source, npz};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::Result;
+use crate::resource::require_memory;
 use crate::rng::{Purpose, Stream};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,11 @@ impl Keys {
         if self.classes == 0 {
             return error("classes", "0 classes".into(), "use 1 or more, or values for a regression");
         }
+        // Every element as f32, and images as u8 beside it.
+        let samples = (self.samples + self.test_samples) as f64;
+        let bytes = 5.0 * (samples + self.classes.max(self.values) as f64) * shape.len() as f64
+            + 8.0 * samples * self.values.max(1) as f64;
+        require_memory(&format!("{}, data.samples", config.source.place), bytes, "use fewer or smaller samples")?;
         Ok(shape)
     }
 }

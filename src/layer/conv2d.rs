@@ -1,6 +1,6 @@
 //! `conv2d`: cross-correlation with W (out, in, kh, kw) plus b (out), as torch.nn.Conv2d.
 
-use super::registry::{Entry, Example, Place, wrong_input};
+use super::registry::{Entry, Example, Place, check_size, wrong_input};
 use super::{Backward, Forward, Initial, Layer, Plan};
 use crate::arena::Storage;
 use crate::config::Component;
@@ -32,7 +32,7 @@ pub(super) const ENTRY: Entry = Entry {
 
 /// One number for both directions, or [height, width].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected one whole number of at least 0, or two: [height, width]")]
 pub(super) enum Pair {
     Both(usize),
     Each([usize; 2]),
@@ -123,6 +123,10 @@ struct Conv2d {
 fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     let window = window(component, place, Some(keys.out_channels), keys.kernel_size, keys.stride, keys.padding)?;
+    let (o, pixels) = (window.o, [place.m, window.out_h(), window.out_w()]);
+    check_size::<T>(component, "kernel_size", &[window.c, window.kernel.0, window.kernel.1])?;
+    check_size::<T>(component, "padding", &pixels)?;
+    check_size::<T>(component, "out_channels", &[o, window.depth().max(pixels.iter().product())])?;
     let mut plan = Plan::new(Shape::Image { c: window.o, h: window.out_h(), w: window.out_w() });
     let bound = 1.0 / (window.depth() as f64).sqrt();
     let shape = [window.o, window.c, window.kernel.0, window.kernel.1];

@@ -1,7 +1,7 @@
 //! `linear`: y = x·Wᵀ + b, with W (out, in) and b (out), as torch.nn.Linear.
 //! On a sequence it is applied at every time step.
 
-use super::registry::{Entry, Example, Place, wrong_input};
+use super::registry::{Entry, Example, Place, check_size, wrong_input};
 use super::{Backward, Forward, Initial, Layer, Plan};
 use crate::arena::Storage;
 use crate::config::Component;
@@ -61,6 +61,7 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
             return Err(wrong_input(component, place.input, "a vector or a sequence", mend));
         }
     };
+    check_size::<T>(component, "out_features", &[outputs, inputs.max(place.m * steps)])?;
     let mut plan = Plan::new(output);
     let bound = 1.0 / (inputs as f64).sqrt();
     let weight = plan.parameter("weight", &[outputs, inputs], Storage::Panels, Initial::Uniform(bound));

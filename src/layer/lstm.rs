@@ -4,7 +4,7 @@
 //! h_t = σ(o)·tanh(c_t). Inside, everything is time-major: (T, M, ...), so that one step is one dense block.
 
 use super::dropout::{apply, fill_keep, keep_scale, probability};
-use super::registry::{Entry, Example, Place, wrong_input};
+use super::registry::{Entry, Example, Place, check_size, wrong_input};
 use super::{Backward, Forward, Initial, Layer, Mode, Plan};
 use crate::arena::Storage;
 use crate::config::Component;
@@ -134,6 +134,9 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
     if keys.num_layers == 0 {
         return Err(component.error("num_layers", "is 0", "give at least 1"));
     }
+    let cells = [keys.num_layers, if keys.bidirectional { 2 } else { 1 }];
+    check_size::<T>(component, "hidden_size", &[4, hidden, features.max(hidden).max(7 * m * steps), cells[1]])?;
+    check_size::<T>(component, "num_layers", &[cells[0], cells[1], 4, hidden, hidden.max(2 * m * steps)])?;
     let p = probability(component, "dropout", keys.dropout)?;
     let directions = if keys.bidirectional { 2 } else { 1 };
     let width = directions * hidden;
@@ -171,7 +174,7 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
             });
         }
         plan.flops += (2 * steps * directions * 4 * hidden * (inputs + hidden)) as u64;
-        levels.push(Level { inputs, x, cells, number: place.number * 16 + level as u32 });
+        levels.push(Level { inputs, x, cells, number: place.number.wrapping_mul(16).wrapping_add(level as u32) });
     }
     let output = take(&mut cache, steps * m * width);
     let (mut scratch, widest) = (0, width.max(features));

@@ -7,6 +7,7 @@ use super::{
 use crate::config::Component;
 use crate::error::{Error, Result};
 use crate::kernel::Real;
+use crate::resource::require_memory;
 use crate::shape::Shape;
 
 /// Where a layer is built: its input, the micro-batch size and a number of its own for random streams.
@@ -106,6 +107,16 @@ pub fn build<T: Element>(component: &Component, place: Place) -> Result<Box<dyn 
 /// An error for a layer that got an input of the wrong kind.
 pub fn wrong_input(component: &Component, input: Shape, wants: &str, mend: &str) -> Error {
     component.error("", format!("{} takes {wants}, but its input is {}", component.kind, describe(input)), mend)
+}
+
+/// Refuses sizes whose product is not in memory's reach, before anything is counted with them or allocated.
+pub fn check_size<T>(component: &Component, key: &str, sizes: &[usize]) -> Result<()> {
+    let elements: f64 = sizes.iter().map(|&size| size as f64).product();
+    let place = match component.error(key, "", "") {
+        Error::Usage { place, .. } => place,
+        _ => component.place.clone(),
+    };
+    require_memory(&place, elements * size_of::<T>() as f64, "use a smaller layer, or a smaller train.micro_batch")
 }
 
 /// `an image 3x32x32 (channels x height x width)`.

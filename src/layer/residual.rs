@@ -81,8 +81,10 @@ fn build<T: Element>(component: &Component, place: Place) -> Result<Box<dyn Laye
     }
     let main = components(component, "layers", keys.layers)?;
     let side = components(component, "shortcut", keys.shortcut)?;
-    let main_stack = Stack::<T>::build(&main, Place { number: 2 * place.number + 1, ..place }, "layers.")?;
-    let shortcut = Stack::<T>::build(&side, Place { number: 2 * place.number + 2, ..place }, "shortcut.")?;
+    let main_stack =
+        Stack::<T>::build(&main, Place { number: place.number.wrapping_mul(2).wrapping_add(1), ..place }, "layers.")?;
+    let shortcut =
+        Stack::<T>::build(&side, Place { number: place.number.wrapping_mul(2).wrapping_add(2), ..place }, "shortcut.")?;
     if main_stack.output() != shortcut.output() {
         let what = format!("the layers give {}, the shortcut {}", main_stack.output(), shortcut.output());
         return Err(component.error(

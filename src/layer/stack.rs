@@ -4,6 +4,7 @@ use super::{Backward, Element, Forward, Layer, Mode, Place, Plan, build};
 use crate::arena::{Buffer, Layout};
 use crate::config::Component;
 use crate::error::Result;
+use crate::resource::require_memory;
 use crate::shape::Shape;
 use std::ops::Range;
 
@@ -68,7 +69,7 @@ impl<T: Element> Stack<T> {
         let (mut widest, mut scratch) = (input.len(), 0);
         let mut nodes: Vec<Node<T>> = Vec::with_capacity(components.len());
         for (index, component) in components.iter().enumerate() {
-            let number = place.number * 1000 + index as u32;
+            let number = place.number.wrapping_mul(1000).wrapping_add(index as u32);
             let layer = build::<T>(component, Place { input, m, number })?;
             let plan = layer.plan();
             let key = format!("{prefix}{index}");
@@ -81,6 +82,10 @@ impl<T: Element> Stack<T> {
             }
             let (cache, packed) = (planner.take(plan.cache), planner.take(plan.packed));
             (widest, scratch) = (widest.max(plan.output.len()), scratch.max(plan.scratch));
+            // The workspace so far, and parameters with their gradient.
+            let elements = planner.0 + 2 * m * widest + scratch + 2 * layout.len();
+            let mend = "use smaller layers, or a smaller train.micro_batch";
+            require_memory(&component.place, (elements * size_of::<T>()) as f64, mend)?;
             let output = plan.output;
             previous_reads = plan.reads_output;
             nodes.push(Node {

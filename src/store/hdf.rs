@@ -2,6 +2,7 @@
 
 use super::seal::SEAL_BYTES;
 use crate::error::{Error, Result};
+use crate::resource::open_file;
 use hdf5::types::{TypeDescriptor, VarLenUnicode};
 use hdf5::{Dataset, File, FileBuilder, Group, H5Type, Location};
 use std::path::Path;
@@ -25,11 +26,7 @@ pub(super) fn create_sealable(path: &Path) -> hdf5::Result<File> {
 /// # Errors
 /// `Io` if the file cannot be read, `Data` if it is no whole HDF5 file.
 pub(super) fn open(path: &Path) -> Result<File> {
-    std::fs::File::open(path)
-        .and_then(|f| f.metadata())
-        .map_err(|e| e.to_string())
-        .and_then(|meta| if meta.is_file() { Ok(()) } else { Err("it is not a file".into()) })
-        .map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
+    open_file(path, "check the path")?;
     options().open(path).map_err(|e| damaged(path, &format!("not a whole HDF5 file ({})", cause(&e))))
 }
 

@@ -1,8 +1,9 @@
 //! What a file holds, as text: runs, checkpoints, safetensors, and any other HDF5 file.
 
 use super::seal::Kind;
-use super::{RunSummary, Tensor, checkpoint, hdf, read_run, safetensors, shape_text};
+use super::{RunSummary, Tensor, checkpoint, hdf, probe, read_run, safetensors, shape_text};
 use crate::error::{Error, Result};
+use crate::resource::open_file;
 use comfy_table::{CellAlignment, Table, presets};
 use hdf5::{Group, LocationType};
 use std::fmt::Write;
@@ -22,8 +23,8 @@ const MEMBERS: usize = 2000;
 /// `Io` if it cannot be read, `Data` if it is damaged, `Usage` if it is of no known kind.
 pub fn describe(path: &Path) -> Result<String> {
     let mut start = Vec::new();
-    let opened = std::fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
-    opened.map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
+    let read = open_file(path, "check the path")?.take(16).read_to_end(&mut start);
+    read.map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
     match Kind::of(&start) {
         Some(Kind::Checkpoint) => return describe_checkpoint(path),
         Some(Kind::Run) => return Ok(describe_run(path, &read_run(path)?)),
@@ -62,6 +63,12 @@ fn describe_checkpoint(path: &Path) -> Result<String> {
 }
 
 fn describe_hdf5(path: &Path) -> Result<String> {
+    probe::survives(path)?;
+    tree_text(path)
+}
+
+/// All groups, data sets and attributes of any HDF5 file.
+pub(super) fn tree_text(path: &Path) -> Result<String> {
     let file = hdf::open(path)?;
     let mut text = format!("HDF5 file {}\n\n", path.display());
     let mut members = 0;

@@ -9,6 +9,7 @@ pub mod checkpoint;
 mod hdf;
 pub mod inspect;
 pub mod predictions;
+pub mod probe;
 pub mod run;
 mod safetensors;
 mod seal;

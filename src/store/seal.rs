@@ -4,6 +4,7 @@
 //! before it sees them; this finds damage in HDF5's own structures and cut-off ends, too.
 
 use crate::error::{Error, Result};
+use crate::resource::open_file;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -49,10 +50,7 @@ pub(super) fn write(path: &Path, kind: Kind) -> std::io::Result<()> {
 pub(super) fn verify(path: &Path, kind: Kind) -> Result<()> {
     let io = |e: std::io::Error| Error::io(path, format!("cannot read: {e}"), "check the path and the disk");
     let data = |what: &str| Error::data(path.display().to_string(), what, "use another file");
-    let mut file = File::open(path).map_err(io)?;
-    if !file.metadata().map_err(io)?.is_file() {
-        return Err(Error::io(path, "cannot read: it is not a file", "give the path of a file"));
-    }
+    let mut file = open_file(path, "give the path of a file")?;
     let mut seal = Vec::with_capacity(SEAL_BYTES);
     Read::by_ref(&mut file).take(SEAL_BYTES as u64).read_to_end(&mut seal).map_err(io)?;
     if Kind::of(&seal) != Some(kind) {

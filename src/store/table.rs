@@ -1,6 +1,7 @@
 //! Arrays in an HDF5 file, read into plain memory.
 
 use crate::error::{Error, Result};
+use crate::resource::{open_file, require_memory};
 use hdf5::types::TypeDescriptor;
 use std::path::Path;
 
@@ -45,6 +46,12 @@ impl Values {
 
 /// The paths of all datasets in a file, groups included, sorted.
 pub fn list(path: &Path) -> Result<Vec<String>> {
+    open_file(path, "check the path")?;
+    super::probe::survives(path)?;
+    names(path)
+}
+
+pub(super) fn names(path: &Path) -> Result<Vec<String>> {
     let file = open(path)?;
     let mut names = Vec::new();
     collect(&file, &mut names).map_err(|e| damaged(path, "its groups", &e))?;
@@ -57,7 +64,7 @@ pub fn list(path: &Path) -> Result<Vec<String>> {
 pub fn read(path: &Path, name: &str) -> Result<Array> {
     let file = open(path)?;
     let dataset = file.dataset(name).map_err(|_| {
-        let known = list(path).unwrap_or_default().join(", ");
+        let known = names(path).unwrap_or_default().join(", ");
         Error::data(path.display().to_string(), format!("no dataset \"{name}\""), format!("there are: {known}"))
     })?;
     let place = || format!("{}, dataset {name}", path.display());
@@ -66,11 +73,8 @@ pub fn read(path: &Path, name: &str) -> Result<Array> {
     let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(failed)?;
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     if !elements.is_some_and(fits) {
-        return Err(Error::data(
-            place(),
-            format!("{shape:?} elements do not fit into memory"),
-            "give a smaller dataset",
-        ));
+        let what = format!("{shape:?} elements do not fit into memory");
+        return Err(Error::data(place(), what, "give a smaller dataset"));
     }
     let values = match kind {
         TypeDescriptor::Unsigned(size) if size as usize == 1 => Values::U8(dataset.read_raw().map_err(failed)?),
@@ -93,7 +97,7 @@ pub fn read(path: &Path, name: &str) -> Result<Array> {
 }
 
 fn open(path: &Path) -> Result<hdf5::File> {
-    std::fs::File::open(path).map_err(|e| Error::io(path, e, "check the path"))?;
+    open_file(path, "check the path")?;
     hdf5::File::open(path).map_err(|_| {
         Error::data(path.display().to_string(), "not an HDF5 file, or a damaged one", "give a whole HDF5 file")
     })
@@ -101,7 +105,7 @@ fn open(path: &Path) -> Result<hdf5::File> {
 
 /// Whether as many elements of 8 bytes can be had: a header may promise anything.
 fn fits(elements: usize) -> bool {
-    Vec::<u64>::new().try_reserve_exact(elements).is_ok()
+    require_memory("", 8.0 * elements as f64, "").is_ok()
 }
 
 fn damaged(path: &Path, part: &str, error: &hdf5::Error) -> Error {

@@ -5,7 +5,7 @@ mod environment;
 pub mod evaluate;
 mod progress;
 mod session;
-mod signal;
+pub mod signal;
 pub mod step;
 pub mod terminal;
 

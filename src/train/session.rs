@@ -48,6 +48,11 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     }
     let checkpoints = out.join("checkpoints");
     let resumed = if options.resume { trainer.resume(&checkpoints, job.seed)? } else { None };
+    let samples = data.len(Part::Train) as u64;
+    if let Some(at) = resumed.as_ref().filter(|at| at.sample > samples) {
+        let what = format!("the newest one stands at sample {} of an epoch, the data has {samples}", at.sample);
+        return Err(Error::usage(checkpoints.display().to_string(), what, "set data back, or use another --out"));
+    }
     if root {
         say(&terminal::model_table(&trainer.model.rows()));
         say("");

@@ -7,6 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Default)]
 pub struct StopFlag(Arc<AtomicBool>);
 
+/// Lets a write beyond a limit on the size of files (`ulimit -f`) fail as on a full disk, instead of ending the process.
+pub fn survive_file_limits() {
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+}
+
 impl StopFlag {
     /// Listens to the signals from now on. A second INT or TERM ends the process at once.
     pub fn listen() -> Self {

@@ -11,6 +11,7 @@ use crate::layer::Mode;
 use crate::loss::{self, Loss};
 use crate::model::Model;
 use crate::optimizer::{self, Optimizer, Schedule, Update};
+use crate::resource::require_memory;
 
 /// What rides behind the gradient through the same sum over ranks: loss, correct answers, ranks that got a signal.
 const EXTRAS: usize = 16;
@@ -97,6 +98,10 @@ impl<'c> Trainer<'c> {
         let total = steps_per_epoch * job.train.epochs;
         let schedule = Schedule::build(&job.schedule, optimizer.lr(), batch, steps_per_epoch, total)?;
         let (len, state_len) = (model.layout().len(), model.state_layout().len());
+        let copies = 2 + optimizer.slots().len();
+        let elements = copies * len + state_len + model.stack.workspace_len();
+        let mend = "use smaller layers, or an optimizer with fewer moments such as sgd";
+        require_memory(&format!("{}, model.layers", job.file), 4.0 * elements as f64, mend)?;
         let (mut params, mut state) = (Buffer::zeros(len), Buffer::zeros(state_len));
         model.initialise(job.seed, &mut params, &mut state);
         Ok(Self {

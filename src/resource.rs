@@ -1,0 +1,86 @@
+//! What the machine can give: memory for a size that a job asks for, and files that can be read to an end.
+
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::path::Path;
+
+/// Refuses a need for `bytes` of memory that this rank's share of the free memory does not cover, before an allocation
+/// ends the process. Where the system does not tell, only absurd sizes are refused.
+///
+/// # Errors
+/// `Usage` at `place`, with both sizes.
+pub fn require_memory(place: &str, bytes: f64, mend: &str) -> Result<()> {
+    let ranks = local_ranks();
+    let share = available_bytes().unwrap_or(1 << 42) as f64 / ranks as f64;
+    if bytes <= share {
+        return Ok(());
+    }
+    let each = if ranks > 1 { format!(" for each of the {ranks} ranks here") } else { String::new() };
+    Err(Error::usage(place, format!("needs {} of memory, but {} are free{each}", gib(bytes), gib(share)), mend))
+}
+
+fn gib(bytes: f64) -> String {
+    let gib = bytes / f64::from(1 << 30);
+    if gib < 1e6 { format!("{gib:.1} GiB") } else { format!("{gib:.1e} GiB") }
+}
+
+/// Memory that can be had without swapping others out: the kernel's estimate, and the limit of the control group.
+fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let limit = limit.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(u64::MAX);
+    Some((kilobytes * 1024).min(limit))
+}
+
+/// Ranks on this host, as the launcher says.
+fn local_ranks() -> u64 {
+    ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok()?.parse().ok())
+        .filter(|&ranks| ranks > 0)
+        .unwrap_or(1)
+}
+
+/// Opens a regular file. Anything else is refused before it is opened: a pipe would block, a device has no end.
+///
+/// # Errors
+/// `Io` with `mend` if there is no such file, it may not be read, or it is a folder, a pipe or a device.
+pub fn open_file(path: &Path, mend: &str) -> Result<File> {
+    let failed = |e: std::io::Error| Error::io(path, format!("cannot read: {e}"), mend);
+    let kind = std::fs::metadata(path).map_err(failed)?;
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "it is a folder" } else { "it is not a regular file" };
+        return Err(Error::io(path, format!("cannot read: {what}"), mend));
+    }
+    File::open(path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_sizes_are_refused_and_small_ones_not() {
+        require_memory("layer", 1e6, "").unwrap();
+        for bytes in [1e16, 1e30, f64::INFINITY] {
+            let error = require_memory("layer 3", bytes, "use less").unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let text = error.to_string();
+            assert!(text.starts_with("layer 3: needs") && text.ends_with("use less"), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [dir.path(), &pipe, Path::new("/dev/zero"), &dir.path().join("none")] {
+            let error = open_file(path, "give a file").unwrap_err();
+            assert_eq!(error.exit_code(), 74);
+            assert!(error.to_string().contains("give a file"), "{error}");
+        }
+    }
+}
