@@ -196,7 +196,7 @@ fn csv_files() {
     folder.write("d.csv", "a,y\nx,1\n");
     refused(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:2, column a", "\"x\"", "correct"]);
     refused(&folder.on("csv", "d.csv", ", target = \"z\""), 65, &["d.csv:1", "no column \"z\"", "a, y"]);
-    refused(&folder.on("csv", "", ", target = \"z\", pat = 1"), 2, &["unknown key `pat`", "Known: target"]);
+    refused(&folder.on("csv", "", ", target = \"z\", pat = 1"), 2, &["unknown key `pat`", "known: target"]);
     for window in ["0", "1000000000000000000"] {
         let keys = format!(", window = {window}");
         refused(&folder.on("stocks", "d.csv", &keys), 2, &["data.window", "use 1 to"]);

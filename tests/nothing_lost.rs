@@ -155,7 +155,9 @@ fn a_full_file_system_costs_nothing_saved() {
 fn long_run(run: &Run) -> Child {
     let mut command = Command::new("mpirun");
     command.args(["-n", "2", "--oversubscribe", "--bind-to", "none", "sh", "-c"]);
-    command.arg("\"$0\" \"$@\"; code=$?; echo $code >>\"$CODES\"; exit $code").arg(env!("CARGO_BIN_EXE_ddl"));
+    command
+        .arg("trap : USR1; \"$0\" \"$@\"; code=$?; echo $code >>\"$CODES\"; exit $code")
+        .arg(env!("CARGO_BIN_EXE_ddl"));
     command.args(run.args(&["--set", "train.epochs=1000000", "--set", "train.keep_checkpoints=3", "--resume"]));
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     command.env("CODES", run.path("codes")).stdout(Stdio::null()).stderr(Stdio::null());
