@@ -135,7 +135,7 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
         return Err(component.error("num_layers", "is 0", "give at least 1"));
     }
     let cells = [keys.num_layers, if keys.bidirectional { 2 } else { 1 }];
-    check_size::<T>(component, "hidden_size", &[4, hidden, features.max(hidden).max(7 * m * steps), cells[1]])?;
+    check_size::<T>(component, "hidden_size", &[4, hidden, features.max(hidden).max(3 * m * steps), cells[1]])?;
     check_size::<T>(component, "num_layers", &[cells[0], cells[1], 4, hidden, hidden.max(2 * m * steps)])?;
     let p = probability(component, "dropout", keys.dropout)?;
     let directions = if keys.bidirectional { 2 } else { 1 };

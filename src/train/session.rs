@@ -37,7 +37,7 @@ const COMMIT: &str = env!("SOURCE_COMMIT");
 /// # Errors
 /// The same on every rank; whatever was saved before stays whole.
 pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
-    let root = comm.rank() == 0;
+    let (root, stop) = (comm.rank() == 0, StopFlag::listen());
     let data = agree(comm, Dataset::open(&job.data, job.seed))?;
     let mut trainer = agree(comm, Trainer::build(job, &data, comm))?;
     let config = agree(comm, job.resolved())?;
@@ -88,6 +88,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     if let (true, Some(at)) = (root, &resumed) {
         say(&format!("resuming after epoch {}, step {}, sample {} of the next epoch", at.epoch, at.step, at.sample));
     }
+    stop.listen_to_interrupts();
     let mut session = Session {
         job,
         data: &data,
@@ -101,7 +102,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         order: vec![0; data.len(Part::Train)],
         steps: Vec::new(),
         totals: vec![0.0; Phase::ALL.len()],
-        stop: StopFlag::listen(),
+        stop,
     };
     if root {
         say("");

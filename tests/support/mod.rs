@@ -66,6 +66,34 @@ pub fn run(command: &mut Command, limit: Duration) -> Output {
     output
 }
 
+/// How a run of `ddl` ended on each of its ranks.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit codes, in no order of ranks.
+    pub codes: Vec<i32>,
+    /// The lines of stderr that begin with `error: `.
+    pub errors: Vec<String>,
+    /// All of stderr.
+    pub stderr: String,
+    /// All of stdout.
+    pub stdout: String,
+}
+
+/// Runs `ddl` on `ranks` ranks, each in a shell that runs `before` first and then tells the rank's exit code, which
+/// mpirun alone does not. Killed after `limit`.
+pub fn ended(ranks: usize, before: &str, args: &[&str], limit: Duration) -> Ended {
+    let mut command = Command::new("mpirun");
+    command.args(["-n", &ranks.to_string(), "--oversubscribe", "--bind-to", "none", "sh", "-c"]);
+    command.arg(format!("{before}\n\"$0\" \"$@\"; echo code=$?")).arg(env!("CARGO_BIN_EXE_ddl")).args(args);
+    command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    let output = run(&mut command, limit);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    let codes = stdout.lines().filter_map(|line| line.strip_prefix("code=")?.trim().parse().ok()).collect();
+    let errors = stderr.lines().filter(|line| line.starts_with("error: ")).map(str::to_owned).collect();
+    Ended { codes, errors, stderr, stdout }
+}
+
 fn contents(file: &mut File) -> Vec<u8> {
     let mut bytes = Vec::new();
     file.rewind().expect("the start of the output");

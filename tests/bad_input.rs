@@ -1,0 +1,401 @@
+//! Broken input of every kind through the real program on two ranks: one line that names the place and the mend, the
+//! same exit code on every rank, within seconds.
+
+mod support;
+
+use ndarray::{Array1, Array2};
+use ndarray_npy::NpzWriter;
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use support::{Ended, ddl, ended, run};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+const JOB: &str = r#"name = "t"
+seed = 1
+[data]
+source = "synthetic"
+shape = [4]
+classes = 3
+samples = 64
+test_samples = 16
+[model]
+layers = [{ type = "linear", out_features = 3 }]
+[loss]
+type = "cross_entropy"
+[optimizer]
+type = "sgd"
+lr = 0.1
+[train]
+epochs = 1
+batch_size = 16
+micro_batch = 4
+"#;
+
+/// A folder with `job.toml`, and what is put beside it.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("job.toml", JOB);
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// Trains on two ranks with changes to the job.
+    fn train(&self, set: &[&str]) -> Ended {
+        let (job, out) = (self.text("job.toml"), self.text("out"));
+        let mut args = vec!["train", &job, "--out", &out];
+        args.extend(set.iter().flat_map(|change| ["--set", change]));
+        ended(2, "", &args, LIMIT)
+    }
+
+    /// Trains on a file or folder here by a source.
+    fn on(&self, source: &str, name: &str, more: &str) -> Ended {
+        self.train(&[&format!("data={{ source = \"{source}\", path = \"{}\"{more} }}", self.text(name))])
+    }
+}
+
+/// Both ranks ended with `code`, and one line says so with all of `parts`.
+#[track_caller]
+fn refused(ended: &Ended, code: i32, parts: &[&str]) {
+    assert_eq!(ended.codes, [code, code], "{ended:?}");
+    let [line] = &ended.errors[..] else { panic!("not one error line: {ended:?}") };
+    for part in parts {
+        assert!(line.contains(part), "{part:?} is not in {line:?}");
+    }
+    assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+}
+
+#[test]
+fn job_files() {
+    let folder = Folder::new();
+    let at = |line: &str| format!("job.toml:{line}");
+    refused(&folder.train(&["train.epoch=3"]), 2, &[&at("16"), "train.epoch", "did you mean `epochs`"]);
+    refused(&folder.train(&["model.layers.0.type=\"liner\""]), 2, &[&at("10"), "did you mean \"linear\""]);
+    refused(&folder.train(&["train.epochs=-1"]), 2, &[&at("17"), "train.epochs", "a whole number of at least 0"]);
+    refused(&folder.train(&["optimizer.lr=nan"]), 2, &[&at("15"), "optimizer.lr", "is NaN", "give"]);
+    refused(&folder.train(&["a\nb=1"]), 2, &["unknown key `a b`", "known: name, seed"]);
+    refused(&folder.train(&["data.normalize=\"x\""]), 2, &["data.normalize", "expected \"none\", \"standard\""]);
+    let pooled = "model.layers=[{ type = \"conv2d\", out_channels = 2, kernel_size = -3 }]";
+    refused(&folder.train(&[pooled]), 2, &["model.layers[0].kernel_size", "expected one whole number"]);
+    let image = "model.layers=[{ type = \"linear\", out_features = 3 }]";
+    refused(&folder.train(&["data.shape=[3, 8, 8]", image]), 2, &["model.layers[0]", "an image 3x8x8", "flatten"]);
+    folder.write("job.toml", "");
+    refused(&folder.train(&[]), 2, &["job.toml, data", "has no `source`", "add source"]);
+    folder.write("job.toml", "name = \"t\nseed = 1");
+    refused(&folder.train(&[]), 2, &[&at("1:"), "correct the TOML"]);
+    folder.write("job.toml", format!("{JOB}#{}", "x".repeat(2 << 20)));
+    refused(&folder.train(&[]), 2, &["larger than 1 MiB", "give a job file"]);
+    folder.write("job.toml", b"name = \"\xe9\"");
+    refused(&folder.train(&[]), 2, &["byte 8 is not UTF-8", "give a job file"]);
+    let layers = "{ type = \"relu\" },".repeat(1001);
+    folder.write("job.toml", JOB.replace("layers = [", &format!("layers = [{layers}")));
+    refused(&folder.train(&[]), 2, &["model.layers", "1002 layers", "use fewer"]);
+    let missing = folder.text("missing.toml");
+    refused(&ended(2, "", &["train", &missing], LIMIT), 2, &["missing.toml", "no such job file"]);
+    refused(&ended(2, "", &["train", "/dev/zero"], LIMIT), 2, &["/dev/zero", "not a regular file"]);
+}
+
+#[test]
+fn more_ranks_than_micro_batches() {
+    let folder = Folder::new();
+    refused(&folder.train(&["train.micro_batch=16"]), 2, &["train.micro_batch", "2 ranks", "to at most 8"]);
+}
+
+/// Sizes beyond any memory are refused before anything is allocated or multiplied into an overflow.
+#[test]
+fn sizes_beyond_memory() {
+    let folder = Folder::new();
+    for size in ["1000000000", "1000000000000", "1000000000000000000", "9223372036854775807"] {
+        for (shape, layer) in [
+            ("[4]", format!("linear\", out_features = {size}")),
+            ("[8, 2]", format!("lstm\", hidden_size = {size}")),
+            ("[8, 2]", format!("lstm\", hidden_size = 4, num_layers = {size}")),
+            ("[3, 8, 8]", format!("conv2d\", out_channels = {size}, kernel_size = 3")),
+        ] {
+            let (shape, layer) = (format!("data.shape={shape}"), format!("model.layers=[{{ type = \"{layer} }}]"));
+            let output = ddl(0, &["train", &folder.text("job.toml"), "--dry-run", "--set", &shape, "--set", &layer]);
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{layer}: {text}");
+            assert!(
+                text.contains("GiB of memory, but") && text.contains("use a smaller") | text.contains("use smaller"),
+                "{text}"
+            );
+        }
+    }
+    let wide = "model.layers=[{ type = \"linear\", out_features = 100000000000 }]";
+    refused(&folder.train(&[wide]), 2, &["model.layers[0].out_features", "for each of the 2 ranks here"]);
+    refused(&folder.train(&["data.samples=1000000000", "data.shape=[4]"]), 2, &["data.samples", "use fewer"]);
+}
+
+#[test]
+fn idx_files() {
+    let folder = Folder::new();
+    let images = |count: u8| [&[0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 2, 0, 0, 0, 2][..], &[7; 12]].concat();
+    let labels = |third: u8| [0, 0, 8, 1, 0, 0, 0, 3, 0, 1, third];
+    for part in ["train", "t10k"] {
+        folder.write(&format!("d/{part}-images-idx3-ubyte"), images(3));
+        folder.write(&format!("d/{part}-labels-idx1-ubyte"), labels(2));
+    }
+    folder.write("d/train-labels-idx1-ubyte", labels(10));
+    refused(&folder.on("mnist", "d", ""), 65, &["train-labels-idx1-ubyte, byte 10", "label 10", "get the file anew"]);
+    folder.write("d/train-images-idx3-ubyte", images(200));
+    refused(&folder.on("mnist", "d", ""), 65, &["train-images-idx3-ubyte, byte 28", "after 12 of the 800", "anew"]);
+    folder.write("d/train-images-idx3-ubyte", "");
+    refused(&folder.on("mnist", "d", ""), 65, &["train-images-idx3-ubyte, byte 0", "ends within its header"]);
+    refused(&folder.on("mnist", "none", ""), 74, &["none/train-images-idx3-ubyte", "set data.path to the folder"]);
+}
+
+#[test]
+fn cifar_files() {
+    let folder = Folder::new();
+    for batch in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"] {
+        folder.write(&format!("d/{batch}.bin"), [3; 3073]);
+    }
+    folder.write("d/data_batch_4.bin", [3; 3000]);
+    refused(&folder.on("cifar10", "d", ""), 65, &["data_batch_4.bin", "anew"]);
+    folder.write("d/data_batch_4.bin", [77; 3073]);
+    refused(&folder.on("cifar10", "d", ""), 65, &["data_batch_4.bin", "byte 0", "label 77"]);
+    folder.write("d/data_batch_4.bin", "");
+    refused(&folder.on("cifar10", "d", ""), 65, &["data_batch_4.bin"]);
+    fs::remove_file(folder.path("d/data_batch_4.bin")).unwrap();
+    refused(&folder.on("cifar10", "d", ""), 74, &["data_batch_4.bin", "set data.path"]);
+}
+
+#[test]
+fn csv_files() {
+    let folder = Folder::new();
+    let broken = |rows: &str, code: i32, parts: &[&str]| {
+        folder.write("d.csv", rows);
+        refused(&folder.on("stocks", "d.csv", ", window = 3"), code, parts);
+    };
+    broken("", 65, &["d.csv", "the file is empty", "give a CSV file"]);
+    broken("date,Name\n2010-01-01,A\n", 65, &["d.csv:1", "no column \"close\"", "the columns are: date, Name"]);
+    broken("date,close,Name\n2010-01-01,12a,A\n", 65, &["d.csv:2, column close", "\"12a\"", "correct the field"]);
+    broken("date,close,Name\n2010-01-01,1\n", 65, &["d.csv:2", "2 fields where the header has 3", "correct it"]);
+    broken("date,close,Name\n2010-01-01,1,A\n", 65, &["d.csv", "windows of 3 rows", "lower data.window"]);
+    folder.write("d.csv", "a,y\nx,1\n");
+    refused(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:2, column a", "\"x\"", "correct"]);
+    refused(&folder.on("csv", "d.csv", ", target = \"z\""), 65, &["d.csv:1", "no column \"z\"", "a, y"]);
+    refused(&folder.on("csv", "", ", target = \"z\", pat = 1"), 2, &["unknown key `pat`", "known: target"]);
+    for window in ["0", "1000000000000000000"] {
+        let keys = format!(", window = {window}");
+        refused(&folder.on("stocks", "d.csv", &keys), 2, &["data.window", "use 1 to"]);
+    }
+    refused(
+        &folder.train(&["data={ source = \"csv\", path = \"\", target = \"y\" }"]),
+        2,
+        &["data.path", "set data.path"],
+    );
+}
+
+#[test]
+fn array_files() {
+    let folder = Folder::new();
+    let npz = |y: Array1<i64>| {
+        let mut file = NpzWriter::new(File::create(folder.path("d.npz")).unwrap());
+        file.add_array("x_train", &Array2::<f32>::zeros((8, 4))).unwrap();
+        file.add_array("y_train", &y).unwrap();
+        file.finish().unwrap();
+    };
+    npz(Array1::from_elem(8, -1));
+    refused(&folder.on("npz", "d.npz", ""), 65, &["d.npz, array y_train", "class -1 of sample 0", "give classes"]);
+    npz(Array1::zeros(5));
+    refused(&folder.on("npz", "d.npz", ""), 65, &["array y_train", "5 targets for 8 samples", "one for each"]);
+    npz(Array1::from_elem(8, 6));
+    refused(&folder.on("npz", "d.npz", ""), 2, &["3 outputs", "7 classes", "out_features = 7"]);
+    let bytes = fs::read(folder.path("d.npz")).unwrap();
+    folder.write("cut.npz", &bytes[..bytes.len() / 2]);
+    refused(&folder.on("npz", "cut.npz", ""), 65, &["cut.npz", "not an .npz file", "give a whole file"]);
+}
+
+/// An HDF5 file with a text that lies in the file's global heap.
+fn write_hdf5(path: &Path) {
+    let file = hdf5::File::create(path).unwrap();
+    let note: hdf5::types::VarLenUnicode = "hello".parse().unwrap();
+    file.new_attr::<hdf5::types::VarLenUnicode>().create("note").unwrap().write_scalar(&note).unwrap();
+    file.new_dataset_builder().with_data(&Array2::<f32>::zeros((8, 4))).create("x_train").unwrap();
+    file.new_dataset_builder().with_data(&Array1::<i64>::zeros(8)).create("y_train").unwrap();
+}
+
+#[test]
+fn hdf5_files() {
+    let folder = Folder::new();
+    write_hdf5(&folder.path("d.h5"));
+    let bytes = fs::read(folder.path("d.h5")).unwrap();
+    folder.write("cut.h5", &bytes[..bytes.len() / 2]);
+    refused(&folder.on("hdf5", "cut.h5", ""), 65, &["cut.h5", "give a whole HDF5 file"]);
+    refused(
+        &folder.on("hdf5", "d.h5", ", arrays = { x_train = \"q\" }"),
+        65,
+        &["no array \"q\"", "there are: x_train"],
+    );
+    // A length in the global heap that sends HDF5 1.10 out of the file and into a signal, or round and round.
+    let heap = bytes.windows(4).position(|four| four == b"GCOL").expect("a global heap");
+    for (byte, value) in [(26, 0xff), (24, 0x40)] {
+        let mut bytes = bytes.clone();
+        bytes[heap + byte] = value;
+        folder.write("heap.h5", bytes);
+        refused(&folder.on("hdf5", "heap.h5", ""), 65, &["heap.h5", "damaged"]);
+        refused(&ended(2, "", &["inspect", &folder.text("heap.h5")], LIMIT), 65, &["heap.h5", "damaged"]);
+    }
+}
+
+/// Any byte of an HDF5 file changed: never a crash.
+#[test]
+fn damaged_hdf5_files_crash_nothing() {
+    let folder = Folder::new();
+    write_hdf5(&folder.path("d.h5"));
+    let bytes = fs::read(folder.path("d.h5")).unwrap();
+    let mut random = 1u64;
+    for _ in 0..60 {
+        let mut bytes = bytes.clone();
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let at = (random >> 33) as usize % bytes.len().min(4096);
+        bytes[at] ^= (random >> 25) as u8 | 1;
+        folder.write("d.h5", bytes);
+        let inspect = run(Command::new(env!("CARGO_BIN_EXE_ddl")).args(["inspect", &folder.text("d.h5")]), LIMIT);
+        assert!(matches!(inspect.status.code(), Some(0 | 65)), "byte {at}: {inspect:?}");
+    }
+}
+
+/// What only one rank sees ends all of them alike.
+#[test]
+fn an_error_of_one_rank() {
+    let folder = Folder::new();
+    folder.write("good/d.csv", "a,y\n1,1\n2,2\n3,3\n4,4\n5,5\n6,6\n7,7\n8,8\n");
+    folder.write("bad/d.csv", "a,y\n1,1\nx,2\n");
+    fs::create_dir(folder.path("none")).unwrap();
+    let (job, out) = (folder.text("job.toml"), folder.text("out"));
+    let data = "data={ source = \"csv\", path = \"d.csv\", target = \"y\" }";
+    let with = |zero: &str, one: &str| {
+        let (zero, one) = (folder.text(zero), folder.text(one));
+        let before = format!("if [ $OMPI_COMM_WORLD_RANK = 0 ]; then cd '{zero}'; else cd '{one}'; fi");
+        ended(2, &before, &["train", &job, "--out", &out, "--set", data], LIMIT)
+    };
+    refused(&with("good", "bad"), 65, &["d.csv:3", "\"x\""]);
+    refused(&with("good", "none"), 74, &["d.csv", "No such file"]);
+    refused(&with("none", "good"), 74, &["d.csv", "No such file"]);
+    refused(&with("bad", "none"), 65, &["d.csv:3", "\"x\""]);
+    assert!(!folder.path("out").exists());
+}
+
+#[test]
+fn weights_of_another_network() {
+    let folder = Folder::new();
+    let bytes = [0u8; 60];
+    let view = |shape: &[usize], len: usize| TensorView::new(Dtype::F32, shape.to_vec(), &bytes[..4 * len]).unwrap();
+    let path = folder.path("w.safetensors");
+    serialize_to_file([("0.weight", view(&[3, 5], 15)), ("0.bias", view(&[3], 3))], None, &path).unwrap();
+    let (job, out) = (folder.text("job.toml"), folder.text("out"));
+    let init = |file: &str| ended(2, "", &["train", &job, "--out", &out, "--init", file], LIMIT);
+    let file = folder.text("w.safetensors");
+    refused(&init(&file), 2, &["w.safetensors", "0.weight has shape (3, 5)", "of another network"]);
+    serialize_to_file([("2.weight", view(&[3, 4], 12))], None, &path).unwrap();
+    refused(&init(&file), 2, &["w.safetensors", "0.weight", "2.weight", "of another network"]);
+    folder.write("w.safetensors", "not one");
+    refused(&init(&file), 65, &["w.safetensors", "not a whole safetensors file"]);
+    refused(&init(&folder.text("none.safetensors")), 74, &["none.safetensors", "No such file"]);
+    assert!(!folder.path("out").exists());
+}
+
+#[test]
+fn folders_that_cannot_be_written() {
+    let folder = Folder::new();
+    let job = folder.text("job.toml");
+    for out in ["/dev/null/out", "/proc/out", &job] {
+        let ended = ended(2, "", &["train", &job, "--out", out], LIMIT);
+        refused(&ended, 74, &[out, "choose another folder with --out"]);
+    }
+}
+
+/// Each command on files that are no use to it, or no files at all.
+#[test]
+fn files_of_the_wrong_kind() {
+    let folder = Folder::new();
+    folder.write("photo.h5", [0xff, 0xd8, 0xff, 0xe0, 0, 16, b'J', b'F', b'I', b'F']);
+    folder.write("empty.h5", "");
+    assert!(Command::new("mkfifo").arg(folder.path("pipe")).status().unwrap().success());
+    let (folder_itself, to) = (folder.text("."), folder.text("to.safetensors"));
+    let files = [
+        (folder.text("photo.h5"), 65),
+        (folder.text("empty.h5"), 65),
+        (folder_itself, 74),
+        (folder.text("pipe"), 74),
+        ("/dev/null".to_owned(), 74),
+        ("/dev/zero".to_owned(), 74),
+        (folder.text("none.h5"), 74),
+    ];
+    for (file, code) in &files {
+        let commands: [&[&str]; 4] = [
+            &["inspect", file],
+            &["evaluate", file],
+            &["predict", file, "--input", file],
+            &["export", file, "--to", &to],
+        ];
+        for args in commands {
+            let output = run(Command::new(env!("CARGO_BIN_EXE_ddl")).args(args), LIMIT);
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(*code), "{args:?}: {text}");
+            assert!(text.starts_with(&format!("error: {file}")) && text.lines().count() == 1, "{args:?}: {text}");
+        }
+    }
+    refused(&ended(2, "", &["evaluate", &files[0].0], LIMIT), 65, &["photo.h5", "use another file"]);
+    assert!(!folder.path("to.safetensors").exists());
+}
+
+#[test]
+fn wrong_usage() {
+    let folder = Folder::new();
+    for change in ["", "=", "train.epochs", "a..b=1", "train.epochs=three", "model.layers.9.p=1", "train=1", "b=é"] {
+        refused(&folder.train(&[change]), 2, &[]);
+    }
+    for args in
+        [&["trian"][..], &["train", "--epochs", "3"], &["evaluate"], &["-q", "-v"], &["bench", "step", "--steps", "0"]]
+    {
+        refused(&ended(2, "", args, LIMIT), 2, &[]);
+    }
+    let output = ddl(2, &["train", &folder.text("job.toml"), "--set", "train.epoch=3"]);
+    assert_eq!(output.status.code(), Some(2), "mpirun's own exit code");
+}
+
+#[test]
+fn help_has_an_example() {
+    for command in ["train", "evaluate", "predict", "export", "inspect", "bench step"] {
+        let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let output = ddl(0, &args);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        assert!(text.contains("Example") && text.contains(&format!("ddl {command} ")), "{text}");
+    }
+}
+
+/// Without arguments the shipped sample is looked for here and beside the program; a copied program finds none.
+#[test]
+fn no_arguments_and_no_sample() {
+    let folder = Folder::new();
+    fs::copy(env!("CARGO_BIN_EXE_ddl"), folder.path("ddl")).unwrap();
+    let output = run(Command::new(folder.path("ddl")).current_dir(folder.0.path()), LIMIT);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(74), "{text}");
+    assert!(text.starts_with("error: data/mnist/") && text.contains("set data.path"), "{text}");
+}
