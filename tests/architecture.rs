@@ -10,19 +10,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rng", &[]),
     ("shape", &[]),
     ("arena", &[]),
+    ("resource", &["error"]),
     // Arithmetic on slices; the arena for how weights are stored.
     ("kernel", &["arena"]),
     // A job's text; each component's keys and defaults belong to its registry.
     ("config", &["error", "data::Dataset", "layer::find", "loss::find", "optimizer::find", "optimizer::schedule"]),
     // What a network is made of: no data but the targets a loss sees, no ranks, no files.
-    ("layer", &["arena", "config", "error", "kernel", "rng", "shape"]),
+    ("layer", &["arena", "config", "error", "kernel", "resource", "rng", "shape"]),
     ("loss", &["config", "data::Targets", "data::Task", "error", "kernel"]),
     ("optimizer", &["arena", "config", "error", "kernel"]),
     ("model", &["arena", "config", "error", "kernel", "layer", "rng", "shape"]),
     // Three that do not know each other, nor a layer. HDF5 data are read through the store's plain arrays.
-    ("data", &["config", "error", "rng", "shape", "store::table"]),
+    ("data", &["config", "error", "resource", "rng", "shape", "store::table"]),
     ("comm", &["error"]),
-    ("store", &["arena", "error"]),
+    ("store", &["arena", "error", "resource"]),
     // What brings all together.
     (
         "train",
