@@ -27,9 +27,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What brings all together.
     (
         "train",
-        &["arena", "comm", "config", "data", "error", "kernel", "layer", "loss", "model", "optimizer", "rng", "store"],
+        &[
+            "arena",
+            "comm",
+            "config",
+            "data",
+            "error",
+            "kernel",
+            "layer",
+            "loss",
+            "model",
+            "optimizer",
+            "resource",
+            "rng",
+            "store",
+        ],
     ),
-    ("cli", &["comm", "config", "data", "error", "kernel", "loss", "rng", "store", "train"]),
+    ("cli", &["comm", "config", "data", "error", "kernel", "loss", "resource", "rng", "store", "train"]),
 ];
 
 /// A crate, and the only files that may name it.
