@@ -1,0 +1,59 @@
+//! docs/reference.md is what the registries say. `UPDATE_DOCS=1 cargo test --release --test documentation` writes it.
+
+use ddl::optimizer::schedule;
+use ddl::{data, layer, loss, optimizer};
+use std::fmt::Write;
+
+fn section(out: &mut String, title: &str, note: &str, rows: &[(&str, &str, &str)]) {
+    let _ = write!(out, "\n## {title}\n\n{note}\n\n| type | what it does | keys and defaults |\n| --- | --- | --- |\n");
+    for (name, about, keys) in rows {
+        let keys = if keys.is_empty() { "–".to_owned() } else { keys.replace('|', "\\|") };
+        let _ = writeln!(out, "| `{name}` | {about} | {keys} |");
+    }
+}
+
+fn reference() -> String {
+    let mut out = String::from(
+        "# Reference of the job file\n\nMade from the registries by `UPDATE_DOCS=1 cargo test --release --test \
+         documentation`; a test holds it true.\n",
+    );
+    let layers: Vec<_> = layer::REGISTRY.iter().map(|entry| (entry.name, entry.about, entry.keys)).collect();
+    let losses: Vec<_> = loss::REGISTRY.iter().map(|entry| (entry.name, entry.about, entry.keys)).collect();
+    let optimizers: Vec<_> = optimizer::REGISTRY.iter().map(|entry| (entry.name, entry.about, entry.keys)).collect();
+    let keys = |source: &data::Source| source.keys.iter().map(|(key, about)| format!("`{key}`: {about}")).collect::<Vec<_>>();
+    let keys: Vec<String> = data::registry().iter().map(|source| keys(source).join("; ")).collect();
+    let sources: Vec<_> =
+        data::registry().iter().zip(&keys).map(|(source, keys)| (source.name, source.doc, keys.as_str())).collect();
+    section(
+        &mut out,
+        "Sources",
+        "`[data] source = ...`; all take `path`, `shuffle = true`, `augment = []`, `normalize`.",
+        &sources,
+    );
+    section(
+        &mut out,
+        "Layers",
+        "`[model] layers = [{ type = ... }, ...]`; names and defaults as in torch.nn.",
+        &layers,
+    );
+    section(&mut out, "Losses", "`[loss] type = ...`; means over samples and elements.", &losses);
+    section(&mut out, "Optimizers", "`[optimizer] type = ...`; names and defaults as in torch.optim.", &optimizers);
+    let note = format!("`[schedule] type = ...`; all take {}.", schedule::SHARED_KEYS);
+    section(&mut out, "Schedules", &note, schedule::REGISTRY);
+    out
+}
+
+#[test]
+fn the_reference_is_what_the_registries_say() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md");
+    let expected = reference();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap();
+        std::fs::write(path, &expected).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "docs/reference.md is out of date: UPDATE_DOCS=1 cargo test --release --test documentation"
+    );
+}
