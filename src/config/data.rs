@@ -7,7 +7,10 @@ use std::path::PathBuf;
 
 /// How raw values become network input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "is no normalisation: use \"none\", \"standard\", \"minmax\", \"window\" or { mean = [0.5], std = [0.5] }"
+)]
 pub enum Normalize {
     /// A method by name.
     Named(NormalizeMethod),
