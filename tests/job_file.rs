@@ -4,6 +4,8 @@ mod support;
 
 use ddl::config::{Augmentation, Batch, Job, Override};
 use ddl::error::Result;
+use ddl::model::Model;
+use ddl::shape::Shape;
 use proptest::prelude::*;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -311,6 +313,37 @@ fn endless_nesting_is_an_error() {
     let value = format!("name={}", "[".repeat(deep));
     assert!(Override::parse(&value).is_ok(), "taken as a text");
 }
+
+/// Layers of sizes that no memory holds are errors before anything is allocated.
+#[test]
+fn giant_layers_are_errors() {
+    let huge = i64::MAX;
+    for (input, layer) in [
+        (Shape::Vector { n: 4 }, format!("type = \"linear\", out_features = {huge}")),
+        (Shape::Vector { n: 4 }, "type = \"linear\", out_features = 100000000000".into()),
+        (Shape::Vector { n: 1 << 30 }, "type = \"linear\", out_features = 262144".into()),
+        (Shape::Sequence { t: 5, f: 4 }, "type = \"lstm\", hidden_size = 1000000000000".into()),
+        (Shape::Sequence { t: 5, f: 4 }, format!("type = \"lstm\", hidden_size = {huge}, bidirectional = true")),
+        (Shape::Sequence { t: 5, f: 4 }, "type = \"lstm\", hidden_size = 200000".into()),
+        (Shape::Sequence { t: 5, f: 4 }, format!("type = \"lstm\", hidden_size = 2, num_layers = {huge}")),
+        (IMAGE, format!("type = \"conv2d\", out_channels = {huge}, kernel_size = 3")),
+        (IMAGE, format!("type = \"conv2d\", out_channels = 1, kernel_size = [3, {huge}], padding = {huge}")),
+        (IMAGE, "type = \"conv2d\", out_channels = 9, kernel_size = 250000, padding = 200000".into()),
+        (IMAGE, "type = \"conv2d\", out_channels = 200000, kernel_size = 1, padding = 200000".into()),
+        (IMAGE, format!("type = \"max_pool2d\", kernel_size = {huge}")),
+        (IMAGE, format!("type = \"adaptive_avg_pool2d\", output_size = {huge}")),
+        (IMAGE, format!("type = \"residual\", layers = [{{ type = \"linear\", out_features = {huge} }}]")),
+    ] {
+        let job =
+            parse(&changed("  { type = \"conv2d\"", &format!("  {{ {layer} }},\n  {{ type = \"conv2d\""))).unwrap();
+        let error = Model::<f32>::build(&job.layers[..1], input, 32).map(|_| ()).expect_err(&layer);
+        assert_eq!(error.exit_code(), 2, "{error}");
+        let place = format!("job.toml:{}, model.layers[0]", line("  { type = \"conv2d\""));
+        assert!(error.to_string().starts_with(&place), "{error}");
+    }
+}
+
+const IMAGE: Shape = Shape::Image { c: 3, h: 8, w: 8 };
 
 fn check_idempotent(text: &str, file: &str) -> String {
     let once = Job::parse(text, file, &[]).and_then(|job| job.resolved()).unwrap_or_else(|e| panic!("{file}: {e}"));
