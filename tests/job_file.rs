@@ -1,4 +1,4 @@
-//! The job file: every key of the contract parses, every mistake is named with its place, nothing panics.
+//! The job file: every key of the contract parses, every mistake is named with its place.
 
 mod support;
 
@@ -6,58 +6,12 @@ use ddl::config::{Augmentation, Batch, Job, Override};
 use ddl::error::Result;
 use ddl::model::Model;
 use ddl::shape::Shape;
-use proptest::prelude::*;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-/// Every section and, in comments' stead, every key that the contract shows.
-const FULL: &str = r#"name = "cifar10-cnn"
-seed = 42
-
-[data]
-source = "cifar10"
-path = "data/cifar10"
-shuffle = false
-normalize = { mean = [0.5, 0.5, 0.5], std = [0.25, 0.25, 0.25] }
-augment = [{ type = "random_crop", padding = 4 }, { type = "horizontal_flip", p = 0.5 }]
-
-[model]
-layers = [
-  { type = "conv2d", out_channels = 32, kernel_size = 3, padding = 1 },
-  { type = "batch_norm2d" },
-  { type = "relu" },
-  { type = "residual", layers = [
-    { type = "conv2d", out_channels = 32, kernel_size = 3, padding = 1 },
-    { type = "conv2d", out_channels = 32, kernel_size = 1 },
-  ] },
-  { type = "max_pool2d", kernel_size = 2 },
-  { type = "dropout", p = 0.25 },
-  { type = "flatten" },
-  { type = "linear", out_features = 10 },
-]
-
-[loss]
-type = "cross_entropy"
-label_smoothing = 0.1
-
-[optimizer]
-type = "adam"
-lr = 0.001
-
-[schedule]
-type = "cosine"
-warmup_epochs = 1
-
-[train]
-epochs = 10
-batch_size = 128
-micro_batch = 32
-
-[distributed]
-reduction = "allreduce"
-overlap = true
-"#;
+/// Every section, and every key that all jobs share.
+const FULL: &str = include_str!("support/full.toml");
 
 fn parse(text: &str) -> Result<Job> {
     Job::parse(text, "job.toml", &[])
@@ -444,102 +398,4 @@ fn an_environment_that_is_no_text_is_ignored() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("there is no such job file"), "{stderr}");
-}
-
-/// Whatever comes in, an answer comes out: a job, or an error of usage.
-fn survives(text: &str) {
-    match parse(text) {
-        Err(error) => assert_eq!(error.exit_code(), 2, "{error}"),
-        Ok(job) => match job.resolved() {
-            Err(error) => assert_eq!(error.exit_code(), 2, "{error}\n{text}"),
-            Ok(once) => assert_eq!(resolve(&once).as_deref(), Ok(once.as_str()), "{text}"),
-        },
-    }
-}
-
-/// Tokens that make what is almost a job.
-const TOKENS: &[&str] = &[
-    "",
-    "\n",
-    "=",
-    "[",
-    "]",
-    "{",
-    "}",
-    "\"",
-    "'",
-    ",",
-    ".",
-    "#",
-    "-",
-    "0",
-    "1e400",
-    "nan",
-    "inf",
-    "-1",
-    "true",
-    "\u{0}",
-    "é",
-    "`",
-    "[train]",
-    "[[data]]",
-    "type",
-    "layers",
-    "data.source = 3",
-    "9223372036854775807",
-    "99999999999999999999",
-    "1979-05-27",
-    "residual",
-    "lstm",
-    "shortcut",
-    "normalize",
-    "mean",
-];
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_text_survives(text in "\\PC*") {
-        survives(&text);
-    }
-
-    #[test]
-    fn any_tokens_survive(tokens in prop::collection::vec(prop::sample::select(TOKENS), 0..12)) {
-        survives(&tokens.join(" "));
-    }
-
-    /// A valid job with some stretches cut out or replaced.
-    #[test]
-    fn any_mutation_survives(
-        edits in prop::collection::vec((0usize..2000, 0usize..12, prop::sample::select(TOKENS)), 1..4),
-    ) {
-        let mut text: Vec<char> = FULL.chars().collect();
-        for (at, cut, token) in edits {
-            let start = at.min(text.len());
-            let end = (start + cut).min(text.len());
-            text.splice(start..end, token.chars());
-        }
-        survives(&text.into_iter().collect::<String>());
-    }
-
-    /// A valid job with two lines swapped.
-    #[test]
-    fn swapped_lines_survive(a in 0usize..46, b in 0usize..46) {
-        let mut lines: Vec<&str> = FULL.lines().collect();
-        let count = lines.len();
-        lines.swap(a % count, b % count);
-        survives(&lines.join("\n"));
-    }
-
-    #[test]
-    fn any_override_survives(text in "[a-z.\\[\\]0-9=\" {}]{0,40}", section in prop::sample::select(TOKENS)) {
-        for text in [text.clone(), format!("model.layers.0.{text}"), format!("{section}={text}"), format!("data.{text}=1")] {
-            if let Ok(change) = Override::parse(&text)
-                && let Err(error) = Job::parse(FULL, "job.toml", &[change]).and_then(|job| job.resolved())
-            {
-                prop_assert_eq!(error.exit_code(), 2, "{}: {}", text, error);
-            }
-        }
-    }
 }
