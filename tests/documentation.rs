@@ -20,7 +20,8 @@ fn reference() -> String {
     let layers: Vec<_> = layer::REGISTRY.iter().map(|entry| (entry.name, entry.about, entry.keys)).collect();
     let losses: Vec<_> = loss::REGISTRY.iter().map(|entry| (entry.name, entry.about, entry.keys)).collect();
     let optimizers: Vec<_> = optimizer::REGISTRY.iter().map(|entry| (entry.name, entry.about, entry.keys)).collect();
-    let keys = |source: &data::Source| source.keys.iter().map(|(key, about)| format!("`{key}`: {about}")).collect::<Vec<_>>();
+    let keys =
+        |source: &data::Source| source.keys.iter().map(|(key, about)| format!("`{key}`: {about}")).collect::<Vec<_>>();
     let keys: Vec<String> = data::registry().iter().map(|source| keys(source).join("; ")).collect();
     let sources: Vec<_> =
         data::registry().iter().zip(&keys).map(|(source, keys)| (source.name, source.doc, keys.as_str())).collect();

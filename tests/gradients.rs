@@ -48,6 +48,9 @@ impl Case {
     }
 }
 
+/// Changes one parameter or input by so much.
+type Change<'c> = &'c dyn Fn(&mut Vec<f64>, &mut Vec<f64>, f64);
+
 const MODE: Mode = Mode::Train { seed: 5, step: 3, first: 8, share: 1.0 };
 
 fn check(name: &str, analytic: &[f64], numeric: impl Fn(usize) -> f64, which: impl Iterator<Item = usize>) {
@@ -81,7 +84,7 @@ fn every_layer_passes() {
             let mut case = Case { stack, m, params, x, r };
             let (dparams, dx) = case.gradients();
             let case = std::cell::RefCell::new(case);
-            let difference = |which: &dyn Fn(&mut Vec<f64>, &mut Vec<f64>, f64)| {
+            let difference = |which: Change| {
                 let mut case = case.borrow_mut();
                 let mut at = |by: f64| {
                     let (mut params, mut x) = (case.params.clone(), case.x.clone());

@@ -16,7 +16,7 @@ const CHUNK: usize = 1 << 28;
 /// `MPI_IN_PLACE`, which the bindings leave out: Open MPI has (void*) 1, MPICH (void*) -1.
 fn in_place() -> *const c_void {
     let open_mpi = mpi::environment::library_version().is_ok_and(|version| version.starts_with("Open MPI"));
-    if open_mpi { 1usize as *const c_void } else { -1isize as *const c_void }
+    std::ptr::without_provenance(if open_mpi { 1 } else { usize::MAX })
 }
 
 /// MPI_COMM_WORLD.

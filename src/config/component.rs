@@ -13,20 +13,30 @@ pub struct Component {
     pub table: Table,
     /// For messages: `job.toml:12, model.layers[3]`.
     pub place: String,
-    /// For each key its line, where the text is at hand.
+    /// For each key (`p`, `layers[1].p`) its line, where the text is at hand.
     pub lines: Vec<(String, usize)>,
+    /// Keys taken out by [`Component::take`], known beside those of the kind.
+    pub shared: Vec<String>,
 }
 
 impl Component {
     /// A component made in code, for defaults and tests. `text` is the inside of a TOML table.
     pub fn new(kind: &str, text: &str) -> Result<Self> {
         let table = text.parse::<Table>().map_err(|e| Error::usage(kind, e.message(), "correct the TOML"))?;
-        Ok(Self { kind: kind.into(), table, place: kind.into(), lines: Vec::new() })
+        Ok(Self { kind: kind.into(), table, place: kind.into(), lines: Vec::new(), shared: Vec::new() })
+    }
+
+    /// What stands at `path` in it, such as `layers[1]`, as a component of its own.
+    pub fn part(&self, path: &str, kind: &str, table: Table) -> Self {
+        let prefix = format!("{path}.");
+        let inside = |(key, line): &(String, usize)| Some((key.strip_prefix(&prefix)?.to_owned(), *line));
+        let lines = self.lines.iter().filter_map(inside).collect();
+        Self { kind: kind.into(), table, place: self.place_of(path), lines, shared: Vec::new() }
     }
 
     /// The keys as `T` (which denies unknown fields); a wrong key is named with its line and the nearest known one.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(toml::Value::Table(self.table.clone())).map_err(|e| self.explain(&e))
+        T::deserialize(toml::Value::Table(self.table.clone())).map_err(|e| self.explain(&e, ""))
     }
 
     /// The keys as `T`, and the table again with every default written out.
@@ -46,7 +56,14 @@ impl Component {
 
     /// An error at `key` of this component.
     pub fn error(&self, key: &str, what: impl Into<String>, mend: impl Into<String>) -> Error {
-        let place = match self.lines.iter().find(|(name, _)| name == key) {
+        Error::usage(self.place_of(key), what, mend)
+    }
+
+    /// `job.toml:12, model.layers[3].p`. A key of a table inside answers by its own name too.
+    fn place_of(&self, key: &str) -> String {
+        let own_name = |path: &str| path.rsplit('.').next() == Some(key);
+        let exact = self.lines.iter().find(|(path, _)| path == key);
+        match exact.or_else(|| self.lines.iter().find(|(path, _)| own_name(path))) {
             Some((_, line)) => match self.place.split_once(':') {
                 Some((file, rest)) => {
                     let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -56,14 +73,14 @@ impl Component {
             },
             None if key.is_empty() => self.place.clone(),
             None => format!("{}.{key}", self.place),
-        };
-        Error::usage(place, what, mend)
+        }
     }
 
     /// Removes `key` and parses it, for keys that several components share.
     pub fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
+        self.shared.push(key.into());
         let Some(value) = self.table.remove(key) else { return Ok(None) };
-        T::deserialize(value).map(Some).map_err(|e| self.error(key, plain(e.message()), "correct the value"))
+        T::deserialize(value).map(Some).map_err(|e| self.explain(&e, key))
     }
 
     /// An error for a kind that no registry entry has.
@@ -76,18 +93,24 @@ impl Component {
         self.error(tag, format!("unknown {tag} \"{}\"", self.kind), mend)
     }
 
-    fn explain(&self, error: &toml::de::Error) -> Error {
+    /// The error of parsing this table, or what was at `key`.
+    fn explain(&self, error: &toml::de::Error, key: &str) -> Error {
         let message = error.message().trim_end();
-        if let Some((key, known)) = unknown_field(message) {
-            let mend = suggestion(&key, &known);
-            return self.error(&key, format!("unknown key `{key}` for \"{}\"", self.kind), mend);
+        // toml tells the key on a last line of its own.
+        let text = error.to_string();
+        let inside = text.lines().last().and_then(|line| line.trim().strip_prefix("in `")?.strip_suffix('`'));
+        let inside = inside.and_then(|path| path.split(['.', '[']).next()).unwrap_or_default();
+        let key = if key.is_empty() { inside } else { key };
+        if let Some((unknown, mut known)) = unknown_name(message, "unknown field ") {
+            if key.is_empty() {
+                known.extend(self.shared.iter().cloned());
+            }
+            let of = if key.is_empty() { &self.kind } else { key };
+            return self.error(&unknown, format!("unknown key `{unknown}` for \"{of}\""), suggestion(&unknown, &known));
         }
-        // serde names a missing key in its message; toml tells where a wrong value stands in its second line.
-        let whole = error.to_string();
-        let at =
-            whole.lines().last().and_then(|line| line.strip_prefix("in `")).and_then(|rest| rest.strip_suffix('`'));
-        let named = || self.table.keys().find(|key| message.contains(&format!("`{key}`"))).map(String::as_str);
-        let key = at.or_else(named).unwrap_or_default();
+        if let Some((unknown, known)) = unknown_name(message, "unknown variant ") {
+            return self.error(key, format!("unknown value \"{unknown}\""), suggestion(&unknown, &known));
+        }
         self.error(key, plain(message), format!("correct the keys of \"{}\"", self.kind))
     }
 }
@@ -111,12 +134,12 @@ fn plain(message: &str) -> String {
     text
 }
 
-/// The key and the known keys of serde's "unknown field `a`, expected one of `b`, `c`".
-pub fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
-    let rest = message.strip_prefix("unknown field ")?;
+/// The name and the known names of serde's "unknown field `a`, expected one of `b`, `c`".
+fn unknown_name(message: &str, start: &str) -> Option<(String, Vec<String>)> {
+    let rest = message.strip_prefix(start)?;
     let mut quoted = rest.split('`').skip(1).step_by(2).map(str::to_owned);
-    let key = quoted.next()?;
-    Some((key, quoted.collect()))
+    let name = quoted.next()?;
+    Some((name, quoted.collect()))
 }
 
 /// `did you mean ...?` and the list of what is known.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected \"none\", \"standard\", \"minmax\", \"window\" or { mean = [...], std = [...] }"
+    expecting = "is no normalisation: use \"none\", \"standard\", \"minmax\", \"window\" or { mean = [0.5], std = [0.5] }"
 )]
 pub enum Normalize {
     /// A method by name.

@@ -1,6 +1,6 @@
 //! The whole job: from TOML text and overrides to a checked [`Job`], and back to TOML with every default written out.
 
-use super::component::nearest;
+use super::component::suggestion;
 use super::lines::Lines;
 use super::overrides::Override;
 use super::{Component, DataConfig};
@@ -222,11 +222,7 @@ impl Sections<'_> {
     fn job(mut self) -> Result<Job> {
         for key in self.table.keys() {
             if !TOP_LEVEL.contains(&key.as_str()) {
-                let list = TOP_LEVEL.join(", ");
-                let mend = match nearest(key, TOP_LEVEL.into_iter()) {
-                    Some(near) => format!("did you mean `{near}`? Known: {list}"),
-                    None => format!("known: {list}"),
-                };
+                let mend = suggestion(key, &TOP_LEVEL.map(str::to_owned));
                 return Err(Error::usage(self.lines.place(key), format!("unknown key `{key}`"), mend));
             }
         }
@@ -301,7 +297,7 @@ impl Sections<'_> {
         let mut model = self.section("model")?;
         let list = model.table.remove("layers");
         if let Some(key) = model.table.keys().next() {
-            return Err(model.error(key, format!("unknown key `{key}`"), "known: layers"));
+            return Err(model.error(key, format!("unknown key `{key}`"), suggestion(key, &["layers".into()])));
         }
         let Some(Value::Array(list)) = list else {
             return Err(self.error("model.layers", "is not a list of layers", mend));
@@ -349,6 +345,10 @@ fn check_train(section: &Component, train: &Train) -> Result<()> {
         if value == Some(0) {
             return Err(section.error(key, "is 0", "give at least 1"));
         }
+    }
+    // So that steps can be counted.
+    if train.epochs > 1 << 30 {
+        return Err(section.error("epochs", "is more than 1,073,741,824", "use fewer epochs"));
     }
     for (key, value) in [("batch_size", train.batch_size), ("batch_per_rank", train.batch_per_rank)] {
         if value.is_some_and(|value| value > 1 << 24) {

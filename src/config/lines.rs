@@ -42,14 +42,10 @@ impl Lines {
     /// The table at `path` as a component that knows its lines.
     pub fn component(&self, path: &str, kind: &str, table: Table) -> Component {
         let prefix = format!("{path}.");
-        let lines = self.lines.iter().filter_map(|(key, line)| {
-            let rest = key.strip_prefix(&prefix)?;
-            // Keys of nested tables answer by their own name too.
-            Some((rest.rsplit('.').next().unwrap_or(rest).to_owned(), *line))
-        });
-        let mut lines: Vec<(String, usize)> = lines.collect();
+        let inside = |(key, line): (&String, &usize)| Some((key.strip_prefix(&prefix)?.to_owned(), *line));
+        let mut lines: Vec<(String, usize)> = self.lines.iter().filter_map(inside).collect();
         lines.sort();
-        Component { kind: kind.into(), table, place: self.place(path), lines }
+        Component { kind: kind.into(), table, place: self.place(path), lines, shared: Vec::new() }
     }
 }
 

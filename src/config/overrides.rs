@@ -2,6 +2,7 @@
 
 use super::job::SECTIONS;
 use crate::error::{Error, Result};
+use std::ffi::OsString;
 use toml::{Table, Value};
 
 /// One key of the job set to a value.
@@ -17,6 +18,9 @@ pub struct Override {
 /// Chooses the instruction set; no key of a job.
 const NOT_A_KEY: &str = "DDL_ISA";
 
+/// Deeper tables could not be walked safely.
+const MOST_NAMES: usize = 32;
+
 impl Override {
     /// From `key=value`; the value is TOML, or else a text.
     pub fn parse(assignment: &str) -> Result<Self> {
@@ -25,6 +29,10 @@ impl Override {
             return Err(Error::usage(origin, "has no `=`", "write --set train.epochs=3"));
         };
         let path = path.trim().replace('[', ".").replace(']', "");
+        if path.split('.').count() > MOST_NAMES {
+            let what = format!("has a key of more than {MOST_NAMES} names");
+            return Err(Error::usage("--set", what, "write --set train.epochs=3"));
+        }
         if path.is_empty() || path.split('.').any(str::is_empty) {
             return Err(Error::usage(origin, "has no key before `=`", "write --set train.epochs=3"));
         }
@@ -33,7 +41,8 @@ impl Override {
 
     /// From the process's environment: `DDL_SECTION_KEY`, or `DDL_NAME` and `DDL_SEED`.
     pub fn from_environment() -> Vec<Self> {
-        Self::from_variables(std::env::vars())
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Self::from_variables(std::env::vars_os().filter_map(text))
     }
 
     fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Vec<Self> {
@@ -97,6 +106,7 @@ fn value(text: &str) -> Value {
     format!("v = {text}")
         .parse::<Table>()
         .ok()
+        .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("v"))
         .unwrap_or_else(|| Value::String(text.into()))
 }
@@ -115,6 +125,7 @@ mod tests {
     fn values_are_typed_and_tables_made() {
         assert_eq!(applied("", "train.epochs=3").unwrap()["train"]["epochs"].as_integer(), Some(3));
         assert_eq!(applied("", "data.path=a/b c").unwrap()["data"]["path"].as_str(), Some("a/b c"));
+        assert_eq!(applied("", "name=1\nb=2").unwrap()["name"].as_str(), Some("1\nb=2"));
         assert_eq!(applied("", "seed = 7").unwrap()["seed"].as_integer(), Some(7));
         let job = "model.layers = [{ p = 0.5 }, { p = 0.1 }]";
         for path in ["model.layers.1.p=0.2", "model.layers[1].p=0.2"] {

@@ -60,33 +60,33 @@ pub fn isa() -> Isa {
     })
 }
 
-/// Defines a function generic over [`Real`](super::Real) whose body is compiled once for each instruction set, so that
+/// Defines a function, plain or generic over [`Real`](super::Real), whose body is compiled once for each instruction set, so that
 /// its plain loops vectorise to the full width, and which picks one when called.
 macro_rules! dispatch {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$T:ident>($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$T:ident>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        $vis fn $name<$T: $crate::kernel::Real>($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name$(<$T: $crate::kernel::Real>)?($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body<$T: $crate::kernel::Real>($($arg: $ty),*) $(-> $ret)? $body
+            fn body$(<$T: $crate::kernel::Real>)?($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-                fn avx512<$T: $crate::kernel::Real>($($arg: $ty),*) $(-> $ret)? {
-                    body::<$T>($($arg),*)
+                fn avx512$(<$T: $crate::kernel::Real>)?($($arg: $ty),*) $(-> $ret)? {
+                    body$(::<$T>)?($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2<$T: $crate::kernel::Real>($($arg: $ty),*) $(-> $ret)? {
-                    body::<$T>($($arg),*)
+                fn avx2$(<$T: $crate::kernel::Real>)?($($arg: $ty),*) $(-> $ret)? {
+                    body$(::<$T>)?($($arg),*)
                 }
                 match $crate::kernel::isa() {
                     // SAFETY: `isa()` is Avx512 only where the CPU was seen to have these features.
-                    $crate::kernel::Isa::Avx512 => return unsafe { avx512::<$T>($($arg),*) },
+                    $crate::kernel::Isa::Avx512 => return unsafe { avx512$(::<$T>)?($($arg),*) },
                     // SAFETY: as above, for Avx2.
-                    $crate::kernel::Isa::Avx2 => return unsafe { avx2::<$T>($($arg),*) },
+                    $crate::kernel::Isa::Avx2 => return unsafe { avx2$(::<$T>)?($($arg),*) },
                     $crate::kernel::Isa::Portable => {}
                 }
             }
-            body::<$T>($($arg),*)
+            body$(::<$T>)?($($arg),*)
         }
     };
 }

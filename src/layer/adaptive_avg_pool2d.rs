@@ -44,6 +44,9 @@ struct Keys {
 #[serde(deny_unknown_fields)]
 struct NoKeys {}
 
+/// A larger output is taken for a mistake, unless the image is as large.
+const MOST_SIZE: usize = 4096;
+
 /// Bins of pixels and the image they cut.
 #[derive(Clone, Copy)]
 struct Bins {
@@ -74,9 +77,11 @@ fn with_size<T: Real>(component: &Component, place: Place, size: Pair) -> Result
         return Err(wrong_input(component, place.input, "an image", "use it before flatten, on data with images"));
     };
     let (out_h, out_w) = size.get();
-    if out_h == 0 || out_w == 0 || out_h > h || out_w > w {
+    // Larger than the image is right: torch's bins then overlap.
+    let most = MOST_SIZE.max(h).max(w);
+    if out_h == 0 || out_w == 0 || out_h > most || out_w > most {
         let what = format!("{out_h}x{out_w} of a {h}x{w} image");
-        return Err(component.error("output_size", what, "give at least 1 and at most the image's size"));
+        return Err(component.error("output_size", what, format!("give 1 to {most}")));
     }
     let plan = Plan::new(Shape::Image { c, h: out_h, w: out_w });
     Ok(Box::new(AdaptiveAvgPool2d { plan, bins: Bins { c, h, w, out_h, out_w } }))

@@ -196,7 +196,7 @@ impl<T: Real> Layer<T> for BatchNorm {
         let (mean, rstd) = io.cache.split_at_mut(c);
         let (scale, rest) = io.scratch.split_at_mut(c);
         let (offset, rest) = rest.split_at_mut(c);
-        let (block, sums) = (&mut rest[..2 * c]).split_at_mut(c);
+        let (block, sums) = rest[..2 * c].split_at_mut(c);
         if let Mode::Train { share, .. } = io.mode {
             offset.fill(T::ZERO);
             shifted_sums(c, io.x, offset, block, sums);

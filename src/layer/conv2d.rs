@@ -32,7 +32,7 @@ pub(super) const ENTRY: Entry = Entry {
 
 /// One number for both directions, or [height, width].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected one whole number of at least 0, or two: [height, width]")]
+#[serde(untagged, expecting = "is no size: give one number of at least 0, or [height, width]")]
 pub(super) enum Pair {
     Both(usize),
     Each([usize; 2]),

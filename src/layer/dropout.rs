@@ -59,11 +59,11 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
 /// Fills `keep` with 0 (dropped, with probability `p` to 1/65536) and 1 from 16-bit pieces of the stream.
 pub(super) fn fill_keep(stream: &Stream, p: f64, keep: &mut [u8]) {
     let threshold = (p * 65536.0).round() as u32;
-    fill_keep_above::<f32>(stream, threshold, keep);
+    fill_keep_above(stream, threshold, keep);
 }
 
 dispatch! {
-    fn fill_keep_above<T>(stream: &Stream, threshold: u32, keep: &mut [u8]) {
+    fn fill_keep_above(stream: &Stream, threshold: u32, keep: &mut [u8]) {
         // Eight decisions a block of 128 bits; 16 blocks side by side vectorise.
         const BLOCKS: usize = 16;
         for (group, keep) in keep.chunks_mut(8 * BLOCKS).enumerate() {

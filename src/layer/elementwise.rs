@@ -8,9 +8,12 @@ use crate::shape::Shape;
 pub(super) struct FromOutput<T> {
     plan: Plan,
     len: usize,
-    forward: Box<dyn Fn(&mut [T]) + Send>,
-    backward: Box<dyn Fn(&[T], &mut [T]) + Send>,
+    forward: Forwards<T>,
+    backward: Backwards<T>,
 }
+
+type Forwards<T> = Box<dyn Fn(&mut [T]) + Send>;
+type Backwards<T> = Box<dyn Fn(&[T], &mut [T]) + Send>;
 
 impl<T: Real> FromOutput<T> {
     /// `forward(x becomes y)` and `backward(y, dy becomes dx)`.

@@ -95,8 +95,8 @@ dispatch! {
                 return;
             }
             for ((x, y), largest) in x.iter().zip(y).zip(largest) {
-                // NaN wins, as in torch.
-                let wins = *x > *y || *x != *x;
+                // NaN (equal to nothing) wins, as in torch.
+                let wins = x > y || x.partial_cmp(x).is_none();
                 *y = if wins { *x } else { *y };
                 *largest = if wins { tap as u8 } else { *largest };
             }

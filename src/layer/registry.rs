@@ -99,9 +99,41 @@ impl Element for f64 {
     }
 }
 
+/// Sizes and counts above this, and arenas and activations above its square, are taken for mistakes: they would not fit
+/// into memory or an index.
+const MOST: i64 = 1 << 18;
+
 /// Builds the layer a component names.
+///
+/// # Errors
+/// Besides the layer's own: sizes that no memory holds.
 pub fn build<T: Element>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
-    T::builder(find(component)?)(component, place)
+    let entry = find(component)?;
+    for (key, value) in &component.table {
+        let sizes = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        if sizes.iter().any(|size| size.as_integer().is_some_and(|size| size > MOST)) {
+            return Err(component.error(key, format!("is more than {MOST}"), "give a smaller size"));
+        }
+    }
+    let layer = T::builder(entry)(component, place)?;
+    // In floating point, since a product of sizes may not fit into an index.
+    let product = |dimensions: &[usize]| dimensions.iter().map(|&d| d as f64).product::<f64>();
+    let plan = layer.plan();
+    let output = place.m as f64
+        * match plan.output {
+            Shape::Image { c, h, w } => product(&[c, h, w]),
+            Shape::Sequence { t, f } => product(&[t, f]),
+            Shape::Vector { n } => product(&[n]),
+        };
+    let parameters = plan.parameters.iter().map(|p| product(&p.shape)).sum::<f64>();
+    let most = (MOST as f64).powi(2);
+    for (what, elements) in [("activations of a micro-batch", output), ("parameters", parameters)] {
+        if elements > most {
+            let what = format!("its {what} are {elements:.1e} elements, more than {most:.1e}");
+            return Err(component.error("", what, "use smaller sizes"));
+        }
+    }
+    Ok(layer)
 }
 
 /// An error for a layer that got an input of the wrong kind.

@@ -5,7 +5,7 @@ use super::registry::{Entry, Example, Place, find};
 use super::{Backward, Element, Forward, Initial, Layer, Plan, Stack};
 use crate::arena::Layout;
 use crate::config::Component;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -42,10 +42,10 @@ struct Keys {
 /// The tables as components, each knowing its place.
 fn components(outer: &Component, list: &str, tables: Vec<Table>) -> Result<Vec<Component>> {
     let convert = |(index, mut table): (usize, Table)| {
-        let place = format!("{}.{list}[{index}]", outer.place);
+        let path = format!("{list}[{index}]");
         match table.remove("type") {
-            Some(toml::Value::String(kind)) => Ok(Component { kind, table, place, lines: outer.lines.clone() }),
-            _ => Err(Error::usage(place, "has no `type`", "give the layer's type, such as type = \"linear\"")),
+            Some(toml::Value::String(kind)) => Ok(outer.part(&path, &kind, table)),
+            _ => Err(outer.error(&path, "has no `type`", "give the layer's type, such as type = \"linear\"")),
         }
     };
     tables.into_iter().enumerate().map(convert).collect()

@@ -141,6 +141,9 @@ fn parse_kind(component: &Component) -> Result<(Kind, Component)> {
         }
         "cosine" => {
             let (CosineKeys { min_lr }, resolved) = component.resolve()?;
+            if !(0.0..f64::INFINITY).contains(&min_lr) {
+                return Err(component.error("min_lr", format!("is {min_lr}"), "give a rate of 0 or more"));
+            }
             Ok((Kind::Cosine { min_lr }, resolved))
         }
         "one_cycle" => {

@@ -21,6 +21,9 @@ from torch import nn
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 
+# Rounding must stay well below the tests' 1e-9.
+DIGITS = 11
+
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)
 
 
@@ -75,7 +78,7 @@ def build(layer, shape):
     keys = {key: pair(v) for key, v in layer.items() if key != "type"}
     match layer["type"]:
         case "linear":
-            return nn.Linear(shape[0], **keys)
+            return nn.Linear(shape[-1], **keys)
         case "conv2d":
             return nn.Conv2d(shape[0], **keys)
         case "batch_norm2d":
@@ -133,16 +136,17 @@ def case(name, layer, shape, m):
     x = torch.from_numpy(value(1, (m, *shape))).double().requires_grad_()
     y = module(x)
     y.backward(torch.from_numpy(value(2, y.shape)).double())
+    statistics = {key: b for key, b in module.named_buffers() if not key.endswith("num_batches_tracked")}
     return {
         "name": name,
         "layer": layer,
         "input": shape,
         "m": m,
         "output": list(y.shape[1:]),
-        "y": numbers(y.detach()),
-        "dx": numbers(x.grad),
-        "dparams": {key: numbers(p.grad) for key, p in module.named_parameters()},
-        "state": {key: numbers(b) for key, b in module.named_buffers() if not key.endswith("num_batches_tracked")},
+        "y": numbers(y.detach(), DIGITS),
+        "dx": numbers(x.grad, DIGITS),
+        "dparams": {key: numbers(p.grad, DIGITS) for key, p in module.named_parameters()},
+        "state": {key: numbers(b, DIGITS) for key, b in statistics.items()},
     }
 
 
@@ -162,6 +166,7 @@ CASES = [
     ("linear", {"type": "linear", "out_features": 5}, [7], 3),
     ("linear_no_bias", {"type": "linear", "out_features": 33, "bias": False}, [9], 4),
     ("linear_one_output", {"type": "linear", "out_features": 1}, [18], 3),
+    ("linear_sequence", {"type": "linear", "out_features": 4}, [5, 3], 2),
     ("conv2d_1x1", conv(3, 1), [3, 4, 5], 2),
     ("conv2d_1x1_wide", conv(33, 1), [16, 2, 3], 1),
     ("conv2d_1x1_20_to_16", conv(16, 1, bias=False), [20, 3, 2], 2),
@@ -209,6 +214,7 @@ CASES = [
     ("leaky_relu_steep", {"type": "leaky_relu", "negative_slope": 0.2}, [2, 3, 4], 2),
     ("gelu", {"type": "gelu"}, [19], 2),
     ("gelu_tanh", {"type": "gelu", "approximate": "tanh"}, [5, 4], 2),
+    ("gelu_image", {"type": "gelu"}, [2, 3, 3], 2),
     ("tanh", {"type": "tanh"}, [19], 2),
     ("sigmoid", {"type": "sigmoid"}, [2, 3, 4], 2),
     ("dropout_off", {"type": "dropout", "p": 0.0}, [7], 2),

@@ -33,8 +33,8 @@ def case(name, loss, m, n, y_scale=1):
         "n": n,
         "y_scale": y_scale,
         "targets": targets.flatten().tolist() if loss["type"] == "cross_entropy" else numbers(targets, 17),
-        "value": numbers(total.detach())[0],
-        "dy": numbers(y.grad),
+        "value": numbers(total.detach(), 11)[0],
+        "dy": numbers(y.grad, 11),
     }
 
 

@@ -57,6 +57,7 @@ CASES = [
     ("constant", {"type": "constant"}, 0.1, 3, 2),
     ("constant_warmup", {"type": "constant", "warmup_epochs": 2}, 0.1, 4, 4),
     ("step", {"type": "step", "step_size": 2, "gamma": 0.1}, 0.1, 3, 5),
+    ("step_defaults", {"type": "step", "step_size": 1}, 0.3, 3, 3),
     ("step_half", {"type": "step", "step_size": 1, "gamma": 0.5}, 0.2, 2, 4),
     ("cosine", {"type": "cosine"}, 0.1, 5, 4),
     ("cosine_warmup", {"type": "cosine", "warmup_epochs": 1, "min_lr": 0.001}, 0.1, 5, 4),

@@ -1,0 +1,132 @@
+//! Six steps of every optimizer against PyTorch (LARS and LAMB: against their papers), in f32.
+//!
+//! `golden/make_optimizers.py` tells how the cases were made.
+
+mod support;
+
+use ddl::arena::{Buffer, Layout, Storage};
+use ddl::config::Component;
+use ddl::optimizer::{self, Optimizer, Update};
+use serde::Deserialize;
+use support::value;
+use toml::Table;
+
+/// Of the largest element of a tensor.
+const TOLERANCE: f64 = 1e-5;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    optimizer: Table,
+    zero_weight: bool,
+    steps: Vec<Step>,
+}
+
+/// The parameters after a step.
+#[derive(Deserialize)]
+struct Step {
+    weight: Vec<f64>,
+    bias: Vec<f64>,
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str(include_str!("golden/optimizers.json")).unwrap()
+}
+
+impl Case {
+    fn kind(&self) -> &str {
+        self.optimizer["type"].as_str().unwrap()
+    }
+
+    fn build(&self) -> Box<dyn Optimizer> {
+        let mut keys = self.optimizer.clone();
+        keys.remove("type");
+        optimizer::build(&Component::new(self.kind(), &toml::to_string(&keys).unwrap()).unwrap()).unwrap()
+    }
+
+    /// The steps, with gradients times `1 / grad_scale` that the update has to scale back.
+    fn run(&self, storage: Storage, grad_scale: f32) {
+        let mut layout = Layout::default();
+        layout.push("0", "weight", &[4, 3], storage);
+        layout.push("0", "bias", &[3], Storage::Plain);
+        let [weight, bias] = layout.slots() else { panic!("two slots") };
+        let numbers = |tag: u32, first: u32, count: usize| -> Vec<f32> {
+            (first..first + count as u32).map(|i| value(tag, i)).collect()
+        };
+        let (mut params, mut grads) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
+        if !self.zero_weight {
+            weight.write(&numbers(10, 0, 12), &mut params);
+        }
+        bias.write(&numbers(11, 0, 3), &mut params);
+        let optimizer = self.build();
+        let mut moments: Vec<Buffer<f32>> = optimizer.slots().iter().map(|_| Buffer::zeros(layout.len())).collect();
+        for (t, expected) in self.steps.iter().enumerate() {
+            weight.write(&numbers(100 + t as u32, 0, 12), &mut grads);
+            bias.write(&numbers(100 + t as u32, 12, 3), &mut grads);
+            grads.iter_mut().for_each(|g| *g /= grad_scale);
+            optimizer.update(Update {
+                layout: &layout,
+                params: &mut params,
+                grads: &mut grads,
+                moments: &mut moments,
+                lr: optimizer.lr() as f32,
+                step: t as u64 + 1,
+                grad_scale,
+            });
+            let name = format!("{} ({storage:?}, gradients times {grad_scale}), step {t}", self.name);
+            compare(&format!("{name}: weight"), &weight.read(&params), &expected.weight);
+            compare(&format!("{name}: bias"), &bias.read(&params), &expected.bias);
+            assert!(grads.iter().all(|g| *g == 0.0), "{name}: gradients are not left at zero");
+            let mut inside = vec![0.0; layout.len()];
+            weight.write(&[1.0; 12], &mut inside);
+            bias.write(&[1.0; 3], &mut inside);
+            let padding = (0..layout.len()).filter(|&i| inside[i] == 0.0);
+            assert!(padding.clone().all(|i| params[i] == 0.0), "{name}: padding of parameters");
+            assert!(moments.iter().all(|m| padding.clone().all(|i| m[i] == 0.0)), "{name}: padding of moments");
+        }
+    }
+}
+
+fn compare(what: &str, found: &[f32], expected: &[f64]) {
+    let largest = expected.iter().fold(0.0, |high: f64, v| high.max(v.abs()));
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(*found) - expected).abs();
+        assert!(error <= TOLERANCE * largest, "{what}[{i}]: {found}, PyTorch's {expected}");
+    }
+}
+
+#[test]
+fn every_optimizer_agrees() {
+    for case in cases() {
+        case.run(Storage::Plain, 1.0);
+        case.run(Storage::Panels, 1.0);
+    }
+}
+
+/// A clipped gradient is the gradient times a factor, in every formula.
+#[test]
+fn clipping_scales_the_gradient() {
+    for case in cases() {
+        case.run(Storage::Plain, 0.25);
+        case.run(Storage::Panels, 0.3);
+    }
+}
+
+#[test]
+fn every_optimizer_of_the_registry_has_a_case() {
+    let cases = cases();
+    for entry in optimizer::REGISTRY {
+        let has = cases.iter().any(|case| case.kind() == entry.name);
+        assert!(has, "{}: add a case to tests/golden/make_optimizers.py and run it", entry.name);
+    }
+}
+
+#[test]
+fn the_norm_is_that_of_f64() {
+    let values: Vec<f32> = (0..10_007).map(|i| value(5, i)).collect();
+    let exact = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+    assert!((optimizer::norm(&values) - exact).abs() < 1e-6 * exact);
+    assert_eq!(optimizer::norm(&[3.0, 4.0]), 5.0);
+    assert!(optimizer::norm(&[1.0, f32::NAN]).is_nan());
+}
