@@ -75,8 +75,8 @@ class Field:
             yield self.torch_on(f"torch, {cores}, {tuned}", ranks, best, peer)
             if ranks == 1 and not quick:
                 yield self.torch_on("torch, 1 thread, as it comes", 1, [], peer, tuned=False)
-            # Compiling made the convolutional networks slower.
-            if not job.images and not quick:
+            # Compiling made the convolutional networks slower, and torch 2.15 fails to compile the training of an LSTM.
+            if not (job.images or job.recurrent or quick):
                 yield self.torch_on(f"torch, {cores}, compile", ranks, [*best, "--compile"], peer)
             if ranks > 1 and job.batch % ranks == 0:
                 ddp = f"torch DDP, {ranks} x 1 thread, {tuned}"

@@ -3,7 +3,7 @@
 from html import escape
 
 COLOURS = {"ddl": "#1b7f5c", "torch": "#d1603d", "tensorflow": "#e3a72f"}
-BAR, GAP, LEFT, WIDTH, RIGHT = 18, 34, 400, 420, 110
+BAR, GAP, LEFT, WIDTH, RIGHT = 18, 34, 410, 420, 130
 
 
 def text(x, y, words, size=12, anchor="start", weight="normal"):

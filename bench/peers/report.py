@@ -39,10 +39,8 @@ def summarise(entry):
 def best_peers(entry):
     """The fastest peer that does the same work: one for each number of cores and precision."""
     best = {}
-    for lane in entry["contestants"]:
-        key = (lane["ranks"], lane["precision"])
-        if "ratio" in lane and lane["same_batch"] and lane["ratio"] < best.get(key, lane)["ratio"] + 1e-12:
-            best[key] = lane
+    for lane in sorted((l for l in entry["contestants"] if "ratio" in l and l["same_batch"]), key=lambda l: l["ratio"]):
+        best.setdefault((lane["ranks"], lane["precision"]), lane)
     return best
 
 
@@ -93,7 +91,7 @@ class Result:
             f"# {self.headline()}", "",
             f"{f['ddl']} ({f['commit']}), {', '.join(versions)}, Python {f['python']}. {m['cores']} cores with "
             f"{', '.join(m['instructions'])}, {m['memory_gib']} GiB, Linux {m['kernel']}, huge pages {m['huge_pages']}. "
-            f"Medians of {f['rounds']} rounds in alternation; a process for each measurement.", "",
+            f"Medians of {f['rounds']} round(s) in alternation; a process for each measurement.", "",
             f"**Not quiet: others used more than {machine.QUIET} CPUs in {noisy} of {rows} measurements. Do not quote.**"
             if noisy else f"Quiet: others used at most {machine.QUIET} CPUs in each of {rows} measurements.", ""]
         for entry in self.jobs:
@@ -106,7 +104,7 @@ class Result:
         best = [id(lane) for lane in best_peers(entry).values()]
         unit = "seconds | test accuracy" if training else "samples/s"
         yield f"## {entry['job']}: batch {entry['batch']}, {entry['parameters']:,} parameters, {length}\n"
-        yield f"| cores | | {unit} | minimum to maximum | ddl is faster by | minimum to maximum |"
+        yield f"| cores | | {unit} | minimum to maximum | ddl to this | minimum to maximum |"
         yield f"|---|---|{'---:|' if training else ''}---:|---:|---:|---:|"
         number = (lambda v: f"{1 / v:.1f}") if training else (lambda v: f"{v:,.0f}")
         for lane in entry["contestants"]:

@@ -78,7 +78,6 @@ class Training:
         if WORLD > 1:
             self.model = nn.parallel.DistributedDataParallel(self.model, gradient_as_bucket_view=True)
         if a.compile:
-            torch._dynamo.config.allow_rnn = True
             self.model = torch.compile(self.model)
         settings = dict(job.optimizer)
         kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[settings.pop("type")]
