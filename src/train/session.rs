@@ -72,12 +72,14 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         RunInfo { name: &job.name, config: &config, ranks: comm.size(), commit: COMMIT, environment: &environment };
     let mut run = None;
     on_root(comm, || {
+        let cannot = |folder: &Path, e: std::io::Error| {
+            Error::io(folder, format!("cannot be made: {e}"), "choose another folder with --out, or free it")
+        };
+        std::fs::create_dir_all(&out).map_err(|e| cannot(&out, e))?;
         if !options.resume {
             move_earlier_run_aside(&out)?;
         }
-        std::fs::create_dir_all(&checkpoints).map_err(|e| {
-            Error::io(&checkpoints, format!("cannot be made: {e}"), "choose another folder with --out, or free it")
-        })?;
+        std::fs::create_dir_all(&checkpoints).map_err(|e| cannot(&checkpoints, e))?;
         let path = out.join("run.h5");
         run = Some(match &resumed {
             Some(at) => RunFile::resume(&path, &info, at.epoch, at.step)?,
