@@ -100,9 +100,9 @@ fn a_diverged_run_keeps_its_checkpoints() {
     assert!(run.steps().starts_with(&before));
     ended_with(&run.train(&["--set", "optimizer.lr=1e30", "--set", "optimizer.weight_decay=1.0"]), 70, &[]);
     assert_eq!(run.status(), "diverged");
-    let aside = checkpoint::list(&run.path("out/checkpoints.1")).unwrap();
+    let aside = checkpoint::list(&run.path("out/earlier-1/checkpoints")).unwrap();
     assert!(aside.len() >= before.len(), "a new run must move the old one's checkpoints aside: {aside:?}");
-    assert_eq!(read_run(&run.path("out/run.1.h5")).unwrap().attribute("status"), Some("diverged"));
+    assert_eq!(read_run(&run.path("out/earlier-1/run.h5")).unwrap().attribute("status"), Some("diverged"));
 }
 
 /// Files may not grow beyond a limit, as on a full disk.
