@@ -5,6 +5,7 @@
 
 use super::dropout::{apply, fill_keep, keep_scale, probability};
 use super::registry::{Entry, Example, Place, check_size, wrong_input};
+use super::stack::disjoint;
 use super::{Backward, Forward, Initial, Layer, Mode, Plan};
 use crate::arena::Storage;
 use crate::config::Component;
@@ -205,11 +206,6 @@ fn swap_axes<T: Copy>(outer: usize, inner: usize, f: usize, from: &[T], to: &mut
             to[(j * outer + i) * f..][..f].copy_from_slice(&from[(i * inner + j) * f..][..f]);
         }
     }
-}
-
-/// Several ranges of one buffer at once.
-fn disjoint<T, const N: usize>(buffer: &mut [T], ranges: [Range<usize>; N]) -> [&mut [T]; N] {
-    buffer.get_disjoint_mut(ranges).expect("the layer's ranges are disjoint")
 }
 
 impl Cell {

@@ -298,7 +298,7 @@ fn push_all<'a>(
     whole.unwrap_or(0..0)
 }
 
-/// Several ranges of one buffer at once; the planner made them disjoint.
-fn disjoint<T, const N: usize>(workspace: &mut [T], ranges: [Range<usize>; N]) -> [&mut [T]; N] {
-    workspace.get_disjoint_mut(ranges).expect("the workspace's ranges are disjoint")
+/// Several ranges of one buffer at once; whoever planned them made them disjoint.
+pub(super) fn disjoint<T, const N: usize>(workspace: &mut [T], ranges: [Range<usize>; N]) -> [&mut [T]; N] {
+    workspace.get_disjoint_mut(ranges).expect("planned ranges are disjoint")
 }

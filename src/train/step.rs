@@ -169,7 +169,7 @@ impl<'c> Trainer<'c> {
         self.gradient[extras + SIGNALLED] = ranks_signalled;
         self.reduce(mine.is_empty());
         let outcome = Outcome {
-            loss: if self.comm.size() == 1 { loss } else { f64::from(self.gradient[extras + LOSS]) },
+            loss: f64::from(self.gradient[extras + LOSS]),
             correct: f64::from(self.gradient[extras + CORRECT]),
             grad_norm: optimizer::norm(&self.gradient[..self.params.len()]),
             lr,
