@@ -46,8 +46,9 @@ fn linear(cases: &mut Vec<Case>, m: usize, k: usize, n: usize) {
         Box::new(move || f32::outer(m, k, n, &x, k, &dy, n, &mut panels))
     });
     push(cases, format!("linear dx m{m} k{k} n{n}"), flop, move || {
-        let (dy, panels, mut dx) = (filled(m * n), filled(panels_len(n, k)), filled(m * k));
-        Box::new(move || f32::product(m, n, k, &dy, n, &panels, Init::Zero, &mut dx, k))
+        let (dy, panels, mut dx) = (filled(m * n), filled(panels_len(k, n)), filled(m * k));
+        let mut scratch = filled(f32::product_transposed_scratch(n));
+        Box::new(move || f32::product_transposed(m, n, k, &dy, &panels, &mut dx, &mut scratch))
     });
 }
 

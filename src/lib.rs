@@ -6,7 +6,7 @@
 //! 2. [`data`]: a source becomes a [`data::Dataset`], from which batches are cut.
 //! 3. [`layer`], [`loss`], [`optimizer`]: the registries; [`model`] puts the layers into one stack.
 //! 4. [`train::step`]: the life of one mini-batch, on one screen. [`train`] is the run around it.
-//! 5. [`comm`]: what ranks say to each other. [`store`]: what is kept on disk.
+//! 5. [`comm`]: what ranks say to each other; [`reduction`]: how gradients become one sum. [`store`]: what is kept on disk.
 //! 6. [`kernel`] under all of it: the arithmetic. [`arena`], [`rng`], [`shape`], [`resource`] and [`error`] are the base.
 //!
 //! # Dimension letters
@@ -34,6 +34,7 @@ pub mod layer;
 pub mod loss;
 pub mod model;
 pub mod optimizer;
+pub mod reduction;
 pub mod resource;
 pub mod rng;
 pub mod shape;

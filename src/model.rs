@@ -4,7 +4,6 @@
 use crate::arena::Layout;
 use crate::config::Component;
 use crate::error::Result;
-use crate::kernel::Real;
 use crate::layer::{Element, Initial, Place, Stack};
 use crate::rng::{Purpose, Stream};
 use crate::shape::Shape;
@@ -82,13 +81,15 @@ impl<T: Element> Model<T> {
         }
     }
 
-    /// state = (1 − momentum)·state + momentum·statistics; the statistics become zero.
-    pub fn update_state(&self, state: &mut [T], statistics: &mut [T]) {
+    /// state = (1 − momentum)·state + momentum·statistics; an empty state stays so.
+    pub fn update_state(&self, state: &mut [T], statistics: &[T]) {
+        if state.is_empty() {
+            return;
+        }
         for (slot, momentum) in self.state_layout().slots().iter().zip(&self.momentum) {
             let momentum = T::of(*momentum);
-            for (state, new) in state[slot.range.clone()].iter_mut().zip(&mut statistics[slot.range.clone()]) {
+            for (state, new) in state[slot.range.clone()].iter_mut().zip(&statistics[slot.range.clone()]) {
                 *state += momentum * (*new - *state);
-                *new = <T as Real>::ZERO;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A training step allocates nothing once warm: every layer, every optimizer, clipping, augmentation, ragged batches,
 //! and sums that overlap the backward pass.
 
-use ddl::comm::{Comm, Solo};
+use ddl::comm::{Alone, Comm, Host, Solo};
 use ddl::config::Job;
 use ddl::data::{Dataset, Part};
 use ddl::train::Trainer;
@@ -69,6 +69,9 @@ impl Comm for WithSilentOther {
     }
     fn broadcast(&self, _root: usize, _bytes: &mut Vec<u8>) {}
     fn barrier(&self) {}
+    fn host(&self, _shared: bool) -> ddl::error::Result<Box<dyn Host>> {
+        Ok(Box::new(Alone::new()))
+    }
     fn library(&self) -> String {
         String::new()
     }
@@ -201,6 +204,7 @@ fn a_warm_step_allocates_nothing() {
         for optimizer in OPTIMIZERS {
             network.check(&network.job(optimizer, ""), &Solo);
             network.check(&network.job(optimizer, "clip_norm = 0.1"), &Solo);
+            network.check(&network.job(optimizer, "[distributed]\nreduction = \"reproducible\""), &Solo);
         }
     }
 }

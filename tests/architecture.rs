@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["arena", "config", "error", "kernel", "layer", "rng", "shape"]),
     // Three that do not know each other, nor a layer. HDF5 data are read through the store's plain arrays.
     ("data", &["config", "error", "resource", "rng", "shape", "store::table"]),
-    ("comm", &["error"]),
+    ("comm", &["arena", "error"]),
     ("store", &["arena", "error", "resource"]),
     // What brings all together.
     (
@@ -38,22 +38,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "loss",
             "model",
             "optimizer",
+            "reduction",
             "resource",
             "rng",
             "store",
         ],
     ),
+    // Between ranks: buffers of gradients, whatever they mean.
+    ("reduction", &["comm", "data::shard", "error", "kernel::sum"]),
     ("cli", &["comm", "config", "data", "error", "kernel", "loss", "resource", "rng", "store", "train"]),
 ];
 
 /// A crate, and the only files that may name it.
-const ONLY_IN: &[(&str, &str)] = &[("mpi", "comm/mpi.rs"), ("hdf5", "store/")];
+const ONLY_IN: &[(&str, &str)] = &[("mpi", "comm/mpi/"), ("hdf5", "store/")];
 
 /// Where `unsafe` may stand: files, or modules with all their files.
 const UNSAFE: &[&str] = &[
     "arena/buffer",      // aligned memory
+    "comm/barrier",      // atomics in memory that ranks share
     "comm/mod",          // a gradient's slice is given to MPI while others are computed
-    "comm/mpi",          // MPI_IN_PLACE, MPI_Iallreduce
+    "comm/mpi",          // MPI_IN_PLACE, MPI_Iallreduce, windows
+    "comm/shared",       // memory that ranks share: who writes when is told by barriers
     "comm/solo",         // as the trait says
     "kernel/activation", // instruction sets, from here on
     "kernel/direct",
@@ -63,7 +68,10 @@ const UNSAFE: &[&str] = &[
     "kernel/simd",
     "kernel/tile",
     "kernel/transform",
+    "kernel/transposed",
     "kernel/winograd",
+    "reduction/exchange", // each rank writes its part between two barriers
+    "train/replica",      // likewise
 ];
 
 const MOST_LINES: usize = 500;

@@ -64,11 +64,13 @@ impl Case {
             weight.write(&numbers(100 + t as u32, 0, 12), &mut grads);
             bias.write(&numbers(100 + t as u32, 12, 3), &mut grads);
             grads.iter_mut().for_each(|g| *g /= grad_scale);
+            let mut of_slots = moments.iter_mut();
             optimizer.update(Update {
                 layout: &layout,
                 params: &mut params,
                 grads: &mut grads,
-                moments: &mut moments,
+                first: 0,
+                moments: std::array::from_fn(|_| of_slots.next().map_or(&mut [][..], |moment| &mut moment[..])),
                 lr: optimizer.lr() as f32,
                 step: t as u64 + 1,
                 grad_scale,

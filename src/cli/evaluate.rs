@@ -61,6 +61,7 @@ pub(super) fn alone(job: &Job) -> Job {
     let mut job = job.clone();
     (job.train.micro_batch, job.train.batch_size) = (Some(job.train.micro_batch()), Some(1 << 24));
     job.train.batch_per_rank = None;
+    job.distributed = Default::default();
     job
 }
 

@@ -1,10 +1,15 @@
 //! What ranks say to each other. [`mpi`] is the only file that names the MPI crate; [`solo`] is a job of one rank.
 
+mod barrier;
+mod host;
 mod launcher;
 mod mpi;
+mod shared;
 mod solo;
 
+pub use host::{Alone, Host};
 pub use launcher::{Launcher, launched};
+pub use shared::Shared;
 pub use solo::Solo;
 
 use crate::error::{Error, Result};
@@ -29,6 +34,11 @@ pub trait Comm {
     fn broadcast(&self, root: usize, bytes: &mut Vec<u8>);
     /// Waits for all.
     fn barrier(&self);
+    /// The ranks that share this host's memory; with `shared` false each rank counts as a host of its own.
+    ///
+    /// # Errors
+    /// The host has no memory to share; on all its ranks.
+    fn host(&self, shared: bool) -> Result<Box<dyn Host>>;
     /// Which MPI runs, for the record.
     fn library(&self) -> String;
     /// Starts a sum over ranks in place.

@@ -1,6 +1,7 @@
 //! One rank, no MPI.
 
-use super::Comm;
+use super::{Alone, Comm, Host};
+use crate::error::Result;
 
 /// A job of one rank.
 pub struct Solo;
@@ -25,6 +26,9 @@ impl Comm for Solo {
     }
     fn broadcast(&self, _root: usize, _bytes: &mut Vec<u8>) {}
     fn barrier(&self) {}
+    fn host(&self, _shared: bool) -> Result<Box<dyn Host>> {
+        Ok(Box::new(Alone::new()))
+    }
     fn library(&self) -> String {
         "none (one rank)".into()
     }

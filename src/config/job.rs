@@ -123,9 +123,22 @@ impl Train {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reduction {
-    /// MPI_Allreduce.
+    /// Each rank's own micro-batches first, then ranks: the same to rounding at any number of ranks.
     #[default]
     Allreduce,
+    /// Along one fixed tree of micro-batches: the same bits at any number of ranks.
+    Reproducible,
+}
+
+/// How ranks of one host exchange gradients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exchange {
+    /// In memory they share, with one copy of the weights a host.
+    #[default]
+    Shared,
+    /// By MPI messages, as between hosts.
+    Mpi,
 }
 
 /// `[distributed]`.
@@ -134,6 +147,8 @@ pub enum Reduction {
 pub struct Distributed {
     /// How gradients are summed.
     pub reduction: Reduction,
+    /// How ranks of one host exchange gradients.
+    pub exchange: Exchange,
     /// Whether finished parts of the gradient are summed while the backward pass goes on (pays between hosts).
     pub overlap: bool,
     /// Bytes of a part when they overlap; 0 for 4 MiB.
@@ -141,6 +156,11 @@ pub struct Distributed {
 }
 
 impl Distributed {
+    /// Whether ranks of a host share memory. Sums that overlap the backward pass are MPI's.
+    pub fn shares_memory(&self) -> bool {
+        self.exchange == Exchange::Shared && !self.overlap
+    }
+
     /// Elements of a bucket.
     pub fn bucket_len(&self) -> usize {
         (if self.bucket_bytes == 0 { 4 << 20 } else { self.bucket_bytes } / 4).max(1)

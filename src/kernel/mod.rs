@@ -14,9 +14,11 @@ mod product;
 mod real;
 pub mod reference;
 mod simd;
+pub mod sum;
 #[cfg(test)]
 mod testing;
 mod tile;
+mod transposed;
 mod winograd;
 
 pub use isa::{Isa, isa};
@@ -162,6 +164,21 @@ pub trait Real:
         c: &mut [Self],
         ldc: usize,
     );
+
+    /// C = A·Pᵀ, dense: `a` is (M, N), `panels` is P (K×N), `c` is (M, K). For `scratch` see
+    /// [`Real::product_transposed_scratch`].
+    fn product_transposed(
+        m: usize,
+        n: usize,
+        k: usize,
+        a: &[Self],
+        panels: &[Self],
+        c: &mut [Self],
+        scratch: &mut [Self],
+    );
+
+    /// Elements of scratch for a [`Real::product_transposed`] of N columns.
+    fn product_transposed_scratch(n: usize) -> usize;
 
     /// panels(K×N) += Aᵀ·B: `a` is M rows of K, `lda` apart; `b` is M rows of N, `ldb` apart. Columns past N stay as they are.
     fn outer(m: usize, k: usize, n: usize, a: &[Self], lda: usize, b: &[Self], ldb: usize, panels: &mut [Self]);

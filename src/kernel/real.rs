@@ -1,6 +1,6 @@
 //! [`Real`] for f64 (the naive kernels) and f32 (the fast ones).
 
-use super::{ConvNeeds, Init, Real, Window, activation, conv, isa, lstm, product, reference};
+use super::{ConvNeeds, Init, Real, Window, activation, conv, isa, lstm, product, reference, transposed};
 
 macro_rules! scalar_functions {
     ($t:ty) => {
@@ -59,6 +59,20 @@ macro_rules! reference_kernels {
             ldc: usize,
         ) {
             reference::product(m, k, n, a, lda, panels, init, c, ldc)
+        }
+        fn product_transposed(
+            m: usize,
+            n: usize,
+            k: usize,
+            a: &[Self],
+            panels: &[Self],
+            c: &mut [Self],
+            _scratch: &mut [Self],
+        ) {
+            reference::product_transposed(m, n, k, a, panels, c)
+        }
+        fn product_transposed_scratch(_n: usize) -> usize {
+            0
         }
         fn outer(m: usize, k: usize, n: usize, a: &[Self], lda: usize, b: &[Self], ldb: usize, panels: &mut [Self]) {
             reference::outer(m, k, n, a, lda, b, ldb, panels)
@@ -159,6 +173,20 @@ impl Real for f32 {
         ldc: usize,
     ) {
         product::product(isa(), m, k, n, a, lda, panels, init, c, ldc)
+    }
+    fn product_transposed(
+        m: usize,
+        n: usize,
+        k: usize,
+        a: &[Self],
+        panels: &[Self],
+        c: &mut [Self],
+        scratch: &mut [Self],
+    ) {
+        transposed::product_transposed(isa(), m, n, k, a, panels, c, scratch)
+    }
+    fn product_transposed_scratch(n: usize) -> usize {
+        transposed::scratch_len(n)
     }
     fn outer(m: usize, k: usize, n: usize, a: &[Self], lda: usize, b: &[Self], ldb: usize, panels: &mut [Self]) {
         product::outer(isa(), m, k, n, a, lda, b, ldb, panels)

@@ -29,6 +29,15 @@ pub fn product<T: Real>(
     }
 }
 
+/// See [`Real::product_transposed`].
+pub fn product_transposed<T: Real>(m: usize, n: usize, k: usize, a: &[T], panels: &[T], c: &mut [T]) {
+    for row in 0..m {
+        for depth in 0..k {
+            c[row * k + depth] = (0..n).map(|col| a[row * n + col] * panels[panel_index(k, depth, col)]).sum();
+        }
+    }
+}
+
 /// See [`Real::outer`].
 pub fn outer<T: Real>(m: usize, k: usize, n: usize, a: &[T], lda: usize, b: &[T], ldb: usize, panels: &mut [T]) {
     for depth in 0..k {

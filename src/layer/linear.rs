@@ -6,7 +6,7 @@ use super::{Backward, Forward, Initial, Layer, Plan};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
-use crate::kernel::{Init, Real, panels_len};
+use crate::kernel::{Init, Real};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -66,7 +66,7 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
     let bound = 1.0 / (inputs as f64).sqrt();
     let weight = plan.parameter("weight", &[outputs, inputs], Storage::Panels, Initial::Uniform(bound));
     let bias = keys.bias.then(|| plan.parameter("bias", &[outputs], Storage::Plain, Initial::Uniform(bound)));
-    plan.packed = panels_len(outputs, inputs);
+    plan.scratch = T::product_transposed_scratch(outputs);
     plan.flops = 2 * (steps * inputs * outputs) as u64;
     Ok(Box::new(Linear { plan, inputs, outputs, steps, weight, bias }))
 }
@@ -74,10 +74,6 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
 impl<T: Real> Layer<T> for Linear {
     fn plan(&self) -> &Plan {
         &self.plan
-    }
-
-    fn prepare(&mut self, params: &[T], packed: &mut [T]) {
-        T::transpose_panels(self.inputs, self.outputs, &params[self.weight.clone()], packed);
     }
 
     fn forward(&mut self, io: Forward<'_, T>) {
@@ -94,7 +90,7 @@ impl<T: Real> Layer<T> for Linear {
             T::column_sums(rows, n, io.dy, n, &mut io.dparams[bias]);
         }
         if let Some(dx) = io.dx {
-            T::product(rows, n, k, io.dy, n, io.packed, Init::Zero, dx, k);
+            T::product_transposed(rows, n, k, io.dy, &io.params[self.weight.clone()], dx, io.scratch);
         }
     }
 }

@@ -125,8 +125,7 @@ impl Optimizer for Adam {
     }
 
     fn update(&self, update: Update<'_>) {
-        let Update { params, grads, moments, lr, step, grad_scale, .. } = update;
-        let [m, v] = moments else { return };
+        let Update { params, grads, moments: [m, v], lr, step, grad_scale, .. } = update;
         let Keys { betas: [beta1, beta2], eps, weight_decay, .. } = self.keys;
         let (decay, shrink) =
             if self.decoupled { (0.0, 1.0 - f64::from(lr) * weight_decay) } else { (weight_decay, 1.0) };

@@ -2,7 +2,7 @@
 //! Tensors of one dimension (biases and norms) take the plain rate and no weight decay.
 
 use super::adam::{default_betas, default_lr};
-use super::{Entry, Optimizer, Update, squares, within};
+use super::{Entry, Optimizer, Update, slots_within, squares, within};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::isa::dispatch;
@@ -84,6 +84,10 @@ dispatch! {
 }
 
 impl Optimizer for Lamb {
+    fn whole_tensors(&self) -> bool {
+        true
+    }
+
     fn slots(&self) -> &'static [&'static str] {
         &["exp_avg", "exp_avg_sq"]
     }
@@ -93,11 +97,9 @@ impl Optimizer for Lamb {
     }
 
     fn update(&self, update: Update<'_>) {
-        let Update { layout, params, grads, moments, lr, step, grad_scale } = update;
-        let [m, v] = moments else { return };
+        let Update { layout, first, params, grads, moments: [m, v], lr, step, grad_scale } = update;
         let Keys { betas: [beta1, beta2], eps, weight_decay, .. } = self.0;
-        for slot in layout.slots() {
-            let range = slot.range.clone();
+        for (slot, range) in slots_within(layout, first, params.len()) {
             let (p, g) = (&mut params[range.clone()], &mut grads[range.clone()]);
             let adapts = slot.shape.len() > 1;
             let factors = Factors {

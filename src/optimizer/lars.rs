@@ -1,7 +1,7 @@
 //! `lars`: SGD with a rate for each tensor, η·‖w‖/(‖g‖ + λ·‖w‖) (You, Gitman and Ginsburg, 2017).
 //! Tensors of one dimension (biases and norms) take the plain rate and no weight decay.
 
-use super::{Entry, Optimizer, Update, norm, within};
+use super::{Entry, Optimizer, Update, norm, slots_within, within};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::isa::dispatch;
@@ -64,6 +64,10 @@ dispatch! {
 }
 
 impl Optimizer for Lars {
+    fn whole_tensors(&self) -> bool {
+        true
+    }
+
     fn slots(&self) -> &'static [&'static str] {
         &["momentum"]
     }
@@ -73,10 +77,8 @@ impl Optimizer for Lars {
     }
 
     fn update(&self, update: Update<'_>) {
-        let Update { layout, params, grads, moments, lr, grad_scale, .. } = update;
-        let [v] = moments else { return };
-        for slot in layout.slots() {
-            let range = slot.range.clone();
+        let Update { layout, first, params, grads, moments: [v, _], lr, grad_scale, .. } = update;
+        for (slot, range) in slots_within(layout, first, params.len()) {
             let (p, g) = (&mut params[range.clone()], &mut grads[range.clone()]);
             let (mut rate, mut decay) = (f64::from(lr), 0.0);
             if slot.shape.len() > 1 {

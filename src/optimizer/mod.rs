@@ -8,20 +8,28 @@ mod sgd;
 
 pub use schedule::Schedule;
 
-use crate::arena::{Buffer, Layout};
+use crate::arena::{Layout, Slot};
 use crate::config::Component;
 use crate::error::Result;
+use crate::kernel::sum::squares;
+use std::ops::Range;
 
-/// What one update works on. All slices are laid out alike.
+/// Moments that an optimizer keeps, at most.
+pub const MOST_SLOTS: usize = 2;
+
+/// What one update works on: a part of the arena. All slices are laid out alike.
 pub struct Update<'a> {
-    /// Where the parameters lie.
+    /// Where the parameters lie in the whole arena.
     pub layout: &'a Layout,
+    /// Where in the arena the slices begin; for an optimizer that [looks at whole tensors](Optimizer::whole_tensors) they
+    /// hold the slots that begin there.
+    pub first: usize,
     /// Parameters, updated.
     pub params: &'a mut [f32],
     /// The global batch's gradient; left at zero, ready for the next step.
     pub grads: &'a mut [f32],
-    /// One buffer for each of [`Optimizer::slots`].
-    pub moments: &'a mut [Buffer<f32>],
+    /// One slice for each of [`Optimizer::slots`], the rest empty.
+    pub moments: [&'a mut [f32]; MOST_SLOTS],
     /// The learning rate of this step.
     pub lr: f32,
     /// Counted from 1.
@@ -30,12 +38,22 @@ pub struct Update<'a> {
     pub grad_scale: f32,
 }
 
+/// The slots of `layout` that lie in the `len` elements from `first` on, with their ranges there.
+fn slots_within(layout: &Layout, first: usize, len: usize) -> impl Iterator<Item = (&Slot, Range<usize>)> {
+    let inside = move |slot: &&Slot| slot.range.start >= first && slot.range.end <= first + len;
+    layout.slots().iter().filter(inside).map(move |slot| (slot, slot.range.start - first..slot.range.end - first))
+}
+
 /// An optimizer. The step cannot fail.
 pub trait Optimizer: Send {
     /// Names of the moments it keeps.
     fn slots(&self) -> &'static [&'static str];
     /// The learning rate of the job.
     fn lr(&self) -> f64;
+    /// Whether it looks at a tensor as a whole, so that no tensor may be cut in parts.
+    fn whole_tensors(&self) -> bool {
+        false
+    }
     /// One update; clipping and zeroing the gradients happen in the same pass.
     fn update(&self, update: Update<'_>);
 }
@@ -79,27 +97,7 @@ fn within(component: &Component, key: &str, value: f64, low: f64, high: f64) -> 
     Err(component.error(key, format!("is {value}"), format!("give a number {range}")))
 }
 
-/// The L2 norm of a gradient, by f64 sums of fixed blocks so that it does not depend on the instruction set's width.
-pub fn norm(grads: &[f32]) -> f64 {
-    squares(grads).sqrt()
-}
-
-/// Σ v².
-fn squares(values: &[f32]) -> f64 {
-    const LANES: usize = 16;
-    let mut total = 0.0f64;
-    for block in values.chunks(4096) {
-        let mut sums = [0.0f32; LANES];
-        let chunks = block.chunks_exact(LANES);
-        for (sum, v) in sums.iter_mut().zip(chunks.remainder()) {
-            *sum += v * v;
-        }
-        for chunk in chunks {
-            for lane in 0..LANES {
-                sums[lane] += chunk[lane] * chunk[lane];
-            }
-        }
-        total += sums.iter().map(|sum| f64::from(*sum)).sum::<f64>();
-    }
-    total
+/// The L2 norm, by f64 sums of fixed blocks so that it does not depend on the instruction set.
+pub fn norm(values: &[f32]) -> f64 {
+    squares(values).sqrt()
 }

@@ -79,12 +79,14 @@ impl Optimizer for Sgd {
     }
 
     fn update(&self, update: Update<'_>) {
-        let Update { params, grads, moments, lr, grad_scale, .. } = update;
+        let Update { params, grads, moments: [v, _], lr, grad_scale, .. } = update;
         let (decay, momentum) = (self.0.weight_decay as f32, self.0.momentum as f32);
-        match moments {
-            [v] if self.0.nesterov => with_nesterov(params, grads, v, lr, grad_scale, decay, momentum),
-            [v] => with_momentum(params, grads, v, lr, grad_scale, decay, momentum),
-            _ => plain(params, grads, lr, grad_scale, decay),
+        if momentum == 0.0 {
+            plain(params, grads, lr, grad_scale, decay);
+        } else if self.0.nesterov {
+            with_nesterov(params, grads, v, lr, grad_scale, decay, momentum);
+        } else {
+            with_momentum(params, grads, v, lr, grad_scale, decay, momentum);
         }
     }
 }

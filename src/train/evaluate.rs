@@ -119,22 +119,22 @@ fn truth(data: &Dataset, part: Part, sample: u32, normalised: f32) -> f64 {
 }
 
 impl Trainer<'_> {
-    /// Calls `visit(sample, outputs)` for this rank's share of `part`, in evaluation mode, with the loss summed in the
-    /// return value: (Σ loss of the samples seen here).
+    /// Calls `visit(sample, outputs)` for this rank's share of `part`, in evaluation mode. Returns Σ loss of each
+    /// micro-batch of the part, 0 for those of other ranks.
     pub fn for_each_output(
         &mut self,
         data: &Dataset,
         part: Part,
         with_loss: bool,
         mut visit: impl FnMut(u32, &[f32], &crate::data::Targets, usize),
-    ) -> f64 {
+    ) -> Vec<f64> {
         let len = data.len(part);
         let parts = len.div_ceil(self.micro);
         let mine = own(parts, self.comm.rank(), self.comm.size());
-        self.model.stack.prepare(&self.params);
-        let mut statistics = vec![0.0; self.state.len()];
+        self.prepare();
+        let mut statistics = vec![0.0; self.replica.state.len()];
         let mut samples = Vec::with_capacity(self.micro);
-        let mut total = 0.0;
+        let mut losses = vec![0.0; parts];
         for (index, range) in micro_batches(len, self.micro).enumerate() {
             if !mine.contains(&index) {
                 continue;
@@ -143,16 +143,16 @@ impl Trainer<'_> {
             samples.clear();
             samples.extend(range.start as u32..range.end as u32);
             data.fill(part, &samples, None, self.model.stack.x(m), &mut self.targets);
-            self.model.stack.forward(m, Mode::Eval, &self.params, &self.state, &mut statistics);
+            self.model.stack.forward(m, Mode::Eval, &self.replica.params, &self.replica.state, &mut statistics);
             let y = self.model.stack.y(m);
             if with_loss {
-                total += self.loss.evaluate(m, self.outputs, y, &self.targets, 1.0, None);
+                losses[index] = self.loss.evaluate(m, self.outputs, y, &self.targets, 1.0, None);
             }
             for (row, sample) in samples.iter().enumerate() {
                 visit(*sample, &y[row * self.outputs..][..self.outputs], &self.targets, row);
             }
         }
-        total
+        losses
     }
 
     /// The metrics of the whole of `part`, the same on every rank.
@@ -163,9 +163,10 @@ impl Trainer<'_> {
             Task::Values(_) => 0,
         };
         let mut confusion = vec![0.0; classes * classes];
-        let mut errors = ErrorSums::default();
+        let (micro, parts) = (self.micro, samples.div_ceil(self.micro));
+        let mut errors = vec![ErrorSums::default(); if classes > 0 { 0 } else { parts }];
         let pivot = pivot(data, part);
-        let loss = self.for_each_output(data, part, true, |sample, y, targets, row| {
+        let losses = self.for_each_output(data, part, true, |sample, y, targets, row| {
             if classes > 0 {
                 confusion[targets.classes[row] as usize * classes + largest(y)] += 1.0;
                 return;
@@ -174,17 +175,24 @@ impl Trainer<'_> {
             for (output, y) in y.iter().enumerate() {
                 let forecast = f64::from(*y) * unit.scale + unit.offset;
                 let truth = truth(data, part, sample, targets.values[row * outputs + output]);
-                errors.add(forecast, truth, pivot);
+                errors[sample as usize / micro].add(forecast, truth, pivot);
             }
         });
-        let mut sums = vec![loss];
-        sums.extend(errors.to_array());
-        sums.extend(&confusion);
+        // Each micro-batch's sums come from one rank, so that they add up alike at any number of ranks.
+        let mut sums = confusion;
+        sums.extend(losses);
+        sums.extend(errors.iter().flat_map(|errors| errors.to_array()));
         self.comm.sum_f64(&mut sums);
+        let (confusion, rest) = sums.split_at(classes * classes);
+        let (losses, errors) = rest.split_at(parts);
+        let mut total = [0.0; ERROR_SUMS];
+        for of_part in errors.chunks_exact(ERROR_SUMS) {
+            total.iter_mut().zip(of_part).for_each(|(total, sum)| *total += sum);
+        }
         Metrics {
-            loss: sums[0] / samples.max(1) as f64,
-            errors: (classes == 0).then(|| ErrorSums::from_array(&sums[1..=ERROR_SUMS])),
-            confusion: sums[1 + ERROR_SUMS..].iter().map(|count| *count as u64).collect(),
+            loss: losses.iter().sum::<f64>() / samples.max(1) as f64,
+            errors: (classes == 0).then(|| ErrorSums::from_array(&total)),
+            confusion: confusion.iter().map(|count| *count as u64).collect(),
             samples,
         }
     }

@@ -4,6 +4,7 @@ pub mod clock;
 mod environment;
 pub mod evaluate;
 mod progress;
+mod replica;
 mod session;
 pub mod signal;
 pub mod step;

@@ -1,6 +1,7 @@
 //! Where a run stands, and how it gets there from a checkpoint or from given weights.
 
 use super::step::Trainer;
+use crate::arena::Layout;
 use crate::comm::{Comm, agree};
 use crate::error::{Error, Result};
 use crate::store::{Checkpoint, Tensor, checkpoint, weights};
@@ -21,6 +22,9 @@ pub struct Position {
     pub epoch_correct: f64,
 }
 
+/// Parameters, state, then each moment.
+type Arenas = Vec<Vec<f32>>;
+
 impl Trainer<'_> {
     /// Goes on from the newest good checkpoint in `dir`, if there is one. Rank 0 reads, everybody gets the same.
     ///
@@ -31,6 +35,7 @@ impl Trainer<'_> {
         let found = if comm.rank() == 0 { newest(dir) } else { Ok(None) };
         let found = agree(comm, found)?;
         let mut position = Position::default();
+        let mut arenas = self.arenas();
         let result = match &found {
             Some((path, checkpoint)) => {
                 position = Position {
@@ -41,7 +46,7 @@ impl Trainer<'_> {
                     epoch_correct: checkpoint.epoch_correct,
                 };
                 log::info!("resuming from {} at step {}", path.display(), checkpoint.step);
-                self.load_checkpoint(path, checkpoint, seed)
+                self.load_checkpoint(&mut arenas, path, checkpoint, seed)
             }
             None => Ok(()),
         };
@@ -63,44 +68,54 @@ impl Trainer<'_> {
         }
         let (step, epoch, sample, loss, correct): (u64, u64, u64, u64, u64) =
             serde_json::from_slice(&head).map_err(|e| Error::internal("resume", e))?;
-        self.broadcast_arenas();
+        self.broadcast(arenas);
         let (epoch_loss, epoch_correct) = (f64::from_bits(loss), f64::from_bits(correct));
         Ok(Some(Position { step, epoch, sample, epoch_loss, epoch_correct }))
     }
 
-    fn load_checkpoint(&mut self, path: &Path, checkpoint: &Checkpoint, seed: u64) -> Result<()> {
+    fn load_checkpoint(&self, to: &mut Arenas, path: &Path, checkpoint: &Checkpoint, seed: u64) -> Result<()> {
         if checkpoint.seed != seed {
             let what = format!("it was made with seed {}, the job has {seed}", checkpoint.seed);
             return Err(Error::usage(path.display().to_string(), what, "set the seed back, or use another --out"));
         }
-        self.load_weights(&checkpoint.model, path)?;
-        let slots = self.slots();
-        for (index, slot) in slots.iter().enumerate() {
+        self.load_weights(to, &checkpoint.model, path)?;
+        for (slot, moment) in self.slots().iter().zip(&mut to[2..]) {
             let Some((_, tensors)) = checkpoint.optimizer.iter().find(|(name, _)| name == slot) else {
                 let what = format!("it has no optimizer slot {slot}: it was made with another optimizer");
                 let mend = "set the optimizer back, or start anew with --init from this checkpoint and another --out";
                 return Err(Error::usage(path.display().to_string(), what, mend));
             };
-            let (layout, none) = (self.model.layout(), crate::arena::Layout::default());
-            weights::load(tensors, path, layout, &mut self.moments[index], &none, &mut [])?;
+            weights::load(tensors, path, self.model.layout(), moment, &Layout::default(), &mut [])?;
         }
         Ok(())
     }
 
-    fn load_weights(&mut self, tensors: &[Tensor], source: &Path) -> Result<()> {
+    fn load_weights(&self, to: &mut Arenas, tensors: &[Tensor], source: &Path) -> Result<()> {
         let (layout, state_layout) = (self.model.layout(), self.model.state_layout());
-        weights::load(tensors, source, layout, &mut self.params, state_layout, &mut self.state)
+        let [params, state, ..] = &mut to[..] else { return Ok(()) };
+        weights::load(tensors, source, layout, params, state_layout, state)
     }
 
-    /// Everybody gets rank 0's parameters, state and moments.
-    fn broadcast_arenas(&mut self) {
-        let comm = self.comm;
-        let moments = self.moments.iter_mut().map(|moment| &mut **moment);
-        for arena in [&mut *self.params, &mut *self.state].into_iter().chain(moments) {
-            let mut bytes = if comm.rank() == 0 { bytemuck::cast_slice(arena).to_vec() } else { Vec::new() };
-            comm.broadcast(0, &mut bytes);
-            bytemuck::cast_slice_mut::<f32, u8>(arena).copy_from_slice(&bytes);
-        }
+    /// A copy on rank 0, to be loaded into; nothing elsewhere.
+    fn arenas(&self) -> Arenas {
+        let replica = &self.replica;
+        let arenas = [&replica.params, &replica.state].into_iter().chain(&replica.moments);
+        arenas.map(|arena| if self.comm.rank() == 0 { arena.to_vec() } else { Vec::new() }).collect()
+    }
+
+    /// Every host gets rank 0's arenas.
+    fn broadcast(&mut self, arenas: Arenas) {
+        let arenas = arenas.into_iter().map(|arena| {
+            let mut bytes = bytemuck::cast_slice(&arena).to_vec();
+            self.comm.broadcast(0, &mut bytes);
+            bytes
+        });
+        let arenas: Vec<Vec<u8>> = arenas.collect();
+        self.replica.write(self.exchange.host(), |replica| {
+            for (to, from) in replica.iter_mut().zip(&arenas) {
+                bytemuck::cast_slice_mut::<f32, u8>(to).copy_from_slice(from);
+            }
+        });
     }
 }
 
@@ -109,22 +124,22 @@ impl Trainer<'_> {
 /// # Errors
 /// The file cannot be read, is damaged, or is of another network.
 pub fn load_weights(trainer: &mut Trainer, path: &Path) -> Result<()> {
-    let comm = trainer.comm;
-    let result = if comm.rank() == 0 {
-        weights::read(path).and_then(|tensors| trainer.load_weights(&tensors, path))
-    } else {
-        Ok(())
+    let mut arenas = trainer.arenas();
+    let result = match trainer.comm.rank() {
+        0 => weights::read(path).and_then(|tensors| trainer.load_weights(&mut arenas, &tensors, path)),
+        _ => Ok(()),
     };
-    agree(comm, result)?;
-    trainer.broadcast_arenas();
+    agree(trainer.comm, result)?;
+    trainer.broadcast(arenas);
     Ok(())
 }
 
 /// Everybody gets the weights of a checkpoint that rank 0 has read.
 pub fn broadcast_checkpoint(trainer: &mut Trainer, path: &Path, checkpoint: Option<&Checkpoint>) -> Result<()> {
-    let result = checkpoint.map_or(Ok(()), |checkpoint| trainer.load_weights(&checkpoint.model, path));
-    agree(trainer.comm, result)?;
-    trainer.broadcast_arenas();
+    let mut arenas = trainer.arenas();
+    let load = |checkpoint: &Checkpoint| trainer.load_weights(&mut arenas, &checkpoint.model, path);
+    agree(trainer.comm, checkpoint.map_or(Ok(()), load))?;
+    trainer.broadcast(arenas);
     Ok(())
 }
 

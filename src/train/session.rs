@@ -332,10 +332,10 @@ impl Session<'_> {
                 run.steps(&steps)?;
                 run.flush()?;
             }
-            let moments = trainer.moments.iter().map(|moment| &moment[..]);
+            let moments = trainer.replica.moments.iter().map(|moment| &moment[..]);
             let slots: Vec<(&str, &[f32])> = trainer.slots().iter().copied().zip(moments).collect();
-            let params = (trainer.model.layout(), &trainer.params[..]);
-            let state = (trainer.model.state_layout(), &trainer.state[..]);
+            let params = (trainer.model.layout(), &trainer.replica.params[..]);
+            let state = (trainer.model.state_layout(), &trainer.replica.state[..]);
             path = checkpoint::write(&dir, &progress, params, state, &slots)?;
             checkpoint::prune(&dir, keep)
         })?;

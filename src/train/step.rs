@@ -1,16 +1,17 @@
 //! The life of one mini-batch.
 
 use super::clock::{Clock, Phase};
-use crate::arena::Buffer;
-use crate::comm::{Comm, overlapped};
-use crate::config::Job;
-use crate::data::shard::{micro_batches, own};
+use super::replica::Replica;
+use crate::comm::{Comm, agree, overlapped};
+use crate::config::{Job, Reduction};
+use crate::data::shard::micro_batches;
 use crate::data::{AugmentKey, Dataset, Part, Targets, Task};
 use crate::error::{Error, Result};
 use crate::layer::Mode;
 use crate::loss::{self, Loss};
 use crate::model::Model;
 use crate::optimizer::{self, Optimizer, Schedule, Update};
+use crate::reduction::Exchange;
 use crate::resource::require_memory;
 
 /// What rides behind the gradient through the same sum over ranks: loss, correct answers, ranks that got a signal.
@@ -26,14 +27,10 @@ pub struct Trainer<'c> {
     pub(super) loss: Box<dyn Loss>,
     pub(super) optimizer: Box<dyn Optimizer>,
     pub(super) schedule: Schedule,
-    /// The parameters.
-    pub params: Buffer<f32>,
-    /// The state buffers.
-    pub state: Buffer<f32>,
-    /// The optimizer's moments, one buffer a slot.
-    pub moments: Vec<Buffer<f32>>,
-    /// The gradient, then the step's statistics, then the extras.
-    gradient: Buffer<f32>,
+    /// Parameters, state and moments.
+    pub replica: Replica,
+    /// Of micro-batches: the gradient, then the step's statistics, then the extras.
+    pub(super) exchange: Exchange,
     pub(super) targets: Targets,
     seed: u64,
     augment: bool,
@@ -45,6 +42,55 @@ pub struct Trainer<'c> {
     bucket: Option<usize>,
     /// Where the time goes.
     pub clock: Clock,
+}
+
+/// What a job says a trainer is made of, found fitting.
+struct Design {
+    model: Model<f32>,
+    loss: Box<dyn Loss>,
+    optimizer: Box<dyn Optimizer>,
+    schedule: Schedule,
+    /// Micro-batches of a step, at most.
+    parts: usize,
+}
+
+impl Design {
+    fn of(job: &Job, data: &Dataset, ranks: usize) -> Result<Self> {
+        let (batch, micro) = (job.train.global_batch(ranks), job.train.micro_batch());
+        let parts = batch.div_ceil(micro);
+        if ranks > parts {
+            let what = format!(
+                "{ranks} ranks, but a batch of {batch} has only {parts} micro-batches of {micro}, so {} would idle",
+                ranks - parts
+            );
+            let mend = if batch >= ranks {
+                format!("set train.micro_batch to at most {}, or start {parts} ranks", batch / ranks)
+            } else {
+                format!("start at most {batch} ranks, or raise train.batch_size")
+            };
+            return Err(Error::usage(format!("{}, train.micro_batch", job.file), what, mend));
+        }
+        let samples = data.len(Part::Train);
+        if samples == 0 {
+            let mend = "give a data set with a training part";
+            return Err(job.data.source.error("path", "has no training samples", mend));
+        }
+        let model = Model::<f32>::build(&job.layers, data.input(), micro)?;
+        let loss = loss::build(&job.loss, data.task(), model.stack.output().len())?;
+        let optimizer = optimizer::build(&job.optimizer)?;
+        let steps_per_epoch = samples.div_ceil(batch) as u64;
+        let total = steps_per_epoch * job.train.epochs;
+        let schedule = Schedule::build(&job.schedule, optimizer.lr(), batch, steps_per_epoch, total)?;
+        let parts = parts.min(samples.div_ceil(micro));
+        let (len, state_len) = (model.layout().len(), model.state_layout().len());
+        let reproducible = job.distributed.reduction == Reduction::Reproducible;
+        let gradients = Exchange::elements_for(reproducible, parts, ranks, len + state_len + EXTRAS);
+        let copies = 1 + optimizer.slots().len();
+        let elements = copies * len + state_len + gradients + model.stack.workspace_len();
+        let mend = "use smaller layers, or an optimizer with fewer moments such as sgd";
+        require_memory(&format!("{}, model.layers", job.file), 4.0 * elements as f64, mend)?;
+        Ok(Self { model, loss, optimizer, schedule, parts })
+    }
 }
 
 /// What one step gave, the same on every rank.
@@ -63,63 +109,37 @@ pub struct Outcome {
 }
 
 impl<'c> Trainer<'c> {
-    /// Builds the job's model, loss, optimizer and schedule for `data`, with fresh weights.
+    /// Builds the job's model, loss, optimizer and schedule for `data`, with fresh weights. Collective.
     ///
     /// # Errors
-    /// Whatever of the job does not fit, by key.
+    /// Whatever of the job does not fit, by key; on every rank.
     pub fn build(job: &Job, data: &Dataset, comm: &'c dyn Comm) -> Result<Self> {
-        let (ranks, micro) = (comm.size(), job.train.micro_batch());
-        let batch = job.train.global_batch(ranks);
-        let parts = batch.div_ceil(micro);
-        if ranks > parts {
-            let what = format!(
-                "{ranks} ranks, but a batch of {batch} has only {parts} micro-batches of {micro}, so {} would idle",
-                ranks - parts
-            );
-            let mend = if batch >= ranks {
-                format!("set train.micro_batch to at most {}, or start {parts} ranks", batch / ranks)
-            } else {
-                format!("start at most {batch} ranks, or raise train.batch_size")
-            };
-            return Err(Error::usage(format!("{}, train.micro_batch", job.file), what, mend));
-        }
-        if data.len(Part::Train) == 0 {
-            return Err(job.data.source.error(
-                "path",
-                "has no training samples",
-                "give a data set with a training part",
-            ));
-        }
-        let model = Model::<f32>::build(&job.layers, data.input(), micro)?;
-        let outputs = model.stack.output().len();
-        let loss = loss::build(&job.loss, data.task(), outputs)?;
-        let optimizer = optimizer::build(&job.optimizer)?;
-        let steps_per_epoch = data.len(Part::Train).div_ceil(batch) as u64;
-        let total = steps_per_epoch * job.train.epochs;
-        let schedule = Schedule::build(&job.schedule, optimizer.lr(), batch, steps_per_epoch, total)?;
+        let Design { model, loss, optimizer, schedule, parts } = agree(comm, Design::of(job, data, comm.size()))?;
+        let host = comm.host(job.distributed.shares_memory())?;
         let (len, state_len) = (model.layout().len(), model.state_layout().len());
-        let copies = 2 + optimizer.slots().len();
-        let elements = copies * len + state_len + model.stack.workspace_len();
-        let mend = "use smaller layers, or an optimizer with fewer moments such as sgd";
-        require_memory(&format!("{}, model.layers", job.file), 4.0 * elements as f64, mend)?;
-        let (mut params, mut state) = (Buffer::zeros(len), Buffer::zeros(state_len));
-        model.initialise(job.seed, &mut params, &mut state);
+        let (slots, whole_tensors) = (optimizer.slots().len(), optimizer.whole_tensors());
+        let mut replica = Replica::build(&*host, model.layout(), state_len, slots, whole_tensors)?;
+        replica.write(&*host, |arenas| {
+            if let [params, state, ..] = arenas {
+                model.initialise(job.seed, params, state);
+            }
+        });
+        let reproducible = job.distributed.reduction == Reduction::Reproducible;
+        let exchange = Exchange::build(comm, host, reproducible, parts, len, state_len + EXTRAS, replica.part())?;
         Ok(Self {
             comm,
             loss,
             schedule,
-            params,
-            state,
-            moments: optimizer.slots().iter().map(|_| Buffer::zeros(len)).collect(),
-            gradient: Buffer::zeros(len + state_len + EXTRAS),
+            replica,
+            exchange,
             targets: Targets::default(),
             seed: job.seed,
             augment: !job.data.augment.is_empty(),
-            micro,
-            outputs,
+            micro: job.train.micro_batch(),
+            outputs: model.stack.output().len(),
             classes: matches!(data.task(), Task::Classes(_)),
             clip_norm: job.train.clip_norm,
-            bucket: (job.distributed.overlap && ranks > 1).then(|| job.distributed.bucket_len()),
+            bucket: (job.distributed.overlap && comm.size() > 1).then(|| job.distributed.bucket_len()),
             clock: Clock::start(),
             optimizer,
             model,
@@ -132,12 +152,12 @@ impl<'c> Trainer<'c> {
     /// `Diverged`, on every rank, before anything is updated.
     pub fn step(&mut self, data: &Dataset, samples: &[u32], epoch: u64, step: u64, signalled: bool) -> Result<Outcome> {
         self.clock.skip();
-        self.model.stack.prepare(&self.params);
-        self.clock.lap(Phase::Forward);
         let parts = samples.len().div_ceil(self.micro);
-        let mine = own(parts, self.comm.rank(), self.comm.size());
+        let mine = self.exchange.begin(parts);
+        self.prepare();
+        self.clock.lap(Phase::Forward);
         let augment = self.augment.then_some(AugmentKey { seed: self.seed, epoch });
-        let (mut loss, mut correct) = (0.0, 0);
+        let share = 1.0 / samples.len() as f64;
         for (index, part) in micro_batches(samples.len(), self.micro).enumerate() {
             if !mine.contains(&index) {
                 continue;
@@ -147,33 +167,40 @@ impl<'c> Trainer<'c> {
             data.fill(Part::Train, &samples[part], augment, self.model.stack.x(m), &mut self.targets);
             self.clock.lap(Phase::Data);
             // 3: forward. 4: loss and its gradient.
-            let mode = Mode::Train { seed: self.seed, step, first, share: m as f64 / samples.len() as f64 };
-            let (_, rest) = self.gradient.split_at_mut(self.params.len());
-            self.model.stack.forward(m, mode, &self.params, &self.state, rest);
+            let mode = Mode::Train { seed: self.seed, step, first, share: m as f64 * share };
+            let leaf = self.exchange.leaf(index);
+            let (gradient, riders) = leaf.split_at_mut(self.replica.params.len());
+            let (statistics, extras) = riders.split_at_mut(self.replica.state.len());
+            self.model.stack.forward(m, mode, &self.replica.params, &self.replica.state, statistics);
             let (y, dy) = self.model.stack.y_and_dy(m);
-            let share = 1.0 / samples.len() as f64;
-            loss += self.loss.evaluate(m, self.outputs, y, &self.targets, share, Some(dy));
+            extras[LOSS] += self.loss.evaluate(m, self.outputs, y, &self.targets, share, Some(dy)) as f32;
             if self.classes {
-                correct += loss::correct(m, self.outputs, y, &self.targets);
+                extras[CORRECT] += loss::correct(m, self.outputs, y, &self.targets) as f32;
             }
+            extras[SIGNALLED] = if signalled { 1.0 } else { 0.0 };
             self.clock.lap(Phase::Forward);
-            // 5: backward; the last one hands finished parts of the gradient to the sum over ranks.
-            self.backward(m, mode, index + 1 == mine.end);
+            // 5: backward; the last one hands finished parts of the gradient to the sum over ranks, if they overlap.
+            let stack = &mut self.model.stack;
+            match self.bucket {
+                Some(bucket) if index + 1 == mine.end => overlapped(self.comm, |reduce| {
+                    stack.backward(m, mode, &self.replica.params, gradient, false, bucket, reduce);
+                }),
+                _ => stack.backward(m, mode, &self.replica.params, gradient, false, usize::MAX, &mut |_| {}),
+            }
+            self.exchange.finish(index);
             self.clock.lap(Phase::Backward);
         }
         // 6: sums over ranks.
-        let (lr, ranks_signalled) = (self.schedule.rate(step), if signalled { 1.0 } else { 0.0 });
-        let extras = self.gradient.len() - EXTRAS;
-        self.gradient[extras + LOSS] = loss as f32;
-        self.gradient[extras + CORRECT] = correct as f32;
-        self.gradient[extras + SIGNALLED] = ranks_signalled;
-        self.reduce(mine.is_empty());
+        let done = self.finish_buckets(mine.is_empty());
+        let grad_norm = self.exchange.sum(done).sqrt();
+        let (lr, extras) = (self.schedule.rate(step), self.replica.params.len() + self.replica.state.len());
+        let extras = &self.exchange.total()[extras..];
         let outcome = Outcome {
-            loss: f64::from(self.gradient[extras + LOSS]),
-            correct: f64::from(self.gradient[extras + CORRECT]),
-            grad_norm: optimizer::norm(&self.gradient[..self.params.len()]),
+            loss: f64::from(extras[LOSS]),
+            correct: f64::from(extras[CORRECT]),
+            grad_norm,
             lr,
-            signalled: self.gradient[extras + SIGNALLED] > 0.0,
+            signalled: extras[SIGNALLED] > 0.0,
         };
         self.clock.lap(Phase::Communication);
         if !outcome.loss.is_finite() || !outcome.grad_norm.is_finite() {
@@ -186,47 +213,43 @@ impl<'c> Trainer<'c> {
         Ok(outcome)
     }
 
-    fn backward(&mut self, m: usize, mode: Mode, last: bool) {
-        let gradient = &mut self.gradient[..self.params.len()];
-        let stack = &mut self.model.stack;
-        match self.bucket {
-            Some(bucket) if last => overlapped(self.comm, |reduce| {
-                stack.backward(m, mode, &self.params, gradient, false, bucket, reduce);
-            }),
-            _ => stack.backward(m, mode, &self.params, gradient, false, usize::MAX, &mut |_| {}),
-        }
+    /// Packs weights for the passes to come.
+    pub(super) fn prepare(&mut self) {
+        self.model.stack.prepare(&self.replica.params);
+        self.exchange.host().barrier();
     }
 
-    /// Sums what backward has not summed yet. With overlap every rank must start the same sums in the same order, so a
-    /// rank without a micro-batch runs through the buckets of its zero gradient.
-    fn reduce(&mut self, idle: bool) {
-        let len = self.params.len();
-        match self.bucket {
-            None => self.comm.sum_f32(&mut self.gradient),
-            Some(bucket) => {
-                if idle {
-                    let (gradient, stack) = (&mut self.gradient[..len], &self.model.stack);
-                    overlapped(self.comm, |reduce| stack.hand_over(gradient, bucket, reduce));
-                }
-                self.comm.sum_f32(&mut self.gradient[len..]);
-            }
+    /// With overlap every rank must start the same sums in the same order, so a rank without a micro-batch runs through the
+    /// buckets of its zero gradient. Returns how many elements have been summed.
+    fn finish_buckets(&mut self, idle: bool) -> usize {
+        let Some(bucket) = self.bucket else { return 0 };
+        let len = self.replica.params.len();
+        if idle {
+            let (gradient, stack) = (&mut self.exchange.leaf(0)[..len], &self.model.stack);
+            overlapped(self.comm, |reduce| stack.hand_over(gradient, bucket, reduce));
         }
+        len
     }
 
+    /// Each rank of a host updates its part.
     fn update(&mut self, lr: f64, step: u64, grad_norm: f64) {
         let clip = self.clip_norm.map_or(1.0, |most| (most / grad_norm).min(1.0));
-        let (grads, rest) = self.gradient.split_at_mut(self.params.len());
+        let len = self.replica.params.len();
+        let state = self.replica.state_mut(self.exchange.host());
+        self.model.update_state(state, &self.exchange.total()[len..]);
+        let first = self.replica.part().start;
+        let mine = self.replica.part_mut();
         self.optimizer.update(Update {
             layout: self.model.layout(),
-            params: &mut self.params,
-            grads,
-            moments: &mut self.moments,
+            first,
+            params: mine.params,
+            grads: self.exchange.part(),
+            moments: mine.moments,
             lr: lr as f32,
             step: step + 1,
             grad_scale: clip as f32,
         });
-        let statistics = &mut rest[..self.state.len()];
-        self.model.update_state(&mut self.state, statistics);
+        self.exchange.release();
     }
 
     /// The model.
@@ -234,10 +257,15 @@ impl<'c> Trainer<'c> {
         &self.model
     }
 
-    /// Bytes of parameters, gradients, moments and workspace.
+    /// Bytes that this rank needs of its own: gradients and workspace.
     pub fn memory(&self) -> usize {
-        let moments: usize = self.moments.iter().map(|moment| moment.len()).sum();
-        4 * (self.params.len() + self.state.len() + self.gradient.len() + moments + self.model.stack.workspace_len())
+        4 * (self.exchange.elements() + self.model.stack.workspace_len())
+    }
+
+    /// Bytes of parameters, state and moments, once a host.
+    pub fn shared_memory(&self) -> usize {
+        let moments: usize = self.replica.moments.iter().map(|moment| moment.len()).sum();
+        4 * (self.replica.params.len() + self.replica.state.len() + moments)
     }
 
     /// The names of the optimizer's moments.

@@ -88,7 +88,7 @@ pub fn plan(trainer: &Trainer, data: &Dataset, batch: usize, epochs: u64) -> Str
     format!(
         "data   {} training and {} test samples, {} in memory a rank\n\
          plan   {ranks} {}, {epochs} epochs of {} steps, batch {batch} = {parts} micro-batches of {}{uneven}\n\
-         memory {} a rank for parameters, gradients, optimizer and activations",
+         memory {} a rank for gradients and activations, {} a host for parameters and optimizer",
         thousands(train as u64),
         thousands(test as u64),
         bytes(data.bytes()),
@@ -96,6 +96,7 @@ pub fn plan(trainer: &Trainer, data: &Dataset, batch: usize, epochs: u64) -> Str
         thousands(steps as u64),
         trainer.micro,
         bytes(trainer.memory()),
+        bytes(trainer.shared_memory()),
     )
 }
 

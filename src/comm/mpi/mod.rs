@@ -1,6 +1,8 @@
-//! Ranks under MPI. The only file that names the MPI crate.
+//! Ranks under MPI. The only room that names the MPI crate.
 
-use super::{Comm, Launcher};
+mod host;
+
+use super::{Comm, Host, Launcher};
 use crate::error::{Error, Result};
 use mpi::collective::SystemOperation;
 use mpi::environment::Universe;
@@ -137,6 +139,10 @@ impl Comm for Mpi {
 
     fn barrier(&self) {
         self.world.barrier();
+    }
+
+    fn host(&self, shared: bool) -> Result<Box<dyn Host>> {
+        Ok(Box::new(host::MpiHost::split(&self.world, shared)?))
     }
 
     fn library(&self) -> String {

@@ -1,0 +1,213 @@
+//! Hosts under MPI: windows that ranks share, and communicators across hosts.
+
+use super::in_place;
+use crate::comm::barrier::{self, Barrier};
+use crate::comm::{Host, Shared};
+use crate::error::{Error, Result};
+use bytemuck::Zeroable;
+use mpi::ffi;
+use mpi::topology::{Color, SimpleCommunicator};
+use mpi::traits::*;
+use std::ffi::{c_int, c_void};
+use std::ptr::{NonNull, null_mut};
+
+/// Elements start at multiples of this within a window.
+const CACHE_LINE: usize = 64;
+
+/// The ranks of one host (or this rank alone, where the job wants MPI between all), and the lane across hosts.
+pub(super) struct MpiHost {
+    node: SimpleCommunicator,
+    lane: Option<SimpleCommunicator>,
+    members: Vec<Vec<usize>>,
+    index: usize,
+    lanes: usize,
+    barrier: Option<Barrier>,
+}
+
+impl MpiHost {
+    /// Collective over `world`. With `shared` false each rank counts as a host.
+    pub(super) fn split(world: &SimpleCommunicator, shared: bool) -> Result<Self> {
+        let rank = world.rank();
+        let node = match shared {
+            true => world.split_shared(rank),
+            false => world
+                .split_by_color_with_key(Color::with_value(rank), 0)
+                .ok_or_else(|| Error::internal("MPI", "a communicator could not be split"))?,
+        };
+        // A host goes by the lowest rank on it.
+        let mut leader = rank;
+        node.process_at_rank(0).broadcast_into(&mut leader);
+        let mut leaders = vec![0i32; world.size() as usize];
+        world.all_gather_into(&leader, &mut leaders[..]);
+        let mut hosts = leaders.clone();
+        hosts.sort_unstable();
+        hosts.dedup();
+        let members: Vec<Vec<usize>> =
+            hosts.iter().map(|host| (0..leaders.len()).filter(|&r| leaders[r] == *host).collect()).collect();
+        let index = hosts.binary_search(&leader).unwrap_or(0);
+        let lanes = members.iter().map(Vec::len).min().unwrap_or(1);
+        let color = if (node.rank() as usize) < lanes { Color::with_value(node.rank()) } else { Color::undefined() };
+        let lane = world.split_by_color_with_key(color, index as i32);
+        let mut host = Self { node, lane, members, index, lanes, barrier: None };
+        if host.size() > 1 {
+            host.barrier = Some(Barrier::new(host.window(barrier::WORDS)?, host.size()));
+            host.node.barrier();
+        }
+        Ok(host)
+    }
+
+    fn share<T: Zeroable + Copy + 'static>(&self, len: usize) -> Result<Shared<T>> {
+        let shared = if self.size() > 1 { self.window(len)? } else { Shared::private(len) };
+        self.barrier();
+        Ok(shared)
+    }
+
+    /// A window of `len` elements, all at the host's first rank.
+    fn window<T: Zeroable + Copy + 'static>(&self, len: usize) -> Result<Shared<T>> {
+        let bytes = len * size_of::<T>() + CACHE_LINE;
+        let (mut base, mut there) = (null_mut::<c_void>(), null_mut::<c_void>());
+        // SAFETY: plain handles; the out-pointers are live for the calls. With ERRORS_RETURN a failure comes back.
+        let (window, code) = unsafe {
+            let mut window: ffi::MPI_Win = ffi::RSMPI_WIN_NULL;
+            let own = if self.node.rank() == 0 { bytes } else { 0 };
+            ffi::MPI_Comm_set_errhandler(self.node.as_raw(), ffi::RSMPI_ERRORS_RETURN);
+            let base = (&raw mut base).cast();
+            let mut code = ffi::MPI_Win_allocate_shared(
+                own as ffi::MPI_Aint,
+                1,
+                ffi::RSMPI_INFO_NULL,
+                self.node.as_raw(),
+                base,
+                &mut window,
+            );
+            if code == 0 {
+                let (mut size, mut unit) = (0 as ffi::MPI_Aint, 0 as c_int);
+                code = ffi::MPI_Win_shared_query(window, 0, &mut size, &mut unit, (&raw mut there).cast());
+            }
+            ffi::MPI_Comm_set_errhandler(self.node.as_raw(), ffi::RSMPI_ERRORS_ARE_FATAL);
+            (window, code)
+        };
+        // Mapped at a multiple of a page plus the same offset everywhere, so all ranks round up alike.
+        let data = there.map_addr(|address| address.next_multiple_of(CACHE_LINE));
+        let (0, Some(data)) = (code, NonNull::new(data.cast::<T>())) else {
+            let what = format!("{bytes} bytes of shared memory were refused");
+            return Err(Error::io(
+                std::path::Path::new("/dev/shm"),
+                what,
+                "free or enlarge it, or set distributed.exchange to \"mpi\"",
+            ));
+        };
+        // Each rank touches its part first, so that the pages lie in its own memory.
+        let (rank, ranks) = (self.rank(), self.size());
+        let (first, last) = (len * rank / ranks, len * (rank + 1) / ranks);
+        // SAFETY: within the window; the ranks' parts are disjoint, and all wait below.
+        unsafe { std::ptr::write_bytes(data.as_ptr().add(first), 0, last - first) };
+        self.node.barrier();
+        // SAFETY: `bytes` hold `len` elements from the rounded address; T is valid when zeroed.
+        Ok(unsafe { Shared::new(data, len, Box::new(Window(window))) })
+    }
+}
+
+/// Frees a window; collective, as its making was.
+struct Window(ffi::MPI_Win);
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from MPI_Win_allocate_shared and is freed once.
+        unsafe { ffi::MPI_Win_free(&mut self.0) };
+    }
+}
+
+/// Where each part starts.
+fn starts(counts: &[i32]) -> Vec<i32> {
+    counts.iter().scan(0, |at, count| Some(std::mem::replace(at, *at + count))).collect()
+}
+
+impl Host for MpiHost {
+    fn rank(&self) -> usize {
+        self.node.rank() as usize
+    }
+
+    fn size(&self) -> usize {
+        self.node.size() as usize
+    }
+
+    fn index(&self) -> usize {
+        self.index
+    }
+
+    fn members(&self) -> &[Vec<usize>] {
+        &self.members
+    }
+
+    fn share_f32(&self, len: usize) -> Result<Shared<f32>> {
+        self.share(len)
+    }
+
+    fn share_f64(&self, len: usize) -> Result<Shared<f64>> {
+        self.share(len)
+    }
+
+    fn share_u8(&self, len: usize) -> Result<Shared<u8>> {
+        self.share(len)
+    }
+
+    fn barrier(&self) {
+        if let Some(barrier) = &self.barrier {
+            barrier.wait();
+        }
+    }
+
+    fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    fn sum_lane(&self, values: &mut [f32]) {
+        let Some(lane) = &self.lane else { return };
+        for chunk in values.chunks_mut(super::CHUNK) {
+            let (data, count) = (chunk.as_mut_ptr().cast(), chunk.len() as c_int);
+            // SAFETY: a slice of f32 is MPI_FLOATs; errors abort the job.
+            unsafe { ffi::MPI_Allreduce(in_place(), data, count, ffi::RSMPI_FLOAT, ffi::RSMPI_SUM, lane.as_raw()) };
+        }
+    }
+
+    fn exchange_lane(&self, send: &[f32], sent: &[i32], receive: &mut [f32], received: &[i32]) {
+        let Some(lane) = &self.lane else { return };
+        let total = |counts: &[i32]| counts.iter().map(|count| *count as usize).sum::<usize>();
+        assert!(total(sent) <= send.len() && total(received) <= receive.len());
+        let (from, to) = (starts(sent), starts(received));
+        // SAFETY: the counts lie within the slices, as just checked.
+        unsafe {
+            ffi::MPI_Alltoallv(
+                send.as_ptr().cast(),
+                sent.as_ptr(),
+                from.as_ptr(),
+                ffi::RSMPI_FLOAT,
+                receive.as_mut_ptr().cast(),
+                received.as_ptr(),
+                to.as_ptr(),
+                ffi::RSMPI_FLOAT,
+                lane.as_raw(),
+            )
+        };
+    }
+
+    fn gather_lane(&self, whole: &mut [f32], counts: &[i32]) {
+        let Some(lane) = &self.lane else { return };
+        assert!(counts.iter().map(|count| *count as usize).sum::<usize>() <= whole.len());
+        let to = starts(counts);
+        // SAFETY: as above; in place, each rank's part lies where it belongs.
+        unsafe {
+            ffi::MPI_Allgatherv(
+                in_place(),
+                0,
+                ffi::RSMPI_FLOAT,
+                whole.as_mut_ptr().cast(),
+                counts.as_ptr(),
+                to.as_ptr(),
+                ffi::RSMPI_FLOAT,
+                lane.as_raw(),
+            )
+        };
+    }
+}

@@ -1,0 +1,66 @@
+//! Memory that the ranks of a host have in common.
+
+use crate::arena::Buffer;
+use bytemuck::Zeroable;
+use std::any::Any;
+use std::ops::{Deref, Range};
+use std::ptr::NonNull;
+
+/// Zeroed elements that all ranks of a host see. What one rank writes, another may read after a
+/// [`Host::barrier`](super::Host::barrier).
+pub struct Shared<T> {
+    data: NonNull<T>,
+    len: usize,
+    /// Frees the memory.
+    _owner: Box<dyn Any>,
+}
+
+impl<T: Zeroable + Copy + 'static> Shared<T> {
+    /// Memory of this rank alone.
+    pub fn private(len: usize) -> Self {
+        let mut buffer = Buffer::<T>::zeros(len);
+        let data = NonNull::from(&mut *buffer).cast();
+        Self { data, len, _owner: Box::new(buffer) }
+    }
+
+    /// # Safety
+    /// `data` points to `len` zeroed elements, aligned, for as long as `owner` lives.
+    pub(super) unsafe fn new(data: NonNull<T>, len: usize, owner: Box<dyn Any>) -> Self {
+        Self { data, len, _owner: owner }
+    }
+}
+
+impl<T> Shared<T> {
+    /// A part, to be written.
+    ///
+    /// # Safety
+    /// From the last barrier to the next no other rank reads or writes it.
+    pub unsafe fn part_mut(&mut self, part: Range<usize>) -> &mut [T] {
+        assert!(part.start <= part.end && part.end <= self.len, "{part:?} of {}", self.len);
+        // SAFETY: in bounds; in this process `self` is borrowed, in others the caller's contract.
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr().add(part.start), part.len()) }
+    }
+
+    /// Two parts at once, to be written.
+    ///
+    /// # Safety
+    /// As for [`Shared::part_mut`].
+    pub unsafe fn parts_mut(&mut self, first: Range<usize>, second: Range<usize>) -> [&mut [T]; 2] {
+        assert!(first.end <= second.start || second.end <= first.start, "{first:?} and {second:?} overlap");
+        assert!(first.start <= first.end && first.end <= self.len, "{first:?} of {}", self.len);
+        assert!(second.start <= second.end && second.end <= self.len, "{second:?} of {}", self.len);
+        // SAFETY: in bounds and disjoint; otherwise as above.
+        unsafe {
+            [first, second].map(|part| std::slice::from_raw_parts_mut(self.data.as_ptr().add(part.start), part.len()))
+        }
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: `len` initialised elements; whoever writes does so between barriers that readers keep.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
+    }
+}

@@ -1,0 +1,142 @@
+//! Products by the transpose of panels, read as they lie: see [`Real::product_transposed`](super::Real::product_transposed).
+//!
+//! C = A·Pᵀ is made as Cᵀ = P·Aᵀ: P's rows are broadcast, 32 rows of A at a time are the columns. So only A and C, which are
+//! as small as a micro-batch, are transposed, and not the weights.
+
+use super::product::rows_fit;
+use super::simd::{Simd, simd_entry};
+use super::tile::{ProductTile, TileInit, Tiles};
+use super::{Isa, PANEL, panels_len};
+
+/// Panels of depth in a block: the rows of A in it stay in L1.
+const SEGMENTS: usize = 8;
+/// Rows of Cᵀ that are made before they are transposed: they stay in L1.
+const ROWS: usize = 112;
+
+/// See [`Real::product_transposed_scratch`](super::Real::product_transposed_scratch).
+pub(crate) fn scratch_len(n: usize) -> usize {
+    (n.next_multiple_of(PANEL) + ROWS) * PANEL
+}
+
+/// See [`Real::product_transposed`](super::Real::product_transposed).
+pub(crate) fn product_transposed(
+    isa: Isa,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: &[f32],
+    panels: &[f32],
+    c: &mut [f32],
+    scratch: &mut [f32],
+) {
+    assert!(rows_fit(a.len(), m, n, n) && rows_fit(c.len(), m, k, k), "A or C is too short");
+    assert!(panels.len() >= panels_len(k, n) && scratch.len() >= scratch_len(n), "the panels are too short");
+    let tiles = Tiles::of(isa);
+    let (columns, rows) = scratch.split_at_mut(n.next_multiple_of(PANEL) * PANEL);
+    for first in (0..m).step_by(PANEL) {
+        let width = PANEL.min(m - first);
+        // SAFETY: `width` rows of N elements from A; the columns have room for N rounded up to a panel.
+        unsafe { transpose_entry(isa, width, n, a[first * n..].as_ptr(), n, columns.as_mut_ptr(), PANEL) };
+        // Rows of zeros where the last panel's columns are padding.
+        columns[n * PANEL..].fill(0.0);
+        for k0 in (0..k).step_by(ROWS) {
+            let height = ROWS.min(k - k0);
+            for panel in (0..n.div_ceil(PANEL)).step_by(SEGMENTS) {
+                let segments = SEGMENTS.min(n.div_ceil(PANEL) - panel);
+                tiles.split(height, |row, count| {
+                    for col in (0..width).step_by(tiles.width()) {
+                        let tile = ProductTile {
+                            segments,
+                            length: PANEL,
+                            a: panels[panel * k * PANEL + (k0 + row) * PANEL..].as_ptr(),
+                            a_row: PANEL,
+                            a_segment: k * PANEL,
+                            b: columns[panel * PANEL * PANEL + col..].as_ptr(),
+                            init: if panel == 0 { TileInit::Zero } else { TileInit::Add },
+                            c: rows[row * PANEL + col..].as_mut_ptr(),
+                            c_row: PANEL,
+                            columns: tiles.width(),
+                        };
+                        // SAFETY: the panels have K rows each, the columns N rounded up, `rows` at least `height`.
+                        unsafe { tiles.product(count, &tile) };
+                    }
+                });
+            }
+            // SAFETY: `height` rows of `width` elements, into `width` rows of C from column `k0` on.
+            unsafe { transpose_entry(isa, height, width, rows.as_ptr(), PANEL, c[first * k + k0..].as_mut_ptr(), k) };
+        }
+    }
+}
+
+simd_entry! {
+    /// Transposes `rows` rows of `columns` elements; rows are `from_row` and `to_row` apart.
+    ///
+    /// # Safety
+    /// They can be read and written.
+    unsafe fn transpose_entry(
+        rows: usize, columns: usize, from: *const f32, from_row: usize, to: *mut f32, to_row: usize,
+    ) = transpose_body
+}
+
+/// See [`transpose_entry`].
+///
+/// # Safety
+/// As there; the CPU has the instruction set of `S`.
+#[inline(always)]
+unsafe fn transpose_body<S: Simd>(
+    rows: usize,
+    columns: usize,
+    from: *const f32,
+    from_row: usize,
+    to: *mut f32,
+    to_row: usize,
+) {
+    for column in (0..columns).step_by(S::LANES) {
+        for row in (0..rows).step_by(S::LANES) {
+            // SAFETY: the caller's contract; whole blocks lie within.
+            unsafe {
+                let (from, to) = (from.add(row * from_row + column), to.add(column * to_row + row));
+                if row + S::LANES <= rows && column + S::LANES <= columns {
+                    S::transpose(from, from_row, to, to_row);
+                    continue;
+                }
+                for c in 0..S::LANES.min(columns - column) {
+                    for r in 0..S::LANES.min(rows - row) {
+                        *to.add(c * to_row + r) = *from.add(r * from_row + c);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, filled, isas};
+    use super::super::{Init, product, reference};
+    use super::*;
+
+    #[test]
+    fn products_agree_with_the_reference() {
+        let mut case = 0;
+        for m in [1, 2, 15, 16, 17, 31, 32, 33, 70] {
+            for n in [1, 10, 31, 32, 33, 64, 100, 300] {
+                for k in [1, 3, 14, 16, 33, 111, 112, 113, 130, 240] {
+                    case += 1;
+                    let (a, dense) = (filled(case, m * n), filled(case + 7, k * n));
+                    let (mut panels, mut transposed) = (vec![f32::NAN; panels_len(k, n)], vec![0.0; panels_len(n, k)]);
+                    product::pack(k, n, &dense, n, 1, &mut panels);
+                    product::pack(n, k, &dense, 1, n, &mut transposed);
+                    let mut expected = vec![f32::NAN; m * k];
+                    reference::product(m, n, k, &a, n, &transposed, Init::Zero, &mut expected, k);
+                    for isa in isas() {
+                        let mut c = vec![f32::NAN; m * k];
+                        let mut scratch = vec![f32::NAN; scratch_len(n)];
+                        product_transposed(isa, m, n, k, &a, &panels, &mut c, &mut scratch);
+                        close(&c, &expected, 1e-6 * (n as f32).sqrt().max(4.0), &(isa, m, n, k));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The one copy of parameters, state and moments that the ranks of a host share.
+
+use crate::arena::Layout;
+use crate::comm::{Host, Shared};
+use crate::data::shard::own;
+use crate::error::Result;
+use crate::kernel::sum::BLOCK;
+use std::ops::Range;
+
+/// What training changes. All ranks of a host read it; each updates its part.
+pub struct Replica {
+    /// The parameters.
+    pub params: Shared<f32>,
+    /// The state buffers.
+    pub state: Shared<f32>,
+    /// The optimizer's moments, one buffer a slot.
+    pub moments: Vec<Shared<f32>>,
+    /// The part of the parameters that this rank updates.
+    part: Range<usize>,
+}
+
+/// A rank's part of everything, to be updated.
+pub(super) struct Part<'a, const N: usize> {
+    pub params: &'a mut [f32],
+    pub moments: [&'a mut [f32]; N],
+}
+
+impl Replica {
+    /// Zeros. With `whole_tensors` no slot of `layout` is cut.
+    ///
+    /// # Errors
+    /// The host has no memory to share for them.
+    pub fn build(host: &dyn Host, layout: &Layout, state: usize, slots: usize, whole_tensors: bool) -> Result<Self> {
+        let len = layout.len();
+        let part = if whole_tensors {
+            tensors(layout, host.rank(), host.size())
+        } else {
+            let blocks = own(len.div_ceil(BLOCK), host.rank(), host.size());
+            len.min(blocks.start * BLOCK)..len.min(blocks.end * BLOCK)
+        };
+        let moments = (0..slots).map(|_| host.share_f32(len)).collect::<Result<_>>()?;
+        Ok(Self { params: host.share_f32(len)?, state: host.share_f32(state)?, moments, part })
+    }
+
+    /// The part of the parameters that this rank updates.
+    pub(super) fn part(&self) -> Range<usize> {
+        self.part.clone()
+    }
+
+    /// This rank's part, with the first N moments (empty where there are fewer).
+    pub(super) fn part_mut<const N: usize>(&mut self) -> Part<'_, N> {
+        let mut moments: [&mut [f32]; N] = std::array::from_fn(|_| &mut [][..]);
+        for (part, moment) in moments.iter_mut().zip(&mut self.moments) {
+            // SAFETY: ranks have disjoint parts, and all wait after the update before they read.
+            *part = unsafe { moment.part_mut(self.part.clone()) };
+        }
+        // SAFETY: as above.
+        Part { params: unsafe { self.params.part_mut(self.part.clone()) }, moments }
+    }
+
+    /// The whole of the state, on the host's first rank; the others get nothing.
+    pub(super) fn state_mut(&mut self, host: &dyn Host) -> &mut [f32] {
+        let len = if host.rank() == 0 { self.state.len() } else { 0 };
+        // SAFETY: one rank writes, and all wait after the update before they read.
+        unsafe { self.state.part_mut(0..len) }
+    }
+
+    /// Lets the host's first rank write everything: parameters, state, then each moment. All wait before and after.
+    pub(super) fn write<R>(&mut self, host: &dyn Host, write: impl FnOnce(&mut [&mut [f32]]) -> R) -> Option<R> {
+        host.barrier();
+        let result = (host.rank() == 0).then(|| {
+            let arenas = [&mut self.params, &mut self.state].into_iter().chain(&mut self.moments);
+            // SAFETY: the others wait at the barrier below.
+            let mut arenas: Vec<&mut [f32]> = arenas.map(|arena| unsafe { arena.part_mut(0..arena.len()) }).collect();
+            write(&mut arenas)
+        });
+        host.barrier();
+        result
+    }
+}
+
+/// The elements of the slots that rank `rank` of `ranks` updates: contiguous slots, of about as many elements for each.
+fn tensors(layout: &Layout, rank: usize, ranks: usize) -> Range<usize> {
+    let bound = |rank: usize| {
+        let target = layout.len() * rank / ranks;
+        let after = layout.slots().iter().map(|slot| slot.range.start).find(|start| *start >= target);
+        if rank == ranks { layout.len() } else { after.unwrap_or(layout.len()) }
+    };
+    bound(rank)..bound(rank + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Storage;
+
+    #[test]
+    fn whole_tensors_are_shared_out_once() {
+        let mut layout = Layout::default();
+        for (name, len) in [("a", 100), ("b", 3), ("c", 5000), ("d", 17), ("e", 600)] {
+            layout.push("0", name, &[len], Storage::Plain);
+        }
+        for ranks in 1..9 {
+            let parts: Vec<_> = (0..ranks).map(|rank| tensors(&layout, rank, ranks)).collect();
+            assert!(parts[0].start == 0 && parts[ranks - 1].end == layout.len());
+            assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start), "{parts:?}");
+            for slot in layout.slots() {
+                let owners = parts.iter().filter(|p| p.start <= slot.range.start && slot.range.end <= p.end).count();
+                assert_eq!(owners, 1, "{} on {ranks}", slot.name);
+            }
+        }
+    }
+}

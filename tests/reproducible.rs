@@ -1,0 +1,164 @@
+//! `reduction = "reproducible"`: the same bits at any number of ranks, in shared memory or by messages, whatever the
+//! batches leave over, and after a resume on another number of ranks.
+
+mod support;
+
+use ddl::store::{Checkpoint, RunSummary, checkpoint, read_run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::ddl_ok;
+
+/// 230 images in batches of 52, the last of 22: 13 micro-batches of 4, or 6 of which the last has 2.
+const IMAGES: &str = r#"
+[data]
+source = "synthetic"
+shape = [3, 12, 12]
+samples = 230
+test_samples = 101
+augment = [{ type = "random_crop", padding = 2 }, { type = "horizontal_flip", p = 0.5 }]
+[model]
+layers = [
+  { type = "conv2d", out_channels = 24, kernel_size = 3, padding = 1 },
+  { type = "batch_norm2d" }, { type = "relu" }, { type = "max_pool2d", kernel_size = 2 },
+  { type = "residual", layers = [
+    { type = "conv2d", out_channels = 24, kernel_size = 3, padding = 1 }, { type = "batch_norm2d" },
+  ] },
+  { type = "relu" }, { type = "dropout", p = 0.2 }, { type = "flatten" }, { type = "linear", out_features = 40 },
+  { type = "relu" }, { type = "linear", out_features = 10 },
+]
+[loss]
+type = "cross_entropy"
+[optimizer]
+type = "adam"
+lr = 0.002
+[train]
+epochs = 2
+batch_size = 52
+micro_batch = 4
+clip_norm = 1.0
+[distributed]
+reduction = "reproducible"
+"#;
+
+/// Windows in batches of 106, the last of 5: 9 micro-batches of 12, or a single one, so that all ranks but one idle.
+fn series(optimizer: &str) -> String {
+    let path = format!("{}/data/sp500/index_daily.csv.gz", env!("CARGO_MANIFEST_DIR"));
+    format!(
+        "[data]\nsource = \"stocks\"\npath = \"{path}\"\nwindow = 20\ntrain_fraction = 0.3\n\
+         [model]\nlayers = [{{ type = \"lstm\", hidden_size = 16, num_layers = 2, dropout = 0.2 }}, \
+         {{ type = \"linear\", out_features = 1 }}]\n[loss]\ntype = \"mse\"\n\
+         [optimizer]\ntype = \"{optimizer}\"\nlr = 0.001\n[train]\nepochs = 1\nbatch_size = 106\nmicro_batch = 12\n\
+         [distributed]\nreduction = \"reproducible\"\n"
+    )
+}
+
+/// A finished run.
+struct Run {
+    out: PathBuf,
+    run: RunSummary,
+    last: Checkpoint,
+}
+
+fn train(folder: &Path, job: &str, ranks: usize, more: &[&str]) -> Run {
+    let out = tempfile::tempdir_in(folder).unwrap().keep();
+    train_in(out, job, ranks, more)
+}
+
+fn train_in(out: PathBuf, job: &str, ranks: usize, more: &[&str]) -> Run {
+    let file = out.join("job.toml");
+    fs::write(&file, job).unwrap();
+    let (file, place) = (file.display().to_string(), out.display().to_string());
+    let args: Vec<&str> = ["train", &file, "--out", &place].iter().chain(more).copied().collect();
+    ddl_ok(ranks, &args);
+    let path = checkpoint::list(&out.join("checkpoints")).unwrap().pop().expect("a checkpoint");
+    Run { run: read_run(&out.join("run.h5")).unwrap(), last: checkpoint::read(&path).unwrap(), out }
+}
+
+fn bits(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+impl Run {
+    /// The same bits: every step's figures, every epoch's, weights, statistics and moments.
+    fn is(&self, other: &Run, what: &str) {
+        for (name, values) in &self.run.steps {
+            let found = other.run.step_column(name).expect("the same columns");
+            assert_eq!(bits(values), bits(found), "{what}: {name} of steps");
+        }
+        let timed = ["seconds", "samples_per_second"];
+        for (name, values) in self.run.epochs.iter().filter(|(name, _)| !timed.contains(&name.as_str())) {
+            let found = other.run.epoch_column(name).expect("the same columns");
+            assert_eq!(bits(values), bits(found), "{what}: {name} of epochs: {values:?} and {found:?}");
+        }
+        let moments = |checkpoint: &Checkpoint| checkpoint.optimizer.clone();
+        let tensors = |run: &Run| {
+            let of_slots = moments(&run.last).into_iter().flat_map(|(_, tensors)| tensors);
+            run.last.model.iter().cloned().chain(of_slots).collect::<Vec<_>>()
+        };
+        let (mine, others) = (tensors(self), tensors(other));
+        assert_eq!(mine.len(), others.len(), "{what}");
+        for (a, b) in mine.iter().zip(&others) {
+            let differs = a.data.iter().zip(&b.data).position(|(a, b)| a.to_bits() != b.to_bits());
+            assert!(
+                a.key == b.key && a.data.len() == b.data.len() && differs.is_none(),
+                "{what}: {} {differs:?}",
+                a.key
+            );
+        }
+    }
+}
+
+/// By messages every rank is like a host of its own: what hosts exchange is exchanged.
+const MESSAGES: [&str; 2] = ["--set", "distributed.exchange=mpi"];
+
+fn same_bits(job: &str, ranks: &[usize]) {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = train(folder.path(), job, 0, &[]);
+    for &ranks in ranks {
+        alone.is(&train(folder.path(), job, ranks, &[]), &format!("{ranks} ranks in shared memory"));
+        if ranks > 1 {
+            alone.is(&train(folder.path(), job, ranks, &MESSAGES), &format!("{ranks} ranks by messages"));
+        }
+    }
+}
+
+#[test]
+fn a_convolutional_network_has_the_same_bits_at_any_rank_count() {
+    same_bits(IMAGES, &[1, 2, 3, 4, 7, 8]);
+}
+
+#[test]
+fn an_lstm_has_the_same_bits_at_any_rank_count() {
+    same_bits(&series("adamw"), &[2, 3, 8]);
+}
+
+#[test]
+fn rates_by_layer_have_the_same_bits_at_any_rank_count() {
+    same_bits(&series("lamb"), &[3, 4]);
+    same_bits(&series("lars"), &[7]);
+}
+
+#[test]
+fn a_resume_on_other_ranks_ends_with_the_bits_of_an_uninterrupted_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = train(folder.path(), IMAGES, 0, &[]);
+    for (first, then) in [(3, 2), (4, 7), (1, 8)] {
+        let begun = train(folder.path(), IMAGES, first, &["--set", "train.checkpoint_steps=3"]);
+        // As if it had been killed right after the checkpoint in the midst of the second epoch.
+        let paths = checkpoint::list(&begun.out.join("checkpoints")).unwrap();
+        let kept = paths.iter().find(|path| checkpoint::read(path).is_ok_and(|found| found.sample > 0)).unwrap();
+        paths.iter().filter(|path| *path > kept).for_each(|path| fs::remove_file(path).unwrap());
+        let ended = train_in(begun.out, IMAGES, then, &["--resume"]);
+        alone.is(&ended, &format!("{first} ranks, then {then}"));
+    }
+}
+
+/// It is the tree that makes it so: plain sums differ in the last bits.
+#[test]
+fn plain_sums_differ_in_the_last_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = ["--set", "distributed.reduction=allreduce"];
+    let [alone, three] = [0, 3].map(|ranks| train(folder.path(), IMAGES, ranks, &plain));
+    let differ = alone.last.model.iter().zip(&three.last.model).any(|(a, b)| a.data != b.data);
+    assert!(differ, "then these tests could not fail");
+}
