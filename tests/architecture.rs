@@ -57,12 +57,16 @@ const UNSAFE: &[&str] = &[
     "comm/solo",         // as the trait says
     "kernel/activation", // instruction sets, from here on
     "kernel/direct",
+    "kernel/epilogue",
+    "kernel/fused",
     "kernel/isa",
     "kernel/lstm",
+    "kernel/patch",
     "kernel/product",
     "kernel/simd",
     "kernel/tile",
     "kernel/transform",
+    "kernel/upstream",
     "kernel/winograd",
 ];
 
