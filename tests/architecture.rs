@@ -62,13 +62,17 @@ const UNSAFE: &[&str] = &[
     "comm/solo",         // as the trait says
     "kernel/activation", // instruction sets, from here on
     "kernel/direct",
+    "kernel/epilogue",
+    "kernel/fused",
     "kernel/isa",
     "kernel/lstm",
+    "kernel/patch",
     "kernel/product",
     "kernel/simd",
     "kernel/tile",
     "kernel/transform",
     "kernel/transposed",
+    "kernel/upstream",
     "kernel/winograd",
     "reduction/exchange", // each rank writes its part between two barriers
     "train/replica",      // likewise

@@ -1,11 +1,14 @@
 //! Convolutions for f32: which of the ways a window goes, see [`Real::conv2d_forward`](super::Real::conv2d_forward).
 
+use super::direct::{Gradient, Output};
+use super::epilogue::Epilogue;
+use super::upstream::Source;
 use super::{ConvNeeds, Init, Isa, Window, direct, panels_len, product, winograd};
 use std::sync::OnceLock;
 
 /// How a window is convolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
+pub(super) enum Method {
     /// Each output pixel reads a contiguous run of its own: a product, whose rows are `rows` an image.
     Product { rows: usize },
     /// Register tiles over the image.
@@ -20,7 +23,8 @@ fn only_direct() -> bool {
     *DIRECT.get_or_init(|| std::env::var("DDL_CONV").is_ok_and(|method| method == "direct"))
 }
 
-fn method(window: &Window) -> Method {
+/// The one for a window.
+pub(super) fn method(window: &Window) -> Method {
     let Window { h, w, kernel, stride, padding, .. } = *window;
     if padding == (0, 0) && kernel == (1, 1) && stride == (1, 1) {
         Method::Product { rows: h * w }
@@ -71,8 +75,11 @@ pub(crate) fn forward(
             let init = bias.map_or(Init::Zero, Init::Bias);
             product::product(isa, m * rows, window.depth(), window.o, x, window.depth(), panels, init, y, window.o)
         }
-        Method::Direct => direct::forward(isa, window, m, x, panels, bias, y, scratch),
-        Method::Winograd => winograd::forward(isa, window, m, x, packed, bias, y, scratch),
+        Method::Direct => direct::forward(isa, window, m, x, panels, bias, Output::Plain(y), scratch),
+        Method::Winograd => {
+            let epilogue = Epilogue::store(window, m, y);
+            winograd::forward(isa, window, m, x, packed, bias, &epilogue, scratch)
+        }
     }
 }
 
@@ -106,8 +113,11 @@ pub(crate) fn backward(
                 product::product(isa, rows, o, depth, dy, o, packed, Init::Zero, dx, depth);
             }
         }
-        Method::Direct => direct::backward(isa, window, m, x, dy, packed, dx, dpanels, dbias, scratch),
-        Method::Winograd => winograd::backward(isa, window, m, x, dy, packed, dx, dpanels, dbias, scratch),
+        Method::Direct => direct::backward(isa, window, m, x, Gradient::Plain(dy), packed, dx, dpanels, dbias, scratch),
+        Method::Winograd => {
+            let source = Source::plain(window, m, dy);
+            winograd::backward(isa, window, m, x, &source, packed, dx, dpanels, dbias, scratch)
+        }
     }
 }
 

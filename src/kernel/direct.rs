@@ -3,8 +3,11 @@
 //! Where there is padding, an image is first copied into a frame of zeros in scratch, so that a tile never meets a
 //! border. Images are taken one after the other: frame, output and gradients of one stay in L2.
 
+use super::epilogue::{Epilogue, finish_images};
+use super::patch::Side;
 use super::product::{column_sums, copy_rows, product, transpose_panels};
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
+use super::upstream::{Source, gradient_images};
 use super::{ConvNeeds, Init, Isa, PANEL, Window, panel_index, panels_len};
 
 /// Output pixels that a weight gradient sums before it adds to memory.
@@ -81,6 +84,8 @@ struct Parts {
     dx: usize,
     /// A block of dy with its channels padded to whole panels, where they are not.
     dy: usize,
+    /// An image of the output or of its gradient, when it is worked on with what follows.
+    output: usize,
 }
 
 impl Parts {
@@ -96,11 +101,12 @@ impl Parts {
                 block * window.depth()
             },
             dy: if o.is_multiple_of(PANEL) { 0 } else { block * o.next_multiple_of(PANEL) },
+            output: window.out_h() * window.out_w() * o,
         }
     }
 
     fn total(&self) -> usize {
-        self.x + self.dx + self.dy
+        self.x + self.dx + self.dy + self.output
     }
 }
 
@@ -174,7 +180,24 @@ fn convolve(tiles: &Tiles, g: &Geometry, x: &[f32], panels: &[f32], bias: Option
     }
 }
 
-/// See [`Real::conv2d_forward`](super::Real::conv2d_forward).
+/// Where the output goes.
+pub(super) enum Output<'a> {
+    /// To an array.
+    Plain(&'a mut [f32]),
+    /// To an epilogue that was made for all images.
+    Epilogue(&'a Epilogue),
+}
+
+/// Where the gradient of the output comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Gradient<'a> {
+    /// It is there.
+    Plain(&'a [f32]),
+    /// It is made for each image, by a source for all of them.
+    Source(&'a Source),
+}
+
+/// Convolves image by image.
 pub(super) fn forward(
     isa: Isa,
     window: &Window,
@@ -182,22 +205,33 @@ pub(super) fn forward(
     x: &[f32],
     panels: &[f32],
     bias: Option<&[f32]>,
-    y: &mut [f32],
+    mut output: Output<'_>,
     scratch: &mut [f32],
 ) {
     let Window { c, h, w, padding, .. } = *window;
     let geometry = Geometry::forward(window);
-    let framed = &mut scratch[..Parts::of(window).x];
+    let parts = Parts::of(window);
+    let (framed, rest) = scratch.split_at_mut(parts.x);
+    let side = Side::output(window);
+    let tiles = side.tiles.0 * side.tiles.1;
     framed.fill(0.0);
-    let images = x.chunks_exact(h * w * c).zip(y.chunks_exact_mut(geometry.out_h * geometry.out_w * geometry.o));
-    for (x, y) in images.take(m) {
+    for (image, x) in x.chunks_exact(h * w * c).take(m).enumerate() {
         let x = if framed.is_empty() {
             x
         } else {
             frame(x, w * c, padding.0, padding.1 * c, geometry.w * c, framed);
             &*framed
         };
+        let y = match &mut output {
+            Output::Plain(y) => &mut y[image * parts.output..][..parts.output],
+            Output::Epilogue(_) => &mut rest[..parts.output],
+        };
         convolve(Tiles::of(isa), &geometry, x, panels, bias, y);
+        if let Output::Epilogue(epilogue) = &output {
+            let images = rest.as_ptr().wrapping_sub(image * parts.output);
+            // SAFETY: of this image's tiles only, which lie in `rest`; the epilogue is for m images.
+            unsafe { finish_images(isa, &side, image * tiles, tiles, images, epilogue) };
+        }
     }
 }
 
@@ -245,7 +279,7 @@ pub(super) fn backward(
     window: &Window,
     m: usize,
     x: &[f32],
-    dy: &[f32],
+    gradient: Gradient<'_>,
     packed: &[f32],
     mut dx: Option<&mut [f32]>,
     dpanels: &mut [f32],
@@ -258,14 +292,24 @@ pub(super) fn backward(
     let parts = Parts::of(window);
     let (framed, rest) = scratch[..parts.total()].split_at_mut(parts.x);
     let (dx_scratch, rest) = rest.split_at_mut(parts.dx);
-    let dy_scratch = &mut rest[..parts.dy];
+    let (dy_scratch, dy_image) = rest.split_at_mut(parts.dy);
+    let side = Side::output(window);
+    let image_tiles = side.tiles.0 * side.tiles.1;
     framed.fill(0.0);
     dx_scratch.fill(0.0);
     let (in_len, out_len) = (h * w * c, g.out_h * g.out_w * g.o);
     let block = block_rows(window);
     for image in 0..m {
         let x = &x[image * in_len..][..in_len];
-        let dy = &dy[image * out_len..][..out_len];
+        let dy = match gradient {
+            Gradient::Plain(dy) => &dy[image * out_len..][..out_len],
+            Gradient::Source(source) => {
+                let images = dy_image.as_mut_ptr().wrapping_sub(image * out_len);
+                // SAFETY: of this image's tiles only, which lie in `dy_image`; the source is for m images.
+                unsafe { gradient_images(isa, &side, image * image_tiles, image_tiles, images, source) };
+                &*dy_image
+            }
+        };
         let x = if framed.is_empty() {
             x
         } else {

@@ -8,8 +8,11 @@
 mod activation;
 mod conv;
 mod direct;
+mod epilogue;
+mod fused;
 pub mod isa;
 mod lstm;
+mod patch;
 mod product;
 mod real;
 pub mod reference;
@@ -19,9 +22,13 @@ pub mod sum;
 mod testing;
 mod tile;
 mod transposed;
+mod upstream;
 mod winograd;
 
+pub use epilogue::{Activation, Norm};
+pub use fused::{Fused, Sink};
 pub use isa::{Isa, isa};
+pub use upstream::{Normalised, Upstream};
 
 use crate::arena::PANEL;
 
@@ -227,6 +234,11 @@ pub trait Real:
         dbias: Option<&mut [Self]>,
         scratch: &mut [Self],
     );
+
+    /// Convolutions that do what follows them on the way; None where there are only the plain ones.
+    fn fused() -> Option<&'static dyn Fused<Self>> {
+        None
+    }
 
     /// One LSTM cell forward over `m` rows: `gates` holds pre-activations (M, 4H) in the order i, f, g, o and is
     /// overwritten with the activations; c = f·c_prev + i·g, h = o·tanh(c), and `tanh_c` keeps tanh(c).

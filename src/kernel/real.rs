@@ -1,6 +1,7 @@
 //! [`Real`] for f64 (the naive kernels) and f32 (the fast ones).
 
-use super::{ConvNeeds, Init, Real, Window, activation, conv, isa, lstm, product, reference, transposed};
+use super::fused::FastFused;
+use super::{ConvNeeds, Fused, Init, Real, Window, activation, conv, isa, lstm, product, reference, transposed};
 
 macro_rules! scalar_functions {
     ($t:ty) => {
@@ -151,6 +152,10 @@ impl Real for f64 {
 
 impl Real for f32 {
     scalar_functions!(f32);
+
+    fn fused() -> Option<&'static dyn Fused<Self>> {
+        Some(&FastFused)
+    }
 
     fn exp_slice(values: &mut [Self]) {
         activation::exp_slice(isa(), values)

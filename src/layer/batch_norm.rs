@@ -2,7 +2,7 @@
 //! (Ioffe and Szegedy, 2015). μ and σ² are of the micro-batch in training, the running ones in evaluation.
 
 use super::registry::{Entry, Example, Place, wrong_input};
-use super::{Backward, Forward, Initial, Layer, Mode, Plan};
+use super::{Backward, Forward, Initial, Layer, Mode, Plan, Step};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
@@ -65,11 +65,66 @@ struct BatchNorm {
     channels: usize,
     /// Rows of `channels` values a sample has.
     rows: usize,
+    norm: BatchNormSlots,
+}
+
+/// Where a batch norm's parameters and state lie, its ε, and what it does with a micro-batch's statistics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNormSlots {
     eps: f64,
     weight: Option<Range<usize>>,
     bias: Option<Range<usize>>,
     mean: Range<usize>,
     var: Range<usize>,
+}
+
+impl BatchNormSlots {
+    /// Turns the biased variance of `count` values into 1/σ, and adds mean and unbiased variance, which is what torch
+    /// keeps, times `share` to the step's statistics.
+    pub(super) fn finish<T: Real>(&self, count: usize, share: f64, mean: &[T], var: &mut [T], statistics: &mut [T]) {
+        let unbiased = count as f64 / (count.max(2) - 1) as f64;
+        for i in 0..mean.len() {
+            statistics[self.mean.start + i] += T::of(share) * mean[i];
+            statistics[self.var.start + i] += T::of(share * unbiased) * var[i];
+            var[i] = T::ONE / (var[i] + T::of(self.eps)).sqrt();
+        }
+    }
+
+    /// Mean and 1/σ as training left them.
+    pub(super) fn running<T: Real>(&self, state: &[T], mean: &mut [T], rstd: &mut [T]) {
+        for i in 0..mean.len() {
+            mean[i] = state[self.mean.start + i];
+            rstd[i] = T::ONE / (state[self.var.start + i] + T::of(self.eps)).sqrt();
+        }
+    }
+
+    /// y = scale·(x − mean) + offset.
+    pub(super) fn scale_and_offset<T: Real>(&self, params: &[T], rstd: &[T], scale: &mut [T], offset: &mut [T]) {
+        for i in 0..rstd.len() {
+            let gamma = self.weight.clone().map_or(T::ONE, |weight| params[weight.start + i]);
+            scale[i] = gamma * rstd[i];
+            offset[i] = self.bias.clone().map_or(T::ZERO, |bias| params[bias.start + i]);
+        }
+    }
+
+    /// Adds dγ = Σ dy·x̂ and dβ = Σ dy to `dparams`.
+    pub(super) fn add_gradients<T: Real>(&self, dgamma: &[T], dbeta: &[T], dparams: &mut [T]) {
+        if let (Some(weight), Some(bias)) = (self.weight.clone(), self.bias.clone()) {
+            for i in 0..dgamma.len() {
+                dparams[weight.start + i] += dgamma[i];
+                dparams[bias.start + i] += dbeta[i];
+            }
+        }
+    }
+
+    /// dx = a·dy + b·(x − mean) + d: from `scale` a, from dγ b and from dβ d, each in the other's place.
+    pub(super) fn slope<T: Real>(count: usize, rstd: &[T], scale: &[T], dgamma: &mut [T], dbeta: &mut [T]) {
+        let count = T::of(count as f64);
+        for i in 0..rstd.len() {
+            dgamma[i] = -scale[i] * rstd[i] * dgamma[i] / count;
+            dbeta[i] = -scale[i] * dbeta[i] / count;
+        }
+    }
 }
 
 fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
@@ -97,7 +152,9 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
     // Mean and 1/σ of the micro-batch, kept for backward.
     plan.cache = 2 * channels;
     plan.scratch = 4 * channels;
-    Ok(Box::new(BatchNorm { plan, channels, rows, eps: keys.eps, weight, bias, mean, var }))
+    let norm = BatchNormSlots { eps: keys.eps, weight, bias, mean, var };
+    plan.step = (component.kind == "batch_norm2d").then(|| Step::BatchNorm(norm.clone()));
+    Ok(Box::new(BatchNorm { plan, channels, rows, norm }))
 }
 
 /// Rows summed one by one before their sum joins the total: keeps the rounding error of long f32 sums small.
@@ -204,51 +261,29 @@ impl<T: Real> Layer<T> for BatchNorm {
                 *mean = *sum / T::of(count as f64);
             }
             squared_sums(c, io.x, mean, block, sums);
-            // torch keeps the unbiased variance.
-            let unbiased = count as f64 / (count.max(2) - 1) as f64;
-            for i in 0..c {
-                let var = sums[i] / T::of(count as f64);
-                rstd[i] = T::ONE / (var + T::of(self.eps)).sqrt();
-                io.statistics[self.mean.start + i] += T::of(share) * mean[i];
-                io.statistics[self.var.start + i] += T::of(share * unbiased) * var;
+            for (var, sum) in rstd.iter_mut().zip(&*sums) {
+                *var = *sum / T::of(count as f64);
             }
+            self.norm.finish(count, share, mean, &mut rstd[..c], io.statistics);
         } else {
-            for i in 0..c {
-                mean[i] = io.state[self.mean.start + i];
-                rstd[i] = T::ONE / (io.state[self.var.start + i] + T::of(self.eps)).sqrt();
-            }
+            self.norm.running(io.state, mean, &mut rstd[..c]);
         }
-        for i in 0..c {
-            let gamma = self.weight.clone().map_or(T::ONE, |weight| io.params[weight.start + i]);
-            scale[i] = gamma * rstd[i];
-            offset[i] = self.bias.clone().map_or(T::ZERO, |bias| io.params[bias.start + i]);
-        }
+        self.norm.scale_and_offset(io.params, &rstd[..c], scale, offset);
         normalise(c, io.x, mean, scale, offset, io.y);
     }
 
     /// dx = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)), dγ = Σ dy·x̂, dβ = Σ dy.
     fn backward(&mut self, io: Backward<'_, T>) {
         let c = self.channels;
-        let count = T::of((io.m * self.rows) as f64);
-        let (mean, rstd) = io.cache.split_at_mut(c);
+        let (mean, rstd) = io.cache[..2 * c].split_at_mut(c);
         let (dbeta, rest) = io.scratch.split_at_mut(c);
         let (dgamma, block) = rest.split_at_mut(c);
         gradient_sums(c, io.x, io.dy, mean, rstd, &mut block[..2 * c], dbeta, dgamma);
-        if let (Some(weight), Some(bias)) = (self.weight.clone(), self.bias.clone()) {
-            for i in 0..c {
-                io.dparams[weight.start + i] += dgamma[i];
-                io.dparams[bias.start + i] += dbeta[i];
-            }
-        }
+        self.norm.add_gradients(dgamma, dbeta, io.dparams);
         let Some(dx) = io.dx else { return };
-        let a = &mut block[..c];
-        for i in 0..c {
-            let gamma = self.weight.clone().map_or(T::ONE, |weight| io.params[weight.start + i]);
-            let scale = gamma * rstd[i];
-            let slope = -scale * rstd[i] * dgamma[i] / count;
-            let offset = -scale * dbeta[i] / count;
-            (a[i], dgamma[i], dbeta[i]) = (scale, slope, offset);
-        }
-        combine(c, io.x, io.dy, mean, a, dgamma, dbeta, dx);
+        let (scale, offset) = block[..2 * c].split_at_mut(c);
+        self.norm.scale_and_offset(io.params, rstd, scale, offset);
+        BatchNormSlots::slope(io.m * self.rows, rstd, scale, dgamma, dbeta);
+        combine(c, io.x, io.dy, mean, scale, dgamma, dbeta, dx);
     }
 }

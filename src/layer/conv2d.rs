@@ -1,7 +1,8 @@
 //! `conv2d`: cross-correlation with W (out, in, kh, kw) plus b (out), as torch.nn.Conv2d.
 
+use super::chain::Chain;
 use super::registry::{Entry, Example, Place, check_size, wrong_input};
-use super::{Backward, Forward, Initial, Layer, Plan};
+use super::{Backward, Forward, Initial, Layer, Plan, Step};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
@@ -113,11 +114,15 @@ fn yes() -> bool {
     true
 }
 
-struct Conv2d {
+struct Conv2d<T: 'static> {
     plan: Plan,
     window: Window,
     weight: Range<usize>,
     bias: Option<Range<usize>>,
+    /// Most samples of a micro-batch.
+    m: usize,
+    /// What follows and is done on the way.
+    chain: Option<Chain<T>>,
 }
 
 fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
@@ -135,12 +140,18 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
     let needs = T::conv2d_needs(&window, place.m);
     (plan.packed, plan.cache, plan.scratch) = (needs.packed, needs.cache, needs.scratch);
     plan.flops = 2 * (window.out_h() * window.out_w() * window.depth() * window.o) as u64;
-    Ok(Box::new(Conv2d { plan, window, weight, bias }))
+    Ok(Box::new(Conv2d::<T> { plan, window, weight, bias, m: place.m, chain: None }))
 }
 
-impl<T: Real> Layer<T> for Conv2d {
+impl<T: Real> Layer<T> for Conv2d<T> {
     fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    fn absorb(&mut self, following: &[(Step, usize)]) -> usize {
+        let Some((chain, steps)) = Chain::of(&self.window, self.m, following, &mut self.plan) else { return 0 };
+        self.chain = Some(chain);
+        steps
     }
 
     fn prepare(&mut self, params: &[T], packed: &mut [T]) {
@@ -150,18 +161,18 @@ impl<T: Real> Layer<T> for Conv2d {
     fn forward(&mut self, io: Forward<'_, T>) {
         let bias = self.bias.clone().map(|bias| &io.params[bias]);
         let panels = &io.params[self.weight.clone()];
-        T::conv2d_forward(&self.window, io.m, io.x, panels, io.packed, bias, io.y, io.cache, io.scratch);
+        match &self.chain {
+            Some(chain) => chain.forward(&self.window, panels, bias, io),
+            None => T::conv2d_forward(&self.window, io.m, io.x, panels, io.packed, bias, io.y, io.cache, io.scratch),
+        }
     }
 
     fn backward(&mut self, io: Backward<'_, T>) {
+        if let Some(chain) = &self.chain {
+            return chain.backward(&self.window, self.weight.clone(), self.bias.clone(), io);
+        }
         let panels = &io.params[self.weight.clone()];
-        let (dpanels, dbias) = match self.bias.clone() {
-            Some(bias) => {
-                let (weight_part, bias_part) = io.dparams.split_at_mut(bias.start);
-                (&mut weight_part[self.weight.clone()], Some(&mut bias_part[..bias.len()]))
-            }
-            None => (&mut io.dparams[self.weight.clone()], None),
-        };
+        let (dpanels, dbias) = gradients(self.weight.clone(), self.bias.clone(), io.dparams);
         T::conv2d_backward(
             &self.window,
             io.m,
@@ -175,5 +186,20 @@ impl<T: Real> Layer<T> for Conv2d {
             dbias,
             io.scratch,
         );
+    }
+}
+
+/// The weight's and the bias's part of a convolution's gradient.
+pub(super) fn gradients<T>(
+    weight: Range<usize>,
+    bias: Option<Range<usize>>,
+    dparams: &mut [T],
+) -> (&mut [T], Option<&mut [T]>) {
+    match bias {
+        Some(bias) => {
+            let (weight_part, bias_part) = dparams.split_at_mut(bias.start);
+            (&mut weight_part[weight], Some(&mut bias_part[..bias.len()]))
+        }
+        None => (&mut dparams[weight], None),
     }
 }

@@ -1,6 +1,6 @@
 //! What the activations share: a function of each element, done in place where nobody needs the input.
 
-use super::{Backward, Forward, Layer, Plan};
+use super::{Backward, Forward, Layer, Plan, Step};
 use crate::kernel::Real;
 use crate::shape::Shape;
 
@@ -24,6 +24,12 @@ impl<T: Real> FromOutput<T> {
     ) -> Self {
         let plan = Plan { in_place: true, reads_output: true, ..Plan::new(shape) };
         Self { plan, len: shape.len(), forward: Box::new(forward), backward: Box::new(backward) }
+    }
+
+    /// Says what a convolution may do instead.
+    pub(super) fn step(mut self, step: Step) -> Self {
+        self.plan.step = Some(step);
+        self
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::conv2d::{Pair, window, zero};
 use super::registry::{Entry, Example, Place};
-use super::{Backward, Forward, Layer, Plan};
+use super::{Backward, Forward, Layer, Plan, Step};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::{Real, Window, isa::dispatch};
@@ -53,7 +53,9 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
         return Err(component.error("kernel_size", what, "pool in two layers"));
     }
     let output = Shape::Image { c: window.c, h: window.out_h(), w: window.out_w() };
-    Ok(Box::new(MaxPool2d { plan: Plan::new(output), window, largest: vec![0; place.m * output.len()] }))
+    let mut plan = Plan::new(output);
+    plan.step = (kernel == (2, 2) && window.stride == (2, 2) && padding == (0, 0)).then_some(Step::MaxPool);
+    Ok(Box::new(MaxPool2d { plan, window, largest: vec![0; place.m * output.len()] }))
 }
 
 /// Calls `visit(output pixel, input pixel, tap)` for the taps inside the image, in order, for one output row of windows.

@@ -3,6 +3,7 @@
 mod adaptive_avg_pool2d;
 mod avg_pool2d;
 mod batch_norm;
+mod chain;
 mod conv2d;
 mod dropout;
 mod elementwise;
@@ -20,6 +21,7 @@ mod sigmoid;
 mod stack;
 mod tanh;
 
+pub use batch_norm::BatchNormSlots;
 pub use registry::{Element, Entry, Example, Place, REGISTRY, build, find};
 pub use stack::Stack;
 
@@ -65,6 +67,17 @@ pub struct State {
     pub momentum: f64,
 }
 
+/// A layer that a convolution before it can do on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// max(x, 0).
+    Relu,
+    /// The largest of each 2 × 2 window, without overlap or padding.
+    MaxPool,
+    /// Batch norm over a micro-batch's pixels.
+    BatchNorm(BatchNormSlots),
+}
+
 /// What a layer, made for one input shape and micro-batch size, will need and give.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -84,6 +97,8 @@ pub struct Plan {
     pub in_place: bool,
     /// Whether backward reads the output, so that a following in-place layer must not overwrite it.
     pub reads_output: bool,
+    /// What it is to a convolution before it, where that can do it on its way.
+    pub step: Option<Step>,
     /// Multiply-adds of a sample's forward pass, counted as 2.
     pub flops: u64,
     layout: Layout,
@@ -102,6 +117,7 @@ impl Plan {
             packed: 0,
             in_place: false,
             reads_output: false,
+            step: None,
             flops: 0,
             layout: Layout::default(),
             state_layout: Layout::default(),
@@ -210,6 +226,13 @@ pub struct Backward<'a, T> {
 pub trait Layer<T: Real>: Send {
     /// Needs and gives.
     fn plan(&self) -> &Plan;
+    /// Takes over the first few of the layers that follow, if it can do them on its way: returns how many. Of each it gets
+    /// the step and where its parameters begin, counted from this layer's. From then on the layer's input is what it was,
+    /// its output is that of the last layer taken over, parameters and state are those of all of them, and the plan tells
+    /// the new needs (but the layer's own output).
+    fn absorb(&mut self, _following: &[(Step, usize)]) -> usize {
+        0
+    }
     /// Once a step, after the weights changed: fills `packed`.
     fn prepare(&mut self, _params: &[T], _packed: &mut [T]) {}
     /// y = f(x).

@@ -1,8 +1,8 @@
 //! `relu`: y = max(x, 0), as torch.nn.ReLU.
 
-use super::Layer;
 use super::elementwise::FromOutput;
 use super::registry::{Entry, Example, Place};
+use super::{Layer, Step};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::{Real, isa::dispatch};
@@ -25,7 +25,7 @@ struct Keys {}
 
 fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
     component.parse::<Keys>()?;
-    Ok(Box::new(FromOutput::<T>::new(place.input, forward, backward)))
+    Ok(Box::new(FromOutput::<T>::new(place.input, forward, backward).step(Step::Relu)))
 }
 
 dispatch! {

@@ -13,10 +13,12 @@ struct Node<T> {
     key: String,
     kind: String,
     layer: Box<dyn Layer<T>>,
-    /// In the stack's parameters.
+    /// In the stack's parameters; with those of the layers it absorbs.
     params: Range<usize>,
     /// In the stack's state.
     state: Range<usize>,
+    /// Whether a layer before does its work, and has its parameters and state.
+    absorbed: bool,
     /// In the workspace.
     cache: Range<usize>,
     packed: Range<usize>,
@@ -25,6 +27,8 @@ struct Node<T> {
     /// Whether x and y are the same place.
     in_place: bool,
     input: Shape,
+    /// Of the layer and those it absorbs.
+    output: Shape,
 }
 
 /// A list of layers built for one input shape and micro-batch size. Nothing is allocated after that.
@@ -61,12 +65,15 @@ impl<T: Element> Stack<T> {
     /// # Errors
     /// A component that no layer answers to, wrong keys, or shapes that do not fit; the layer is named.
     pub fn build(components: &[Component], place: Place, prefix: &str) -> Result<Self> {
-        let mut planner = Planner::default();
+        Self::assemble(components, place, prefix, true)
+    }
+
+    /// Builds; only with `fuse` does a convolution take over what follows it.
+    fn assemble(components: &[Component], place: Place, prefix: &str, fuse: bool) -> Result<Self> {
         let (mut layout, mut state_layout) = (Layout::default(), Layout::default());
-        let m = place.m;
-        let x = planner.take(m * place.input.len());
-        let (mut input, mut y, mut previous_reads) = (place.input, x.clone(), false);
-        let (mut widest, mut scratch) = (input.len(), 0);
+        let (mut input, m) = (place.input, place.m);
+        // The workspace as it would be without fusion: an upper bound.
+        let (mut elements, mut widest, mut scratch) = (m * input.len(), input.len(), 0);
         let mut nodes: Vec<Node<T>> = Vec::with_capacity(components.len());
         for (index, component) in components.iter().enumerate() {
             let number = place.number.wrapping_mul(1000).wrapping_add(index as u32);
@@ -76,31 +83,47 @@ impl<T: Element> Stack<T> {
             let params = push_all(&mut layout, plan.parameters.iter().map(|p| (&p.name, &p.shape, p.storage)), &key);
             let states = plan.states.iter().map(|s| (&s.name, &s.shape, crate::arena::Storage::Plain));
             let state = push_all(&mut state_layout, states, &key);
-            let in_place = plan.in_place && !previous_reads;
-            if !in_place {
-                y = planner.take(m * plan.output.len());
-            }
-            let (cache, packed) = (planner.take(plan.cache), planner.take(plan.packed));
-            (widest, scratch) = (widest.max(plan.output.len()), scratch.max(plan.scratch));
-            // The workspace so far, and parameters with their gradient.
-            let elements = planner.0 + 2 * m * widest + scratch + 2 * layout.len();
-            let mend = "use smaller layers, or a smaller train.micro_batch";
-            require_memory(&component.place, (elements * size_of::<T>()) as f64, mend)?;
             let output = plan.output;
-            previous_reads = plan.reads_output;
+            elements += m * output.len() + plan.cache + plan.packed;
+            (widest, scratch) = (widest.max(output.len()), scratch.max(plan.scratch));
+            let all = elements + 2 * m * widest + scratch + 2 * layout.len();
+            let mend = "use smaller layers, or a smaller train.micro_batch";
+            require_memory(&component.place, (all * size_of::<T>()) as f64, mend)?;
             nodes.push(Node {
                 key,
                 kind: component.kind.clone(),
                 params,
                 state,
-                cache,
-                packed,
-                y: y.clone(),
-                in_place,
+                absorbed: false,
+                cache: 0..0,
+                packed: 0..0,
+                y: 0..0,
+                in_place: false,
                 input,
+                output,
                 layer,
             });
             input = output;
+        }
+        if fuse {
+            (0..nodes.len()).for_each(|index| absorb(&mut nodes, index));
+        }
+        let mut planner = Planner::default();
+        let x = planner.take(m * place.input.len());
+        let (mut y, mut previous_reads) = (x.clone(), false);
+        (widest, scratch) = (place.input.len(), 0);
+        for node in &mut nodes {
+            if !node.absorbed {
+                let plan = node.layer.plan();
+                node.in_place = plan.in_place && !previous_reads;
+                if !node.in_place {
+                    y = planner.take(m * node.output.len());
+                }
+                (node.cache, node.packed) = (planner.take(plan.cache), planner.take(plan.packed));
+                (widest, scratch) = (widest.max(node.output.len()), scratch.max(plan.scratch));
+                previous_reads = plan.reads_output;
+            }
+            node.y = y.clone();
         }
         let scratch = planner.take(scratch);
         let gradients = [planner.take(m * widest), planner.take(m * widest)];
@@ -182,9 +205,9 @@ impl<T: Element> Stack<T> {
     /// Runs the layers over the `m` samples in [`Stack::x`]. `statistics` is laid out as `state`.
     pub fn forward(&mut self, m: usize, mode: Mode, params: &[T], state: &[T], statistics: &mut [T]) {
         let mut x = self.x.clone();
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().filter(|node| !node.absorbed) {
             let plan = node.layer.plan();
-            let (x_len, y_len) = (m * node.input.len(), m * plan.output.len());
+            let (x_len, y_len) = (m * node.input.len(), m * node.output.len());
             if plan.in_place && !node.in_place {
                 self.workspace.copy_within(x.start..x.start + x_len, node.y.start);
             }
@@ -222,6 +245,9 @@ impl<T: Element> Stack<T> {
         finished: &mut dyn FnMut(&'g mut [T]),
     ) {
         for index in (0..self.nodes.len()).rev() {
+            if self.nodes[index].absorbed {
+                continue;
+            }
             let x = if index == 0 { self.x.clone() } else { self.nodes[index - 1].y.clone() };
             let wants_dx = need_dx || self.nodes[..index].iter().any(|node| !node.params.is_empty());
             let node = &mut self.nodes[index];
@@ -229,7 +255,7 @@ impl<T: Element> Stack<T> {
                 break;
             }
             let plan = node.layer.plan();
-            let (x_len, y_len, in_place) = (m * node.input.len(), m * plan.output.len(), plan.in_place);
+            let (x_len, y_len, in_place) = (m * node.input.len(), m * node.output.len(), plan.in_place);
             let x_range = if in_place { x.end..x.end } else { x };
             let ranges = [
                 x_range,
@@ -284,6 +310,28 @@ impl<T: Element> Stack<T> {
     }
 }
 
+/// Lets a layer take over what it can of those after it: it gets their parameters, state and output.
+fn absorb<T: Element>(nodes: &mut [Node<T>], index: usize) {
+    let (nodes, following) = nodes[index..].split_at_mut(1);
+    let node = &mut nodes[0];
+    if node.absorbed {
+        return;
+    }
+    let steps = following.iter().map_while(|next| next.layer.plan().step.clone().map(|step| (step, next)));
+    let steps: Vec<_> = steps.map(|(step, next)| (step, next.params.start.saturating_sub(node.params.start))).collect();
+    let taken = node.layer.absorb(&steps);
+    for next in &mut following[..taken] {
+        next.absorbed = true;
+        node.output = next.output;
+        for (own, its) in [(&mut node.params, &mut next.params), (&mut node.state, &mut next.state)] {
+            let its = std::mem::take(its);
+            if its.end > 0 {
+                *own = if own.end > 0 { own.start..its.end } else { its };
+            }
+        }
+    }
+}
+
 /// Appends slots and returns the range from the first to the last; empty when there is none.
 fn push_all<'a>(
     layout: &mut Layout,
@@ -301,4 +349,95 @@ fn push_all<'a>(
 /// Several ranges of one buffer at once; whoever planned them made them disjoint.
 pub(super) fn disjoint<T, const N: usize>(workspace: &mut [T], ranges: [Range<usize>; N]) -> [&mut [T]; N] {
     workspace.get_disjoint_mut(ranges).expect("planned ranges are disjoint")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, Stream};
+
+    fn numbers(index: u64, n: usize) -> Vec<f32> {
+        let mut stream = Stream::new(7, Purpose::Synthetic, 0, index);
+        (0..n).map(|_| stream.uniform() * 2.0 - 1.0).collect()
+    }
+
+    /// Output, statistics, gradients of parameters and of the input, after a full micro-batch and a ragged one.
+    fn run(layers: &[Component], input: Shape, fuse: bool, train: bool) -> Vec<Vec<f32>> {
+        let m = 5;
+        let mut stack = Stack::<f32>::assemble(layers, Place { input, m, number: 3 }, "", fuse).unwrap();
+        assert_eq!(stack.nodes.iter().any(|node| node.absorbed), fuse);
+        let params = numbers(1, stack.layout().len());
+        let state: Vec<f32> = numbers(2, stack.state_layout().len()).iter().map(|v| v.abs() + 0.5).collect();
+        let (mut statistics, mut grads) = (vec![0.0; state.len()], vec![0.25; params.len()]);
+        let mut results = Vec::new();
+        stack.prepare(&params);
+        for (index, m) in [m, m - 2].into_iter().enumerate() {
+            let mode = Mode::Train { seed: 5, step: 3, first: 5 * index as u64, share: m as f64 / 8.0 };
+            let mode = if train { mode } else { Mode::Eval };
+            stack.x(m).copy_from_slice(&numbers(3 + index as u64, m * input.len()));
+            stack.forward(m, mode, &params, &state, &mut statistics);
+            results.push(stack.y(m).to_vec());
+            let dy = stack.y_and_dy(m).1;
+            dy.copy_from_slice(&numbers(9, dy.len()));
+            if train {
+                let mut stretches = 0;
+                stack.backward(m, mode, &params, &mut grads, true, 1, &mut |_| stretches += 1);
+                let mut handed = 0;
+                stack.hand_over(&mut grads, 1, &mut |_| handed += 1);
+                assert_eq!(stretches, handed);
+                results.push(stack.dx(m).to_vec());
+            }
+        }
+        results.extend([statistics, grads]);
+        results
+    }
+
+    #[test]
+    fn fused_layers_give_what_they_give_one_by_one() {
+        let conv = |o: usize, more: &str| ("conv2d", format!("out_channels = {o}\nkernel_size = 3\n{more}"));
+        let plain = |kind: &'static str| (kind, String::new());
+        let pool = || ("max_pool2d", "kernel_size = 2".to_owned());
+        let dropout = || ("dropout", "p = 0.3".to_owned());
+        let networks = [
+            vec![
+                conv(8, ""),
+                plain("relu"),
+                conv(20, "padding = 1"),
+                plain("relu"),
+                pool(),
+                dropout(),
+                plain("flatten"),
+            ],
+            vec![conv(17, "padding = 1"), plain("batch_norm2d"), plain("relu"), conv(18, ""), plain("batch_norm2d")],
+            vec![
+                conv(16, ""),
+                plain("batch_norm2d"),
+                plain("relu"),
+                pool(),
+                dropout(),
+                conv(16, "bias = false"),
+                pool(),
+            ],
+            vec![conv(16, "stride = 2"), pool(), plain("relu"), plain("tanh"), conv(3, "padding = 2"), plain("relu")],
+            vec![conv(4, ""), plain("batch_norm2d"), pool(), plain("relu"), plain("relu"), plain("sigmoid")],
+        ];
+        for (case, network) in networks.iter().enumerate() {
+            let layers: Vec<_> = network.iter().map(|(kind, keys)| Component::new(kind, keys).unwrap()).collect();
+            for (h, w) in [(13, 14), (16, 11)] {
+                for train in [true, false] {
+                    let input = Shape::Image { c: 3, h, w };
+                    let (fused, plain) = (run(&layers, input, true, train), run(&layers, input, false, train));
+                    for (part, (fused, plain)) in fused.iter().zip(&plain).enumerate() {
+                        let scale = plain.iter().fold(1f32, |most, v| most.max(v.abs()));
+                        for (at, (a, b)) in fused.iter().zip(plain).enumerate() {
+                            assert!(
+                                (a - b).abs() <= 2e-5 * scale,
+                                "network {case}, {h}x{w}, train {train}, part {part}, element {at}: {a}, expected {b}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

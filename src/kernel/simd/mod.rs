@@ -67,6 +67,41 @@ pub(crate) trait Simd:
     /// `then` in the lanes where self < bound, `otherwise` in the others and where either is NaN.
     fn select_less(self, bound: Self, then: Self, otherwise: Self) -> Self;
 
+    /// `then` in the lanes where self > bound or self is NaN, `otherwise` in the others.
+    fn select_above(self, bound: Self, then: Self, otherwise: Self) -> Self;
+
+    /// `then` in the lanes where self = other, `otherwise` in the others.
+    fn select_equal(self, other: Self, then: Self, otherwise: Self) -> Self;
+
+    /// The first `n` bytes (n ≤ LANES) as numbers, the rest zero.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set; `n` bytes can be read at `from`.
+    unsafe fn load_bytes(from: *const u8, n: usize) -> Self {
+        let mut lanes = [0.0; 16];
+        for lane in 0..n.min(Self::LANES) {
+            // SAFETY: the caller's contract.
+            lanes[lane] = f32::from(unsafe { *from.add(lane) });
+        }
+        // SAFETY: no vector has more than 16 lanes.
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+
+    /// Writes the first `n` lanes (n ≤ LANES), integers of 0 to 255, as bytes.
+    ///
+    /// # Safety
+    /// `n` bytes can be written at `to`.
+    unsafe fn store_bytes(self, to: *mut u8, n: usize) {
+        let mut lanes = [0.0; 16];
+        // SAFETY: no vector has more than 16 lanes; the caller's contract.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            for lane in 0..n.min(Self::LANES) {
+                *to.add(lane) = lanes[lane] as u8;
+            }
+        }
+    }
+
     /// Transposes a block of LANES × LANES elements; rows are `from_row` and `to_row` apart.
     ///
     /// # Safety
@@ -235,6 +270,17 @@ impl Simd for Plain {
     #[inline(always)]
     fn select_less(self, bound: Self, then: Self, otherwise: Self) -> Self {
         Plain(std::array::from_fn(|lane| if self.0[lane] < bound.0[lane] { then.0[lane] } else { otherwise.0[lane] }))
+    }
+
+    #[inline(always)]
+    fn select_above(self, bound: Self, then: Self, otherwise: Self) -> Self {
+        let above = |lane: usize| self.0[lane] > bound.0[lane] || self.0[lane].is_nan();
+        Plain(std::array::from_fn(|lane| if above(lane) { then.0[lane] } else { otherwise.0[lane] }))
+    }
+
+    #[inline(always)]
+    fn select_equal(self, other: Self, then: Self, otherwise: Self) -> Self {
+        Plain(std::array::from_fn(|lane| if self.0[lane] == other.0[lane] { then.0[lane] } else { otherwise.0[lane] }))
     }
 
     #[inline(always)]

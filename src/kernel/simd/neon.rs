@@ -88,6 +88,22 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn select_above(self, bound: Self, then: Self, otherwise: Self) -> Self {
+        Neon(std::array::from_fn(|half| unsafe {
+            let number = vceqq_f32(self.0[half], self.0[half]);
+            let above = vornq_u32(vcgtq_f32(self.0[half], bound.0[half]), number);
+            vbslq_f32(above, then.0[half], otherwise.0[half])
+        }))
+    }
+
+    #[inline(always)]
+    fn select_equal(self, other: Self, then: Self, otherwise: Self) -> Self {
+        Neon(std::array::from_fn(|half| unsafe {
+            vbslq_f32(vceqq_f32(self.0[half], other.0[half]), then.0[half], otherwise.0[half])
+        }))
+    }
+
+    #[inline(always)]
     fn exp2_integral(self) -> Self {
         let bias = unsafe { vdupq_n_s32(127) };
         Neon(self.0.map(|n| unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(vcvtq_s32_f32(n), bias))) }))

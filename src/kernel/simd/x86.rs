@@ -69,6 +69,39 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn select_above(self, bound: Self, then: Self, otherwise: Self) -> Self {
+        unsafe {
+            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, bound.0);
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            Avx512(_mm512_mask_blend_ps(above | nan, otherwise.0, then.0))
+        }
+    }
+
+    #[inline(always)]
+    fn select_equal(self, other: Self, then: Self, otherwise: Self) -> Self {
+        unsafe {
+            let equal = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, other.0);
+            Avx512(_mm512_mask_blend_ps(equal, otherwise.0, then.0))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8, n: usize) -> Self {
+        unsafe {
+            let bytes = _mm_maskz_loadu_epi8(((1u32 << n) - 1) as u16, from.cast());
+            Avx512(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, n: usize) {
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0));
+            _mm_mask_storeu_epi8(to.cast(), ((1u32 << n) - 1) as u16, bytes)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn transpose(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
         unsafe {
             // Quarter rows: register i holds columns 0..4 (then 4..8, ...) of rows i, i + 4, i + 8 and i + 12.
@@ -195,6 +228,55 @@ impl Simd for Avx2 {
         unsafe {
             let less = _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, bound.0);
             Avx2(_mm256_blendv_ps(otherwise.0, then.0, less))
+        }
+    }
+
+    #[inline(always)]
+    fn select_above(self, bound: Self, then: Self, otherwise: Self) -> Self {
+        unsafe {
+            let above = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, bound.0);
+            let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+            Avx2(_mm256_blendv_ps(otherwise.0, then.0, _mm256_or_ps(above, nan)))
+        }
+    }
+
+    #[inline(always)]
+    fn select_equal(self, other: Self, then: Self, otherwise: Self) -> Self {
+        unsafe {
+            let equal = _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0, other.0);
+            Avx2(_mm256_blendv_ps(otherwise.0, then.0, equal))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8, n: usize) -> Self {
+        unsafe {
+            let mut bytes = [0u8; 8];
+            if n >= 8 {
+                bytes = from.cast::<[u8; 8]>().read();
+            } else {
+                for lane in 0..n {
+                    bytes[lane] = *from.add(lane);
+                }
+            }
+            let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(bytes));
+            Avx2(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8, n: usize) {
+        unsafe {
+            let whole = _mm256_cvtps_epi32(self.0);
+            let words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+            let bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words)).to_le_bytes();
+            if n >= 8 {
+                to.cast::<[u8; 8]>().write(bytes);
+            } else {
+                for lane in 0..n {
+                    *to.add(lane) = bytes[lane];
+                }
+            }
         }
     }
 

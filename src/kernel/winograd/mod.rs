@@ -8,10 +8,13 @@
 mod transform;
 mod weight;
 
+use super::epilogue::Epilogue;
+use super::patch::{IN, Side, tiles};
 use super::product::{column_sums, transpose_panels};
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
+use super::upstream::Source;
 use super::{ConvNeeds, Isa, Window, panel_index, panels_len};
-use transform::{IN, PLANES, Planes, Side, input_adjoint, input_transform, output_adjoint, output_transform, tiles};
+use transform::{PLANES, Planes, input_adjoint, input_transform, output_adjoint, output_transform};
 use weight::{weight_adjoint, weight_transform};
 
 /// Rows of a register tile: a block is a multiple.
@@ -148,7 +151,7 @@ fn outer(
     }
 }
 
-/// See [`Real::conv2d_forward`](super::Real::conv2d_forward); the caller has checked the lengths of `x`, `y` and `bias`.
+/// Convolves, and hands the output on to `epilogue`, which was made for `m` images.
 pub(super) fn forward(
     isa: Isa,
     window: &Window,
@@ -156,13 +159,12 @@ pub(super) fn forward(
     x: &[f32],
     packed: &[f32],
     bias: Option<&[f32]>,
-    y: &mut [f32],
+    epilogue: &Epilogue,
     scratch: &mut [f32],
 ) {
     let Window { c, o, .. } = *window;
     let (input, output) = (Side::input(window), Side::output(window));
-    assert!(x.len() >= m * input.image() && y.len() >= m * output.image());
-    assert!(bias.is_none_or(|bias| bias.len() >= o));
+    assert!(x.len() >= m * input.image() && bias.is_none_or(|bias| bias.len() >= o));
     let (v_plane, m_plane, weights) = (plane(window, c), plane(window, o), panels_len(c, o));
     let (v, rest) = scratch.split_at_mut(PLANES * v_plane);
     let products = &mut rest[..PLANES * m_plane];
@@ -180,18 +182,19 @@ pub(super) fn forward(
         }
         let planes = Planes { data: products.as_mut_ptr(), plane: m_plane, row: row(o) };
         let bias = bias.map(<[f32]>::as_ptr);
-        // SAFETY: `y` holds m images, `products` the planes, `bias` o elements.
-        unsafe { output_transform(isa, &output, first, count, planes, y.as_mut_ptr(), bias) };
+        // SAFETY: the epilogue is for m images; `products` holds the planes, `bias` o elements.
+        unsafe { output_transform(isa, &output, first, count, planes, bias, epilogue) };
     }
 }
 
-/// See [`Real::conv2d_backward`](super::Real::conv2d_backward); the caller has checked the lengths.
+/// See [`Real::conv2d_backward`](super::Real::conv2d_backward); the output's gradient is what `source`, made for `m`
+/// images, gives.
 pub(super) fn backward(
     isa: Isa,
     window: &Window,
     m: usize,
     x: &[f32],
-    dy: &[f32],
+    source: &Source,
     packed: &[f32],
     mut dx: Option<&mut [f32]>,
     dpanels: &mut [f32],
@@ -200,7 +203,7 @@ pub(super) fn backward(
 ) {
     let Window { c, o, .. } = *window;
     let (input, output) = (Side::input(window), Side::output(window));
-    assert!(x.len() >= m * input.image() && dy.len() >= m * output.image());
+    assert!(x.len() >= m * input.image());
     assert!(dx.as_ref().is_none_or(|dx| dx.len() >= m * input.image()));
     assert!(dpanels.len() >= panels_len(9 * c, o));
     let (v_plane, z_plane, weights) = (plane(window, c), plane(window, o), panels_len(c, o));
@@ -216,10 +219,10 @@ pub(super) fn backward(
         let count = block(window).min(total - first);
         let v_planes = Planes { data: v.as_mut_ptr(), plane: v_plane, row: row(c) };
         let z_planes = Planes { data: z.as_mut_ptr(), plane: z_plane, row: row(o) };
-        // SAFETY: `x` and `dy` hold m images, `v` and `z` the planes.
+        // SAFETY: `x` holds m images, `v` and `z` the planes; the source is for m images.
         unsafe {
             input_transform(isa, &input, first, count, v_planes, x.as_ptr());
-            output_adjoint(isa, &output, first, count, z_planes, dy.as_ptr());
+            output_adjoint(isa, &output, first, count, z_planes, source);
         }
         if let Some(dbias) = dbias.as_deref_mut() {
             column_sums(count, o, &z[SUM_PLANE * z_plane..], row(o), dbias);

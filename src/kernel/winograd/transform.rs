@@ -3,181 +3,13 @@
 //! Matrices Aᵀ, G and Bᵀ as in Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.3:
 //! y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A, with interpolation points 0, ±1, ±2 and infinity.
 
-use crate::kernel::Window;
-use crate::kernel::simd::{Simd, simd_entry};
+use crate::kernel::epilogue::{Epilogue, finish};
+use crate::kernel::patch::{IN, OUT, Spot, over_patches};
+use crate::kernel::simd::Simd;
+use crate::kernel::upstream::{Source, gradient};
 
-/// Outputs of a tile, along each axis.
-pub(super) const OUT: usize = 4;
-/// Inputs of a tile, along each axis.
-pub(super) const IN: usize = 6;
 /// Elements of a transformed tile.
 pub(super) const PLANES: usize = IN * IN;
-
-/// One side of the tiles of a batch: the input (patches of 6 × 6 that overlap) or the output (of 4 × 4).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Side {
-    /// Image height.
-    h: usize,
-    /// Image width.
-    w: usize,
-    /// Channels.
-    pub c: usize,
-    /// How far the first patch lies outside the image, at the top and at the left.
-    before: (usize, usize),
-    /// Patch size.
-    size: usize,
-    /// Tiles in an image, down and across.
-    pub tiles: (usize, usize),
-}
-
-impl Side {
-    pub(super) fn input(window: &Window) -> Self {
-        let Window { c, h, w, padding, .. } = *window;
-        Self { h, w, c, before: padding, size: IN, tiles: tiles(window) }
-    }
-
-    pub(super) fn output(window: &Window) -> Self {
-        let (h, w) = (window.out_h(), window.out_w());
-        Self { h, w, c: window.o, before: (0, 0), size: OUT, tiles: tiles(window) }
-    }
-
-    /// Elements of an image.
-    pub(super) fn image(&self) -> usize {
-        self.h * self.w * self.c
-    }
-
-    /// The patch of tile `index` of the batch.
-    #[inline(always)]
-    fn patch(&self, index: usize) -> Patch {
-        let (down, across) = (index / self.tiles.1 % self.tiles.0, index % self.tiles.1);
-        let image = index / (self.tiles.0 * self.tiles.1);
-        let (top, left) = (down * OUT, across * OUT);
-        Patch {
-            // May wrap where the patch begins outside the image; only elements inside are reached.
-            first: (image * self.image() + (top * self.w + left) * self.c)
-                .wrapping_sub((self.before.0 * self.w + self.before.1) * self.c),
-            row: self.w * self.c,
-            pixel: self.c,
-            rows: inside(top, self.before.0, self.h, self.size),
-            cols: inside(left, self.before.1, self.w, self.size),
-            full: self.size,
-        }
-    }
-}
-
-/// Tiles in an image, down and across.
-pub(super) fn tiles(window: &Window) -> (usize, usize) {
-    (window.out_h().div_ceil(OUT), window.out_w().div_ceil(OUT))
-}
-
-/// Which of a patch's `size` rows from `start - before` on lie in 0..len.
-#[inline(always)]
-fn inside(start: usize, before: usize, len: usize, size: usize) -> (usize, usize) {
-    (before.saturating_sub(start), (len + before).saturating_sub(start).min(size))
-}
-
-/// Where a tile lies in the array of its images.
-#[derive(Clone, Copy)]
-struct Patch {
-    first: usize,
-    row: usize,
-    pixel: usize,
-    /// Rows inside the image: from, to.
-    rows: (usize, usize),
-    cols: (usize, usize),
-    full: usize,
-}
-
-impl Patch {
-    /// Whether no part lies outside.
-    #[inline(always)]
-    fn is_whole(&self) -> bool {
-        self.rows == (0, self.full) && self.cols == (0, self.full)
-    }
-
-    #[inline(always)]
-    fn at(&self, row: usize, col: usize, channel: usize) -> usize {
-        self.first.wrapping_add(row * self.row + col * self.pixel + channel)
-    }
-
-    /// Asks for a line of each pixel: memory answers while the tile before is worked on.
-    #[inline(always)]
-    fn prefetch<S: Simd>(&self, images: *const f32, channel: usize) {
-        for row in 0..self.full {
-            for col in self.full - OUT..self.full {
-                S::prefetch(images.wrapping_add(self.at(row, col, channel)));
-            }
-        }
-    }
-
-    /// Channels to take of each pixel of a row, of `n` that are left: a vector's or fewer, none outside the image.
-    #[inline(always)]
-    fn counts<S: Simd, const N: usize>(&self, n: usize) -> [usize; N] {
-        let mut counts = [0; N];
-        for col in 0..N {
-            counts[col] = if col >= self.cols.0 && col < self.cols.1 { n.min(S::LANES) } else { 0 };
-        }
-        counts
-    }
-
-    /// A row of N pixels, `counts` channels of each from `channel` on; zeros outside the image. WHOLE vouches for all
-    /// of it being inside, with all lanes.
-    ///
-    /// # Safety
-    /// `from` is the images' array; the CPU has the instruction set of `S`.
-    #[inline(always)]
-    unsafe fn read<S: Simd, const N: usize, const WHOLE: bool>(
-        &self,
-        from: *const f32,
-        row: usize,
-        channel: usize,
-        counts: &[usize; N],
-    ) -> [S; N] {
-        let from = from.wrapping_add(self.at(row, 0, channel));
-        // SAFETY: elements inside the image.
-        unsafe {
-            let mut pixels = [S::splat(0.0); N];
-            if WHOLE {
-                for col in 0..N {
-                    pixels[col] = S::load(from.wrapping_add(col * self.pixel));
-                }
-            } else if row >= self.rows.0 && row < self.rows.1 {
-                for col in 0..N {
-                    pixels[col] = S::load_first(from.wrapping_add(col * self.pixel), counts[col]);
-                }
-            }
-            pixels
-        }
-    }
-
-    /// Writes a row of N pixels; nothing outside the image.
-    ///
-    /// # Safety
-    /// As for `read`.
-    #[inline(always)]
-    unsafe fn write<S: Simd, const N: usize, const WHOLE: bool>(
-        &self,
-        pixels: [S; N],
-        to: *mut f32,
-        row: usize,
-        channel: usize,
-        counts: &[usize; N],
-    ) {
-        let to = to.wrapping_add(self.at(row, 0, channel));
-        // SAFETY: elements inside the image.
-        unsafe {
-            if WHOLE {
-                for col in 0..N {
-                    pixels[col].store(to.wrapping_add(col * self.pixel));
-                }
-            } else if row >= self.rows.0 && row < self.rows.1 {
-                for col in 0..N {
-                    pixels[col].store_first(to.wrapping_add(col * self.pixel), counts[col]);
-                }
-            }
-        }
-    }
-}
 
 /// Constants in registers.
 #[derive(Clone, Copy)]
@@ -260,65 +92,36 @@ pub(super) struct Planes {
     pub row: usize,
 }
 
-macro_rules! over_patches {
-    ($(#[$meta:meta])* $entry:ident, $body:ident, $tile:ident, $images:ident : $pointer:ty $(, $arg:ident : $ty:ty)*) => {
-        simd_entry! {
-            $(#[$meta])*
-            ///
-            /// # Safety
-            /// `images` holds the images of the `count` tiles from `first` on of a batch, and `planes` rows for `count` tiles,
-            /// of at least the channels rounded up to a whole vector of 16; other pointers hold a channel each.
-            pub(super) unsafe fn $entry(side: &Side, first: usize, count: usize, planes: Planes, $images: $pointer $(, $arg: $ty)*) = $body
-        }
-
-        /// # Safety
-        /// As for the entry; the CPU has the instruction set of `S`.
-        #[inline(always)]
-        unsafe fn $body<S: Simd>(side: &Side, first: usize, count: usize, planes: Planes, $images: $pointer $(, $arg: $ty)*) {
-            for tile in 0..count {
-                let patch = side.patch(first + tile);
-                let next = side.patch(first + tile + 1);
-                let whole = patch.is_whole();
-                for channel in (0..side.c).step_by(S::LANES) {
-                    let n = side.c - channel;
-                    next.prefetch::<S>($images as *const f32, channel);
-                    // SAFETY: the caller's contract.
-                    unsafe {
-                        let planes = Planes { data: planes.data.add(tile * planes.row + channel), ..planes };
-                        if whole && n >= S::LANES {
-                            $tile::<S, true>(&patch, channel, n, planes, $images $(, $arg)*);
-                        } else {
-                            $tile::<S, false>(&patch, channel, n, planes, $images $(, $arg)*);
-                        }
-                    }
-                }
-            }
-        }
-    };
+impl Planes {
+    /// Those of a tile, from a channel on.
+    #[inline(always)]
+    fn of(self, spot: &Spot, channel: usize) -> Self {
+        Self { data: self.data.wrapping_add(spot.index * self.row + channel), ..self }
+    }
 }
 
 over_patches! {
     /// planes = Bᵀ d B of the images' patches.
-    input_transform, input_body, input_tile, images: *const f32
+    input_transform, input_body, input_tile, planes: Planes, images: *const f32
 }
 over_patches! {
     /// images += B v Bᵀ: the adjoint of the input transform; patches overlap.
-    input_adjoint, input_adjoint_body, input_adjoint_tile, images: *mut f32
+    input_adjoint, input_adjoint_body, input_adjoint_tile, planes: Planes, images: *mut f32
 }
 over_patches! {
-    /// images = Aᵀ m A + bias, where there is one.
-    output_transform, output_body, output_tile, images: *mut f32, bias: Option<*const f32>
+    /// Takes Aᵀ m A + bias, where there is one, to where the epilogue says.
+    output_transform, output_body, output_tile, planes: Planes, bias: Option<*const f32>, epilogue: &Epilogue
 }
 over_patches! {
     /// planes = A dy Aᵀ: the adjoint of the output transform.
-    output_adjoint, output_adjoint_body, output_adjoint_tile, images: *const f32
+    output_adjoint, output_adjoint_body, output_adjoint_tile, planes: Planes, source: &Source
 }
 
 /// # Safety
 /// As for [`input_transform`], of one tile.
 #[inline(always)]
 unsafe fn input_tile<S: Simd, const WHOLE: bool>(
-    patch: &Patch,
+    spot: &Spot,
     channel: usize,
     n: usize,
     planes: Planes,
@@ -326,6 +129,8 @@ unsafe fn input_tile<S: Simd, const WHOLE: bool>(
 ) {
     // SAFETY: the caller's contract.
     unsafe {
+        spot.next_patch.prefetch::<S>(images, channel);
+        let (patch, planes) = (&spot.patch, planes.of(spot, channel));
         let constants = Constants::<S>::new();
         let counts = patch.counts::<S, IN>(n);
         let mut half = [[constants.zero; IN]; IN];
@@ -345,7 +150,7 @@ unsafe fn input_tile<S: Simd, const WHOLE: bool>(
 /// As for [`input_adjoint`], of one tile.
 #[inline(always)]
 unsafe fn input_adjoint_tile<S: Simd, const WHOLE: bool>(
-    patch: &Patch,
+    spot: &Spot,
     channel: usize,
     n: usize,
     planes: Planes,
@@ -353,6 +158,8 @@ unsafe fn input_adjoint_tile<S: Simd, const WHOLE: bool>(
 ) {
     // SAFETY: the caller's contract.
     unsafe {
+        spot.next_patch.prefetch::<S>(images, channel);
+        let (patch, planes) = (&spot.patch, planes.of(spot, channel));
         let constants = Constants::<S>::new();
         let counts = patch.counts::<S, IN>(n);
         let mut half = [[constants.zero; IN]; IN];
@@ -378,22 +185,22 @@ unsafe fn input_adjoint_tile<S: Simd, const WHOLE: bool>(
 /// As for [`output_transform`], of one tile.
 #[inline(always)]
 unsafe fn output_tile<S: Simd, const WHOLE: bool>(
-    patch: &Patch,
+    spot: &Spot,
     channel: usize,
     n: usize,
     planes: Planes,
-    images: *mut f32,
     bias: Option<*const f32>,
+    epilogue: &Epilogue,
 ) {
     // SAFETY: the caller's contract.
     unsafe {
+        epilogue.prefetch::<S>(spot, channel);
+        let planes = planes.of(spot, channel);
         let constants = Constants::<S>::new();
         let bias = match bias {
-            Some(bias) if n >= S::LANES => S::load(bias.add(channel)),
-            Some(bias) => S::load_first(bias.add(channel), n),
+            Some(bias) => S::load_first(bias.add(channel), n.min(S::LANES)),
             None => constants.zero,
         };
-        let counts = patch.counts::<S, OUT>(n);
         let mut half = [[constants.zero; OUT]; IN];
         for j in 0..IN {
             let mut v = [constants.zero; IN];
@@ -402,16 +209,12 @@ unsafe fn output_tile<S: Simd, const WHOLE: bool>(
             }
             half[j] = constants.output(v);
         }
+        let mut tile = [[constants.zero; OUT]; OUT];
         for i in 0..OUT {
             let y = constants.output([half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]]);
-            patch.write::<S, OUT, WHOLE>(
-                [y[0] + bias, y[1] + bias, y[2] + bias, y[3] + bias],
-                images,
-                i,
-                channel,
-                &counts,
-            );
+            tile[i] = [y[0] + bias, y[1] + bias, y[2] + bias, y[3] + bias];
         }
+        finish::<S, WHOLE>(epilogue, spot, channel, n, tile);
     }
 }
 
@@ -419,19 +222,21 @@ unsafe fn output_tile<S: Simd, const WHOLE: bool>(
 /// As for [`output_adjoint`], of one tile.
 #[inline(always)]
 unsafe fn output_adjoint_tile<S: Simd, const WHOLE: bool>(
-    patch: &Patch,
+    spot: &Spot,
     channel: usize,
     n: usize,
     planes: Planes,
-    images: *const f32,
+    source: &Source,
 ) {
     // SAFETY: the caller's contract.
     unsafe {
+        source.prefetch::<S>(spot, channel);
+        let planes = planes.of(spot, channel);
         let constants = Constants::<S>::new();
-        let counts = patch.counts::<S, OUT>(n);
+        let dy = gradient::<S, WHOLE>(source, spot, channel, n);
         let mut half = [[constants.zero; IN]; OUT];
         for i in 0..OUT {
-            half[i] = constants.output_adjoint(patch.read::<S, OUT, WHOLE>(images, i, channel, &counts));
+            half[i] = constants.output_adjoint(dy[i]);
         }
         for j in 0..IN {
             let z = constants.output_adjoint([half[0][j], half[1][j], half[2][j], half[3][j]]);
