@@ -201,6 +201,7 @@ fn a_warm_step_allocates_nothing() {
         for optimizer in OPTIMIZERS {
             network.check(&network.job(optimizer, ""), &Solo);
             network.check(&network.job(optimizer, "clip_norm = 0.1"), &Solo);
+            network.check(&network.job(optimizer, "precision = \"bf16\""), &Solo);
         }
     }
 }

@@ -56,6 +56,7 @@ const UNSAFE: &[&str] = &[
     "comm/mpi",          // MPI_IN_PLACE, MPI_Iallreduce
     "comm/solo",         // as the trait says
     "kernel/activation", // instruction sets, from here on
+    "kernel/bf16",
     "kernel/direct",
     "kernel/isa",
     "kernel/lstm",

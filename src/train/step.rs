@@ -90,7 +90,7 @@ impl<'c> Trainer<'c> {
                 "give a data set with a training part",
             ));
         }
-        let model = Model::<f32>::build(&job.layers, data.input(), micro)?;
+        let model = Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), micro)?;
         let outputs = model.stack.output().len();
         let loss = loss::build(&job.loss, data.task(), outputs)?;
         let optimizer = optimizer::build(&job.optimizer)?;
