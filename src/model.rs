@@ -2,7 +2,7 @@
 //! knows no MPI.
 
 use crate::arena::Layout;
-use crate::config::Component;
+use crate::config::{Component, Precision};
 use crate::error::Result;
 use crate::layer::{Element, Initial, Place, Stack};
 use crate::rng::{Purpose, Stream};
@@ -38,12 +38,20 @@ pub struct Row {
 }
 
 impl<T: Element> Model<T> {
-    /// Builds `layers` on samples of shape `input` in micro-batches of at most `m`.
+    /// Builds `layers` on samples of shape `input` in micro-batches of at most `m`, with products in f32.
     ///
     /// # Errors
     /// Unknown layers or keys, and shapes that do not fit, by layer.
     pub fn build(layers: &[Component], input: Shape, m: usize) -> Result<Self> {
-        let stack = Stack::build(layers, Place { input, m, number: 0 }, "")?;
+        Self::with_precision(Precision::F32, layers, input, m)
+    }
+
+    /// [`Model::build`] with products in `precision`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_precision(precision: Precision, layers: &[Component], input: Shape, m: usize) -> Result<Self> {
+        let stack = Stack::build(layers, Place { input, m, number: 0, precision }, "")?;
         let plans = || stack.plans().map(|(_, _, _, plan)| plan);
         let initial = plans().flat_map(|plan| plan.parameters.iter().map(|p| p.initial)).collect();
         let momentum = plans().flat_map(|plan| plan.states.iter().map(|s| s.momentum)).collect();

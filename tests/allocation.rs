@@ -205,6 +205,7 @@ fn a_warm_step_allocates_nothing() {
             network.check(&network.job(optimizer, ""), &Solo);
             network.check(&network.job(optimizer, "clip_norm = 0.1"), &Solo);
             network.check(&network.job(optimizer, "[distributed]\nreduction = \"reproducible\""), &Solo);
+            network.check(&network.job(optimizer, "precision = \"bf16\""), &Solo);
         }
     }
 }

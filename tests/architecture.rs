@@ -61,6 +61,7 @@ const UNSAFE: &[&str] = &[
     "comm/shared",       // memory that ranks share: who writes when is told by barriers
     "comm/solo",         // as the trait says
     "kernel/activation", // instruction sets, from here on
+    "kernel/bf16",
     "kernel/direct",
     "kernel/epilogue",
     "kernel/fused",

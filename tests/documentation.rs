@@ -1,5 +1,6 @@
 //! docs/reference.md is what the registries say. `UPDATE_DOCS=1 cargo test --release --test documentation` writes it.
 
+use ddl::config::{Job, Train};
 use ddl::optimizer::schedule;
 use ddl::{data, layer, loss, optimizer};
 use std::fmt::Write;
@@ -39,6 +40,10 @@ fn reference() -> String {
     );
     section(&mut out, "Losses", "`[loss] type = ...`; means over samples and elements.", &losses);
     section(&mut out, "Optimizers", "`[optimizer] type = ...`; names and defaults as in torch.optim.", &optimizers);
+    let _ = write!(out, "\n## Training\n\n`[train]`:\n\n| key | what it is |\n| --- | --- |\n");
+    for (key, about) in Train::KEYS {
+        let _ = writeln!(out, "| `{key}` | {about} |");
+    }
     let note = format!("`[schedule] type = ...`; all take {}.", schedule::SHARED_KEYS);
     section(&mut out, "Schedules", &note, schedule::REGISTRY);
     out
@@ -57,4 +62,16 @@ fn the_reference_is_what_the_registries_say() {
         found == expected,
         "docs/reference.md is out of date: UPDATE_DOCS=1 cargo test --release --test documentation"
     );
+}
+
+#[test]
+fn every_training_key_is_told() {
+    let text = "data.source = \"synthetic\"\nmodel.layers = [{ type = \"flatten\" }]\nloss.type = \"mse\"\n\
+                optimizer.type = \"sgd\"\n[train]\nepochs = 1\nbatch_size = 8\n";
+    let train = Job::parse(text, "job.toml", &[]).unwrap().train;
+    let all = Train { batch_per_rank: Some(1), micro_batch: Some(1), clip_norm: Some(1.0), ..train };
+    let known = toml::Table::try_from(&all).unwrap();
+    let mut told: Vec<&str> = Train::KEYS.iter().map(|(key, _)| *key).collect();
+    told.sort_unstable();
+    assert_eq!(told, known.keys().collect::<Vec<_>>());
 }

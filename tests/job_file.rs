@@ -2,7 +2,7 @@
 
 mod support;
 
-use ddl::config::{Augmentation, Batch, Job, Override};
+use ddl::config::{Augmentation, Batch, Job, Override, Precision};
 use ddl::error::Result;
 use ddl::model::Model;
 use ddl::shape::Shape;
@@ -49,6 +49,8 @@ fn every_key_of_the_contract_parses() {
     assert_eq!((job.loss.kind.as_str(), job.optimizer.kind.as_str()), ("cross_entropy", "adam"));
     assert_eq!(job.schedule.kind, "cosine");
     assert_eq!((job.train.epochs, job.train.batch(), job.train.micro_batch()), (10, Batch::Global(128), 32));
+    assert_eq!(job.train.precision, Precision::F32);
+    assert_eq!(parse(&changed("\"f32\"", "\"bf16\"")).unwrap().train.precision, Precision::Bf16);
     assert!(job.distributed.overlap);
     job.resolved().unwrap();
     let weak = parse(&changed("batch_size = 128", "batch_per_rank = 64")).unwrap();
@@ -186,6 +188,8 @@ fn wrong_types_and_values_name_the_key() {
         ("micro_batch = 32", "micro_batch = 32\nbatch_per_rank = 3", "batch_per_rank"),
         ("micro_batch = 32", "clip_norm = -1.0", "clip_norm"),
         ("micro_batch = 32", "clip_norm = nan", "clip_norm"),
+        ("precision = \"f32\"", "precision = \"f16\"", "precision"),
+        ("precision = \"f32\"", "precision = 16", "precision"),
         ("overlap = true", "overlap = \"yes\"", "overlap"),
         ("reduction = \"allreduce\"", "reduction = 1", "reduction"),
     ] {

@@ -17,7 +17,8 @@ KNOWN = {  # tables and keys that the peers follow; another one would make it an
     "model": {"layers"},
     "loss": {"type"},
     "optimizer": {"type", "lr", "momentum"},
-    "train": {"epochs", "batch_size", "micro_batch"},
+    "schedule": {"type"},  # not followed: it changes the rate, not the work of a step
+    "train": {"epochs", "batch_size", "micro_batch", "precision"},
 }
 
 

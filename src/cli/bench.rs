@@ -90,7 +90,7 @@ impl Step {
         let gflops = median * trainer.model().train_flops() as f64 / 1e9;
         if comm.rank() == 0 {
             say(&if self.json {
-                self.as_json(&job.name, comm.size(), batch, &rates, gflops)
+                self.as_json(&job, comm.size(), batch, &rates, gflops)
             } else {
                 self.as_table(&job.name, comm.size(), batch, &rates, gflops, &seconds)
             });
@@ -98,9 +98,9 @@ impl Step {
         Ok(())
     }
 
-    fn as_json(&self, name: &str, ranks: usize, batch: usize, rates: &[f64], gflops: f64) -> String {
+    fn as_json(&self, job: &Job, ranks: usize, batch: usize, rates: &[f64], gflops: f64) -> String {
         serde_json::json!({
-            "job": name, "ranks": ranks, "batch": batch, "steps": self.steps,
+            "job": job.name, "precision": job.train.precision, "ranks": ranks, "batch": batch, "steps": self.steps,
             "samples_per_second": rates[rates.len() / 2], "minimum": rates[0], "maximum": rates[rates.len() - 1],
             "gflops": gflops, "instruction_set": crate::kernel::isa().name(),
         })

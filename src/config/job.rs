@@ -71,6 +71,9 @@ pub struct Train {
     /// Largest L2 norm of the gradient; larger ones are scaled down to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// What the products of linear and LSTM layers multiply in.
+    #[serde(default)]
+    pub precision: Precision,
     /// Epochs between evaluations on the test part; the last epoch is always evaluated. 0: the last only.
     #[serde(default = "one")]
     pub evaluate_every: u64,
@@ -94,6 +97,23 @@ fn three() -> usize {
 }
 
 impl Train {
+    /// The keys of `[train]`, and what they are, for the documentation.
+    pub const KEYS: [(&str, &str); 10] = [
+        ("epochs", "passes over the training part"),
+        ("batch_size", "samples a step over all ranks"),
+        ("batch_per_rank", "instead of it: samples a step on each rank"),
+        ("micro_batch", "samples of one forward and backward pass (an eighth of the batch, at most 64)"),
+        (
+            "precision",
+            "what linear and lstm layers multiply in: \"f32\", or \"bf16\" with sums and weights in f32 (\"f32\")",
+        ),
+        ("clip_norm", "largest L2 norm of the gradient; larger ones are scaled down to it (none)"),
+        ("evaluate_every", "epochs between evaluations on the test part; 0: after the last only (1)"),
+        ("checkpoint_every", "epochs between checkpoints; 0: after the last only (1)"),
+        ("checkpoint_steps", "steps between checkpoints inside an epoch; 0: none (0)"),
+        ("keep_checkpoints", "how many checkpoints to keep; the oldest go (3)"),
+    ];
+
     /// The global batch or each rank's.
     pub fn batch(&self) -> Batch {
         match (self.batch_size, self.batch_per_rank) {
@@ -117,6 +137,17 @@ impl Train {
         };
         self.micro_batch.unwrap_or(batch.div_ceil(8).clamp(1, 64)).min(batch)
     }
+}
+
+/// What the products of linear and LSTM layers multiply in. Weights, moments and sums are f32 with either.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32.
+    #[default]
+    F32,
+    /// bfloat16: activations, weights and gradients are rounded to 8 bits where they are multiplied.
+    Bf16,
 }
 
 /// How gradients are summed over ranks.

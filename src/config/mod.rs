@@ -8,5 +8,5 @@ mod overrides;
 
 pub use component::{Component, nearest};
 pub use data::{Augmentation, DataConfig, Normalize};
-pub use job::{Batch, Distributed, Exchange, Job, Reduction, Train};
+pub use job::{Batch, Distributed, Exchange, Job, Precision, Reduction, Train};
 pub use overrides::Override;

@@ -6,6 +6,7 @@
 //! Dimension letters: M rows (samples, or samples × time), K depth, N columns; panels as in [`crate::arena::Storage`].
 
 mod activation;
+mod bf16;
 mod conv;
 mod direct;
 mod epilogue;
@@ -25,6 +26,7 @@ mod transposed;
 mod upstream;
 mod winograd;
 
+pub use bf16::{native as bf16_is_native, scratch_len as bf16_scratch_len};
 pub use epilogue::{Activation, Norm};
 pub use fused::{Fused, Sink};
 pub use isa::{Isa, isa};
@@ -198,6 +200,52 @@ pub trait Real:
 
     /// sums(N) += column sums of `a`: M rows of N, `lda` apart.
     fn column_sums(m: usize, n: usize, a: &[Self], lda: usize, sums: &mut [Self]);
+
+    /// Elements of K×N panels packed for [`Real::product_bf16`].
+    fn bf16_len(k: usize, n: usize) -> usize {
+        panels_len(k, n)
+    }
+
+    /// Packs K×N `panels` for [`Real::product_bf16`]. f64, which is for gradient checks, is not rounded.
+    fn pack_bf16(k: usize, n: usize, panels: &[Self], packed: &mut [Self]) {
+        packed[..panels_len(k, n)].copy_from_slice(&panels[..panels_len(k, n)]);
+    }
+
+    /// Packs the transpose (N×K) of K×N `panels`.
+    fn pack_transposed_bf16(k: usize, n: usize, panels: &[Self], packed: &mut [Self]) {
+        Self::transpose_panels(k, n, panels, packed);
+    }
+
+    /// [`Real::product`] of numbers rounded to bf16; the sums are not. Of scratch [`bf16_scratch_len`] elements.
+    fn product_bf16(
+        m: usize,
+        k: usize,
+        n: usize,
+        a: &[Self],
+        lda: usize,
+        packed: &[Self],
+        init: Init<'_, Self>,
+        c: &mut [Self],
+        ldc: usize,
+        _scratch: &mut [Self],
+    ) {
+        Self::product(m, k, n, a, lda, packed, init, c, ldc);
+    }
+
+    /// [`Real::outer`] of numbers rounded to bf16; the sums are not. Of scratch [`bf16_scratch_len`] elements.
+    fn outer_bf16(
+        m: usize,
+        k: usize,
+        n: usize,
+        a: &[Self],
+        lda: usize,
+        b: &[Self],
+        ldb: usize,
+        panels: &mut [Self],
+        _scratch: &mut [Self],
+    ) {
+        Self::outer(m, k, n, a, lda, b, ldb, panels);
+    }
 
     /// Elements of scratch that the three convolution kernels need for `m` images, and of the weights packed by
     /// [`Real::conv2d_prepare`].

@@ -89,6 +89,23 @@ pub(crate) fn product(
     c: &mut [f32],
     ldc: usize,
 ) {
+    product_by(Tiles::of(isa), isa, m, k, n, a, lda, panels, init, c, ldc)
+}
+
+/// The product by `tiles`, whose elements of A and of the panels may be pairs.
+pub(super) fn product_by(
+    tiles: &Tiles,
+    isa: Isa,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    lda: usize,
+    panels: &[f32],
+    init: Init<'_, f32>,
+    c: &mut [f32],
+    ldc: usize,
+) {
     assert!(rows_fit(a.len(), m, k, lda), "A is too short");
     assert!(rows_fit(c.len(), m, n, ldc), "C is too short");
     assert!(panels.len() >= panels_len(k, n), "the panels are too short");
@@ -98,7 +115,6 @@ pub(crate) fn product(
     if m == 0 || n == 0 {
         return;
     }
-    let tiles = Tiles::of(isa);
     let mut skewed = MaybeUninit::<[f32; MAX_ROWS * (DEPTH + SKEW) + PANEL]>::uninit();
     let skewed = skewed.as_mut_ptr().cast::<f32>();
     let skew = lda.is_multiple_of(ALIAS) && n > PANEL && tiles.rows() > 8;
@@ -155,13 +171,28 @@ pub(crate) fn outer(
     ldb: usize,
     panels: &mut [f32],
 ) {
+    outer_by(Tiles::of(isa), isa, m, k, n, a, lda, b, ldb, panels)
+}
+
+/// The outer product by `tiles`, whose elements of A and B may be pairs.
+pub(super) fn outer_by(
+    tiles: &Tiles,
+    isa: Isa,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    panels: &mut [f32],
+) {
     assert!(rows_fit(a.len(), m, k, lda), "A is too short");
     assert!(rows_fit(b.len(), m, n, ldb), "B is too short");
     assert!(panels.len() >= panels_len(k, n), "the panels are too short");
     if m == 0 || n == 0 || k == 0 {
         return;
     }
-    let tiles = Tiles::of(isa);
     PACKED.with_borrow_mut(|packed| {
         let (packed_b, packed_a) = packed.split_at_mut(OUTER_ROWS * WIDTH);
         let blocks = m.div_ceil(OUTER_ROWS);

@@ -1,7 +1,7 @@
 //! [`Real`] for f64 (the naive kernels) and f32 (the fast ones).
 
 use super::fused::FastFused;
-use super::{ConvNeeds, Fused, Init, Real, Window, activation, conv, isa, lstm, product, reference, transposed};
+use super::{ConvNeeds, Fused, Init, Real, Window, activation, bf16, conv, isa, lstm, product, reference, transposed};
 
 macro_rules! scalar_functions {
     ($t:ty) => {
@@ -204,6 +204,42 @@ impl Real for f32 {
     }
     fn column_sums(m: usize, n: usize, a: &[Self], lda: usize, sums: &mut [Self]) {
         product::column_sums(m, n, a, lda, sums)
+    }
+    fn bf16_len(k: usize, n: usize) -> usize {
+        bf16::pairs_len(k, n)
+    }
+    fn pack_bf16(k: usize, n: usize, panels: &[Self], packed: &mut [Self]) {
+        bf16::pack(k, n, panels, packed)
+    }
+    fn pack_transposed_bf16(k: usize, n: usize, panels: &[Self], packed: &mut [Self]) {
+        bf16::pack_transposed(isa(), k, n, panels, packed)
+    }
+    fn product_bf16(
+        m: usize,
+        k: usize,
+        n: usize,
+        a: &[Self],
+        lda: usize,
+        packed: &[Self],
+        init: Init<'_, Self>,
+        c: &mut [Self],
+        ldc: usize,
+        scratch: &mut [Self],
+    ) {
+        bf16::product(isa(), m, k, n, a, lda, packed, init, c, ldc, scratch)
+    }
+    fn outer_bf16(
+        m: usize,
+        k: usize,
+        n: usize,
+        a: &[Self],
+        lda: usize,
+        b: &[Self],
+        ldb: usize,
+        panels: &mut [Self],
+        scratch: &mut [Self],
+    ) {
+        bf16::outer(isa(), m, k, n, a, lda, b, ldb, panels, scratch)
     }
     fn conv2d_needs(window: &Window, m: usize) -> ConvNeeds {
         conv::needs(window, m)

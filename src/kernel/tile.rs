@@ -1,10 +1,31 @@
 //! The register tiles: the inner loops of products, convolutions and their weight gradients.
 //!
 //! A tile is up to [`Tiles::rows`] rows × two vectors of accumulators held in registers: 14 × 32 for AVX-512, 6 × 16
-//! for AVX2 and NEON. B is read as rows of a panel, A by broadcasts straight from memory.
+//! for AVX2 and NEON. B is read as rows of a panel, A by broadcasts straight from memory. An element is a number, or a
+//! pair of bf16 numbers ([`super::bf16`]).
 
+use super::bf16::{Emulated, native};
 use super::simd::{Baseline, Simd, best_isa};
 use super::{Isa, PANEL};
+
+/// How two elements are multiplied.
+pub(super) trait Multiply<S> {
+    /// a·b + c.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `S`, and what this multiplies with.
+    unsafe fn multiply_add(a: S, b: S, c: S) -> S;
+}
+
+/// Elements are numbers.
+struct Single;
+
+impl<S: Simd> Multiply<S> for Single {
+    #[inline(always)]
+    unsafe fn multiply_add(a: S, b: S, c: S) -> S {
+        a.mul_add(b, c)
+    }
+}
 
 /// What a tile does with what is already in its output.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +104,7 @@ pub(crate) struct Tiles {
     /// By rows - 1, then vectors - 1.
     product: &'static [[ProductFn; 2]],
     outer: &'static [[OuterFn; 2]],
+    /// Outer tiles with offsets; none for bf16.
     scattered: &'static [[OuterFn; 2]],
 }
 
@@ -96,6 +118,18 @@ impl Tiles {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &x86::AVX2,
             _ => &BASELINE,
+        }
+    }
+
+    /// Those whose elements are pairs of bf16, for `isa`, which this CPU must have: the same bits from all of them.
+    pub(crate) fn of_bf16(isa: Isa) -> &'static Tiles {
+        assert!(isa <= best_isa(), "this CPU has no {}", isa.name());
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if native() => &x86::AVX512_BF16,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx2 => &x86::AVX2_BF16,
+            _ => &BASELINE_BF16,
         }
     }
 
@@ -158,9 +192,9 @@ impl Tiles {
 /// See [`ProductTile`].
 ///
 /// # Safety
-/// The CPU has the instruction set of `S`; see [`Tiles::product`].
+/// The CPU has the instruction set of `S` and `X`; see [`Tiles::product`].
 #[inline(always)]
-unsafe fn product_tile<S: Simd, const R: usize, const V: usize>(tile: &ProductTile) {
+unsafe fn product_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(tile: &ProductTile) {
     let &ProductTile { segments, length, a, a_row, a_segment, mut b, init, c, c_row, columns } = tile;
     // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
     unsafe {
@@ -169,7 +203,7 @@ unsafe fn product_tile<S: Simd, const R: usize, const V: usize>(tile: &ProductTi
             let mut a = a.add(segment * a_segment);
             // Not unrolled: the compiler would load ahead and spill sums.
             for _ in 0..length {
-                multiply::<S, R, V>(&mut sums, a, a_row, b);
+                multiply::<S, X, R, V>(&mut sums, a, a_row, b);
                 a = a.wrapping_add(1);
                 b = b.wrapping_add(PANEL);
             }
@@ -201,9 +235,9 @@ unsafe fn product_tile<S: Simd, const R: usize, const V: usize>(tile: &ProductTi
 /// sums += column of A (elements `a_row` apart) · row of B.
 ///
 /// # Safety
-/// R elements of A and V vectors of B can be read.
+/// The CPU has the instruction set of `S` and `X`; R elements of A and V vectors of B can be read.
 #[inline(always)]
-unsafe fn multiply<S: Simd, const R: usize, const V: usize>(
+unsafe fn multiply<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(
     sums: &mut [[S; V]; R],
     a: *const f32,
     a_row: usize,
@@ -215,7 +249,7 @@ unsafe fn multiply<S: Simd, const R: usize, const V: usize>(
         for r in 0..R {
             let a = S::splat(*a.add(r * a_row));
             for v in 0..V {
-                sums[r][v] = a.mul_add(b[v], sums[r][v]);
+                sums[r][v] = X::multiply_add(a, b[v], sums[r][v]);
             }
         }
     }
@@ -224,9 +258,9 @@ unsafe fn multiply<S: Simd, const R: usize, const V: usize>(
 /// See [`OuterTile`]; SCATTERED by its offsets.
 ///
 /// # Safety
-/// The CPU has the instruction set of `S`; see [`Tiles::outer`].
+/// The CPU has the instruction set of `S` and `X`; see [`Tiles::outer`].
 #[inline(always)]
-unsafe fn outer_tile<S: Simd, const R: usize, const V: usize, const SCATTERED: bool>(tile: &OuterTile) {
+unsafe fn outer_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize, const SCATTERED: bool>(tile: &OuterTile) {
     let &OuterTile { rows, cols, a, offsets, a_row, a_col, b, b_row, b_col, ahead, c, columns } = tile;
     // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
     unsafe {
@@ -249,11 +283,11 @@ unsafe fn outer_tile<S: Simd, const R: usize, const V: usize, const SCATTERED: b
                     for r in 0..R {
                         let a = S::splat(*scattered[r].add(at));
                         for v in 0..V {
-                            sums[r][v] = a.mul_add(vectors[v], sums[r][v]);
+                            sums[r][v] = X::multiply_add(a, vectors[v], sums[r][v]);
                         }
                     }
                 } else {
-                    multiply::<S, R, V>(&mut sums, a.add(at), 1, b);
+                    multiply::<S, X, R, V>(&mut sums, a.add(at), 1, b);
                 }
                 at += a_col;
                 b = b.wrapping_add(b_col);
@@ -282,26 +316,39 @@ macro_rules! table {
 
 // SAFETY (of the blocks in this macro): the contract of the function in which they stand.
 macro_rules! wrap {
-    ($simd:ty, $product:ident, $outer:ident, $scattered:ident $(, $feature:literal)?) => {
+    ($simd:ty, $multiply:ty, $product:ident, $outer:ident $(, $scattered:ident)? $(; $feature:literal)?) => {
         $(#[target_feature(enable = $feature)])?
         unsafe fn $product<const R: usize, const V: usize>(tile: &ProductTile) {
             // SAFETY: the caller's contract.
-            unsafe { product_tile::<$simd, R, V>(tile) }
+            unsafe { product_tile::<$simd, $multiply, R, V>(tile) }
         }
         $(#[target_feature(enable = $feature)])?
         unsafe fn $outer<const R: usize, const V: usize>(tile: &OuterTile) {
             // SAFETY: the caller's contract.
-            unsafe { outer_tile::<$simd, R, V, false>(tile) }
+            unsafe { outer_tile::<$simd, $multiply, R, V, false>(tile) }
         }
+        wrap! { @scattered $simd, $multiply $(, $scattered)? $(; $feature)? }
+    };
+    (@scattered $simd:ty, $multiply:ty $(; $feature:literal)?) => {};
+    (@scattered $simd:ty, $multiply:ty, $scattered:ident $(; $feature:literal)?) => {
         $(#[target_feature(enable = $feature)])?
         unsafe fn $scattered<const R: usize, const V: usize>(tile: &OuterTile) {
             // SAFETY: the caller's contract.
-            unsafe { outer_tile::<$simd, R, V, true>(tile) }
+            unsafe { outer_tile::<$simd, $multiply, R, V, true>(tile) }
         }
     };
 }
 
-wrap!(Baseline, product_baseline, outer_baseline, scattered_baseline);
+wrap!(Baseline, Single, product_baseline, outer_baseline, scattered_baseline);
+wrap!(Baseline, Emulated, product_emulated, outer_emulated);
+
+/// Small, since it is slow with any size.
+static BASELINE_BF16: Tiles = Tiles {
+    lanes: 8,
+    product: table!(ProductFn, product_emulated, 1 2),
+    outer: table!(OuterFn, outer_emulated, 1 2),
+    scattered: &[],
+};
 
 /// Without NEON there are 16 registers of four lanes: two rows of two eight-lane vectors take eight.
 #[cfg(not(target_arch = "aarch64"))]
@@ -322,11 +369,28 @@ static BASELINE: Tiles = Tiles {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::bf16::Native;
     use super::super::simd::{Avx2, Avx512};
     use super::*;
 
-    wrap!(Avx512, product_avx512, outer_avx512, scattered_avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-    wrap!(Avx2, product_avx2, outer_avx2, scattered_avx2, "avx2,fma");
+    wrap!(Avx512, Single, product_avx512, outer_avx512, scattered_avx512; "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    wrap!(Avx2, Single, product_avx2, outer_avx2, scattered_avx2; "avx2,fma");
+    wrap!(Avx512, Native, product_bf16, outer_bf16; "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    wrap!(Avx2, Emulated, product_emulated, outer_emulated; "avx2,fma");
+
+    pub(super) static AVX512_BF16: Tiles = Tiles {
+        lanes: 16,
+        product: table!(ProductFn, product_bf16, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        outer: table!(OuterFn, outer_bf16, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        scattered: &[],
+    };
+
+    pub(super) static AVX2_BF16: Tiles = Tiles {
+        lanes: 8,
+        product: table!(ProductFn, product_emulated, 1 2),
+        outer: table!(OuterFn, outer_emulated, 1 2),
+        scattered: &[],
+    };
 
     pub(super) static AVX512: Tiles = Tiles {
         lanes: 16,

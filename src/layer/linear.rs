@@ -4,9 +4,9 @@
 use super::registry::{Entry, Example, Place, check_size, wrong_input};
 use super::{Backward, Forward, Initial, Layer, Plan};
 use crate::arena::Storage;
-use crate::config::Component;
+use crate::config::{Component, Precision};
 use crate::error::Result;
-use crate::kernel::{Init, Real};
+use crate::kernel::{Init, Real, bf16_scratch_len};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -45,6 +45,8 @@ struct Linear {
     steps: usize,
     weight: Range<usize>,
     bias: Option<Range<usize>>,
+    /// Whether it multiplies in bf16.
+    bf16: bool,
 }
 
 fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
@@ -66,9 +68,15 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
     let bound = 1.0 / (inputs as f64).sqrt();
     let weight = plan.parameter("weight", &[outputs, inputs], Storage::Panels, Initial::Uniform(bound));
     let bias = keys.bias.then(|| plan.parameter("bias", &[outputs], Storage::Plain, Initial::Uniform(bound)));
-    plan.scratch = T::product_transposed_scratch(outputs);
+    let bf16 = place.precision == Precision::Bf16;
+    if bf16 {
+        plan.packed = T::bf16_len(inputs, outputs) + T::bf16_len(outputs, inputs);
+        plan.scratch = bf16_scratch_len(place.m * steps, inputs, outputs);
+    } else {
+        plan.scratch = T::product_transposed_scratch(outputs);
+    }
     plan.flops = 2 * (steps * inputs * outputs) as u64;
-    Ok(Box::new(Linear { plan, inputs, outputs, steps, weight, bias }))
+    Ok(Box::new(Linear { plan, inputs, outputs, steps, weight, bias, bf16 }))
 }
 
 impl<T: Real> Layer<T> for Linear {
@@ -76,20 +84,41 @@ impl<T: Real> Layer<T> for Linear {
         &self.plan
     }
 
+    fn prepare(&mut self, params: &[T], packed: &mut [T]) {
+        let (k, n, weight) = (self.inputs, self.outputs, &params[self.weight.clone()]);
+        if self.bf16 {
+            let (forward, backward) = packed.split_at_mut(T::bf16_len(k, n));
+            T::pack_bf16(k, n, weight, forward);
+            T::pack_transposed_bf16(k, n, weight, backward);
+        }
+    }
+
     fn forward(&mut self, io: Forward<'_, T>) {
         let (rows, k, n) = (io.m * self.steps, self.inputs, self.outputs);
         let init = self.bias.clone().map_or(Init::Zero, |bias| Init::Bias(&io.params[bias]));
-        T::product(rows, k, n, io.x, k, &io.params[self.weight.clone()], init, io.y, n);
+        if self.bf16 {
+            T::product_bf16(rows, k, n, io.x, k, io.packed, init, io.y, n, io.scratch);
+        } else {
+            T::product(rows, k, n, io.x, k, &io.params[self.weight.clone()], init, io.y, n);
+        }
     }
 
     /// dW += dyᵀ·x, db += column sums of dy, dx = dy·W.
-    fn backward(&mut self, io: Backward<'_, T>) {
+    fn backward(&mut self, mut io: Backward<'_, T>) {
         let (rows, k, n) = (io.m * self.steps, self.inputs, self.outputs);
-        T::outer(rows, k, n, io.x, k, io.dy, n, &mut io.dparams[self.weight.clone()]);
+        let dweight = &mut io.dparams[self.weight.clone()];
+        if self.bf16 {
+            T::outer_bf16(rows, k, n, io.x, k, io.dy, n, dweight, io.scratch);
+        } else {
+            T::outer(rows, k, n, io.x, k, io.dy, n, dweight);
+        }
         if let Some(bias) = self.bias.clone() {
             T::column_sums(rows, n, io.dy, n, &mut io.dparams[bias]);
         }
-        if let Some(dx) = io.dx {
+        if let (Some(dx), true) = (&mut io.dx, self.bf16) {
+            let backward = &io.packed[T::bf16_len(k, n)..];
+            T::product_bf16(rows, n, k, io.dy, n, backward, Init::Zero, dx, k, io.scratch);
+        } else if let Some(dx) = io.dx {
             T::product_transposed(rows, n, k, io.dy, &io.params[self.weight.clone()], dx, io.scratch);
         }
     }

@@ -4,13 +4,13 @@ use super::{
     Layer, adaptive_avg_pool2d, avg_pool2d, batch_norm, conv2d, dropout, flatten, gelu, layer_norm, leaky_relu, linear,
     lstm, max_pool2d, relu, residual, sigmoid, tanh,
 };
-use crate::config::Component;
+use crate::config::{Component, Precision};
 use crate::error::{Error, Result};
 use crate::kernel::Real;
 use crate::resource::require_memory;
 use crate::shape::Shape;
 
-/// Where a layer is built: its input, the micro-batch size and a number of its own for random streams.
+/// Where a layer is built: its input, the micro-batch size, a number of its own for random streams and the precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// Shape of one input sample.
@@ -19,6 +19,8 @@ pub struct Place {
     pub m: usize,
     /// Unique among the model's layers.
     pub number: u32,
+    /// What linear and LSTM layers multiply in.
+    pub precision: Precision,
 }
 
 /// A case for the gradient check.

@@ -77,7 +77,7 @@ impl<T: Element> Stack<T> {
         let mut nodes: Vec<Node<T>> = Vec::with_capacity(components.len());
         for (index, component) in components.iter().enumerate() {
             let number = place.number.wrapping_mul(1000).wrapping_add(index as u32);
-            let layer = build::<T>(component, Place { input, m, number })?;
+            let layer = build::<T>(component, Place { input, m, number, ..place })?;
             let plan = layer.plan();
             let key = format!("{prefix}{index}");
             let params = push_all(&mut layout, plan.parameters.iter().map(|p| (&p.name, &p.shape, p.storage)), &key);

@@ -8,9 +8,10 @@ use super::signal::StopFlag;
 use super::step::{Outcome, Trainer};
 use super::terminal::{self, EpochLine, Progress, say};
 use crate::comm::{Comm, agree, on_root};
-use crate::config::Job;
+use crate::config::{Job, Precision};
 use crate::data::{Dataset, Part};
 use crate::error::{Error, Result};
+use crate::kernel::bf16_is_native;
 use crate::rng;
 use crate::store::{self, RunFile, RunInfo, StepRow, checkpoint};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,10 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         say(&terminal::model_table(&trainer.model.rows()));
         say("");
         say(&terminal::plan(&trainer, &data, batch, job.train.epochs));
+        if job.train.precision == Precision::Bf16 {
+            let how = if bf16_is_native() { "by AVX-512 BF16" } else { "emulated on this CPU, which is slow" };
+            say(&format!("bf16   products of linear and lstm layers, {how}; weights and sums are f32"));
+        }
         for note in data.notes() {
             say(&format!("note   {note}"));
         }

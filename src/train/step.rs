@@ -75,7 +75,7 @@ impl Design {
             let mend = "give a data set with a training part";
             return Err(job.data.source.error("path", "has no training samples", mend));
         }
-        let model = Model::<f32>::build(&job.layers, data.input(), micro)?;
+        let model = Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), micro)?;
         let loss = loss::build(&job.loss, data.task(), model.stack.output().len())?;
         let optimizer = optimizer::build(&job.optimizer)?;
         let steps_per_epoch = samples.div_ceil(batch) as u64;

@@ -145,6 +145,21 @@ impl Simd for Avx512 {
     }
 }
 
+impl Avx512 {
+    /// self·b + c with lanes that are pairs of bf16: see [`super::super::bf16`].
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 BF16.
+    #[inline(always)]
+    pub(crate) unsafe fn dot_bf16(self, b: Self, c: Self) -> Self {
+        // SAFETY: the caller's contract; both types are 512 bits of which any are valid.
+        unsafe {
+            let pairs = |vector: __m512| std::mem::transmute::<__m512, __m512bh>(vector);
+            Avx512(_mm512_dpbf16_ps(c.0, pairs(self.0), pairs(b.0)))
+        }
+    }
+}
+
 /// Eight lanes: AVX2 and FMA.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256);

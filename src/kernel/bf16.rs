@@ -1,0 +1,352 @@
+//! Products of numbers rounded to bf16 (bfloat16: the upper half of an f32), with sums in f32.
+//!
+//! Operands lie as pairs along the depth of the product, the even one in the lower half of an element that is an f32 by
+//! type only, so that the drivers and tiles of f32 serve with a dot product in place of the multiply-add. Where the CPU
+//! has AVX-512 BF16 that is `vdpbf16ps`; elsewhere [`dot`] computes the same bits (but for the payload of a NaN).
+
+use super::isa::dispatch;
+use super::simd::Simd;
+use super::tile::{Multiply, Tiles};
+use super::{Init, Isa, PANEL, isa, panels_len, product};
+use std::sync::OnceLock;
+
+/// Whether products run on AVX-512 BF16.
+pub fn native() -> bool {
+    static NATIVE: OnceLock<bool> = OnceLock::new();
+    *NATIVE.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        return isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    })
+}
+
+/// Elements are pairs, multiplied by `vdpbf16ps`.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Native;
+
+#[cfg(target_arch = "x86_64")]
+impl Multiply<super::simd::Avx512> for Native {
+    #[inline(always)]
+    unsafe fn multiply_add(
+        a: super::simd::Avx512,
+        b: super::simd::Avx512,
+        c: super::simd::Avx512,
+    ) -> super::simd::Avx512 {
+        // SAFETY: the caller's contract.
+        unsafe { a.dot_bf16(b, c) }
+    }
+}
+
+/// Elements are pairs, multiplied by [`dot`].
+pub(super) struct Emulated;
+
+impl<S: Simd> Multiply<S> for Emulated {
+    #[inline(always)]
+    unsafe fn multiply_add(a: S, b: S, c: S) -> S {
+        let mut lanes = [[0.0f32; 16]; 3];
+        // SAFETY: the caller's contract; no vector has more lanes than the arrays.
+        unsafe {
+            for (vector, lanes) in [a, b, c].into_iter().zip(&mut lanes) {
+                vector.store(lanes.as_mut_ptr());
+            }
+            let [a, b, c] = &mut lanes;
+            for lane in 0..S::LANES {
+                c[lane] = dot(a[lane].to_bits(), b[lane].to_bits(), c[lane]);
+            }
+            S::load(c.as_ptr())
+        }
+    }
+}
+
+/// c + a·b of two pairs, as `vdpbf16ps` computes it (Intel, Architecture Instruction Set Extensions): the upper numbers
+/// first, then the lower, each by a multiply-add that rounds once, to nearest even, takes subnormal numbers for zero
+/// and gives zero for them.
+#[inline(always)]
+fn dot(a: u32, b: u32, c: f32) -> f32 {
+    let sum = multiply_add(f32::from_bits(a & 0xFFFF_0000), f32::from_bits(b & 0xFFFF_0000), flush(c));
+    multiply_add(f32::from_bits(a << 16), f32::from_bits(b << 16), sum)
+}
+
+/// A number, or zero for a subnormal one.
+#[inline(always)]
+fn flush(x: f32) -> f32 {
+    if x.abs() < f32::MIN_POSITIVE { 0f32.copysign(x) } else { x }
+}
+
+/// a·b + c for [`dot`], of which a and b have the precision of bf16 and c is no subnormal number.
+#[inline(always)]
+fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+    let (a, b) = (flush(a), flush(b));
+    let sum = a.mul_add(b, c);
+    if sum.abs() == f32::MIN_POSITIVE && is_tiny(a, b, c) { 0f32.copysign(sum) } else { flush(sum) }
+}
+
+/// Whether a·b + c, which f32 rounds to its smallest normal number, would be less with more exponents at hand.
+#[cold]
+fn is_tiny(a: f32, b: f32, c: f32) -> bool {
+    // 2⁻¹²⁶ less half of the distance of numbers below it.
+    let limit = f64::from(f32::MIN_POSITIVE) * (1.0 - 2f64.powi(-25));
+    let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
+    let sum = product + c;
+    let part = sum - c;
+    // What the sum lacks (Knuth's two-sum).
+    let error = (c - (sum - part)) + (product - part);
+    sum.abs() < limit || (sum.abs() == limit && error * sum < 0.0)
+}
+
+/// `x` rounded to bf16, to nearest even, as an f32's bits: as `vcvtneps2bf16` does it, with zero for subnormal numbers.
+#[inline(always)]
+fn round(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let magnitude = bits & 0x7FFF_FFFF;
+    let nearest = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
+    let number = if magnitude < 0x0080_0000 { bits & 0x8000_0000 } else { nearest };
+    (if magnitude > 0x7F80_0000 { bits | 0x0040_0000 } else { number }) & 0xFFFF_0000
+}
+
+#[inline(always)]
+fn pair(lower: f32, upper: f32) -> f32 {
+    f32::from_bits(round(lower) >> 16 | round(upper))
+}
+
+dispatch! {
+    /// `m` rows of `k` numbers, `lda` apart, as rows of ⌈k/2⌉ pairs of neighbours.
+    fn pair_neighbours(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+        let row_len = k.div_ceil(2);
+        for row in 0..m {
+            let (from, to) = (&a[row * lda..][..k], &mut pairs[row * row_len..][..row_len]);
+            let (twos, rest) = from.as_chunks::<2>();
+            for (&[lower, upper], to) in twos.iter().zip(&mut *to) {
+                *to = pair(lower, upper);
+            }
+            if let &[last] = rest {
+                to[k / 2] = pair(last, 0.0);
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// `m` rows of `k` numbers, `lda` apart, as ⌈m/2⌉ rows of `k` pairs, each of a row and the next.
+    fn pair_rows(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+        for (two, to) in pairs.chunks_exact_mut(k.max(1)).take(m.div_ceil(2)).enumerate() {
+            let lower = &a[2 * two * lda..][..k];
+            if 2 * two + 1 < m {
+                let upper = &a[(2 * two + 1) * lda..][..k];
+                for at in 0..k {
+                    to[at] = pair(lower[at], upper[at]);
+                }
+            } else {
+                for at in 0..k {
+                    to[at] = pair(lower[at], 0.0);
+                }
+            }
+        }
+    }
+}
+
+/// Elements of K×N panels of pairs: `[⌈N/32⌉][⌈K/2⌉][32]`.
+pub(super) const fn pairs_len(k: usize, n: usize) -> usize {
+    panels_len(k.div_ceil(2), n)
+}
+
+/// See [`Real::pack_bf16`](super::Real::pack_bf16).
+pub(crate) fn pack(k: usize, n: usize, panels: &[f32], packed: &mut [f32]) {
+    if k == 0 {
+        return;
+    }
+    let to = packed[..pairs_len(k, n)].chunks_exact_mut(k.div_ceil(2) * PANEL);
+    for (panel, to) in panels[..panels_len(k, n)].chunks_exact(k * PANEL).zip(to) {
+        pair_rows(k, PANEL, panel, PANEL, to);
+    }
+}
+
+/// See [`Real::pack_transposed_bf16`](super::Real::pack_transposed_bf16).
+pub(crate) fn pack_transposed(isa: Isa, k: usize, n: usize, panels: &[f32], packed: &mut [f32]) {
+    let mut block = [0.0; PANEL * PANEL];
+    let depth = n.div_ceil(2);
+    for k0 in (0..k).step_by(PANEL) {
+        for n0 in (0..n).step_by(PANEL) {
+            let (height, width) = (PANEL.min(k - k0), PANEL.min(n - n0));
+            product::transpose_panels(isa, height, width, &panels[n0 * k + k0 * PANEL..], &mut block);
+            pair_rows(width, PANEL, &block, PANEL, &mut packed[(k0 / PANEL * depth + n0 / 2) * PANEL..]);
+        }
+    }
+}
+
+/// Elements of scratch for the products of M×K by K×N and of its gradients.
+pub const fn scratch_len(m: usize, k: usize, n: usize) -> usize {
+    m.div_ceil(2) * (k + n)
+}
+
+/// See [`Real::product_bf16`](super::Real::product_bf16).
+pub(crate) fn product(
+    isa: Isa,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    lda: usize,
+    packed: &[f32],
+    init: Init<'_, f32>,
+    c: &mut [f32],
+    ldc: usize,
+    scratch: &mut [f32],
+) {
+    pair_neighbours(m, k, a, lda, scratch);
+    let depth = k.div_ceil(2);
+    product::product_by(Tiles::of_bf16(isa), isa, m, depth, n, scratch, depth, packed, init, c, ldc);
+}
+
+/// See [`Real::outer_bf16`](super::Real::outer_bf16).
+pub(crate) fn outer(
+    isa: Isa,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    panels: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let pairs = m.div_ceil(2);
+    let (pairs_a, pairs_b) = scratch.split_at_mut(pairs * k);
+    pair_rows(m, k, a, lda, pairs_a);
+    pair_rows(m, n, b, ldb, pairs_b);
+    product::outer_by(Tiles::of_bf16(isa), isa, pairs, k, n, pairs_a, k, pairs_b, n, panels);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::super::testing::{close, filled, isas};
+    use super::*;
+
+    /// Bits of f32: any, from about 1, and, in bf16's upper half, the special ones.
+    fn bits(seed: u64, len: usize) -> Vec<f32> {
+        const SPECIAL: [u32; 12] = [0, 1, 0x7F, 0x80, 0x81, 0x100, 0x2000, 0x3F80, 0x7F7F, 0x7F80, 0x7F81, 0x7FC0];
+        let whole = |v: f32| ((v + 1.0) * (1 << 23) as f32) as u32;
+        let (high, low, kinds) = (filled(seed, len), filled(seed + 1, len), filled(seed + 2, len));
+        let values = high.iter().zip(&low).zip(&kinds).map(|((&high, &low), &kind)| {
+            let any = whole(high) << 8 ^ whole(low);
+            match whole(kind) % 4 {
+                0 => any & 0x8000_7F7F | SPECIAL[any as usize % 12] << 16,
+                1 => any & 0x80FF_FFFF | 0x3F00_0000,
+                _ => any,
+            }
+        });
+        values.map(f32::from_bits).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn instruction(a: &[f32], b: &[f32], c: &[f32], out: &mut [f32]) {
+        use super::super::simd::Avx512;
+        assert!([a.len(), b.len(), c.len(), out.len()].iter().all(|&len| len >= 16));
+        // SAFETY: sixteen elements each; the caller saw that the CPU has these instructions.
+        unsafe {
+            let (a, b, c) = (Avx512::load(a.as_ptr()), Avx512::load(b.as_ptr()), Avx512::load(c.as_ptr()));
+            Native::multiply_add(a, b, c).store(out.as_mut_ptr());
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_emulation_gives_the_bits_of_the_instruction() {
+        if !native() || !isas().any(|isa| isa == Isa::Avx512) {
+            return;
+        }
+        let len = 4 << 20;
+        let (a, b, c) = (bits(1, len), bits(4, len), bits(7, len));
+        let mut out = [0.0; 16];
+        for at in (0..len).step_by(16) {
+            // SAFETY: `native` says so.
+            unsafe { instruction(&a[at..], &b[at..], &c[at..], &mut out) };
+            for (lane, expected) in out.iter().enumerate() {
+                let (a, b, c) = (a[at + lane].to_bits(), b[at + lane].to_bits(), c[at + lane]);
+                let found = dot(a, b, c);
+                let same = found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
+                assert!(same, "{a:08x} {b:08x} {:08x}: {found:e}, the instruction's {expected:e}", c.to_bits());
+            }
+        }
+    }
+
+    #[test]
+    fn the_smallest_numbers_become_zero() {
+        let smallest = f32::MIN_POSITIVE;
+        let power = |exponent: i32| 2f32.powi(exponent).to_bits();
+        // Less 2⁻¹⁵¹ it would round to itself with any exponent, less 2⁻¹⁵⁰ it would not.
+        assert_eq!(dot(power(-76) | 1 << 31, power(-75), smallest), smallest);
+        assert_eq!(dot(power(-75) | 1 << 31, power(-75), smallest), 0.0);
+        assert_eq!(dot(0, 0, smallest / 2.0), 0.0);
+        assert_eq!(dot(0x0040_0000, power(120), 1.0), 1.0);
+        // The upper product alone is below the range, so that the lower one does not find it.
+        assert_eq!(dot(power(-64) | power(-64) >> 16, power(-64) | power(-64) >> 16, 0.0), 0.0);
+    }
+
+    #[test]
+    fn rounding_is_to_nearest_even() {
+        let cases = [
+            (1.0, 1.0),
+            (1.0 + 1.0 / 256.0, 1.0),
+            (1.0 + 3.0 / 256.0, 1.0 + 2.0 / 128.0),
+            (-1.0 - 1.1 / 256.0, -1.0 - 1.0 / 128.0),
+            (f32::MAX, f32::INFINITY),
+            (f32::NEG_INFINITY, f32::NEG_INFINITY),
+            (1e-40, 0.0),
+            (-1e-40, -0.0),
+        ];
+        for (x, expected) in cases {
+            assert_eq!(round(x), f32::to_bits(expected), "{x}");
+        }
+        for payload in [1, 0x0040_0000, 0x007F_FFFF] {
+            assert!(f32::from_bits(round(f32::from_bits(0x7F80_0000 | payload))).is_nan());
+        }
+    }
+
+    /// What bf16 keeps.
+    fn kept(x: &[f32]) -> Vec<f32> {
+        x.iter().map(|&x| f32::from_bits(round(x))).collect()
+    }
+
+    #[test]
+    fn products_are_those_of_rounded_numbers_and_the_same_bits_everywhere() {
+        for (m, k, n) in [(1, 1, 1), (3, 5, 7), (16, 60, 128), (15, 33, 31), (9, 700, 40), (17, 2, 70), (30, 64, 1)] {
+            let (a, dy) = (filled(1, m * (k + 1)), filled(2, m * n));
+            let (bias, panels) = (filled(3, n), {
+                let mut panels = vec![0.0; panels_len(k, n)];
+                product::pack(k, n, &filled(4, k * n), n, 1, &mut panels);
+                panels
+            });
+            let mut scratch = vec![f32::NAN; scratch_len(m, k, n)];
+            let (mut y, mut dx, mut dw) = (vec![0.0; m * n], vec![0.0; m * k], filled(5, panels_len(k, n)));
+            let before = dw.clone();
+            reference::product(m, k, n, &kept(&a), k + 1, &kept(&panels), Init::Bias(&bias), &mut y, n);
+            let mut transposed = vec![0.0; panels_len(n, k)];
+            reference::transpose_panels(k, n, &kept(&panels), &mut transposed);
+            reference::product(m, n, k, &kept(&dy), n, &transposed, Init::Zero, &mut dx, k);
+            reference::outer(m, k, n, &kept(&a), k + 1, &kept(&dy), n, &mut dw);
+            let mut first: Option<Vec<f32>> = None;
+            for isa in isas() {
+                let mut packed = vec![f32::NAN; pairs_len(k, n)];
+                let mut packed_t = vec![f32::NAN; pairs_len(n, k)];
+                pack(k, n, &panels, &mut packed);
+                pack_transposed(isa, k, n, &panels, &mut packed_t);
+                let (mut c, mut dc, mut dp) = (vec![f32::NAN; m * n], vec![f32::NAN; m * k], before.clone());
+                product(isa, m, k, n, &a, k + 1, &packed, Init::Bias(&bias), &mut c, n, &mut scratch);
+                product(isa, m, n, k, &dy, n, &packed_t, Init::Zero, &mut dc, k, &mut scratch);
+                outer(isa, m, k, n, &a, k + 1, &dy, n, &mut dp, &mut scratch);
+                for (found, expected) in [(&c, &y), (&dc, &dx), (&dp, &dw)] {
+                    close(found, expected, 1e-6 * (k.max(n) as f32).sqrt().max(4.0), &(isa, m, k, n));
+                }
+                let all = [c, dc, dp].concat();
+                let first = first.get_or_insert_with(|| all.clone());
+                let same = first.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{isa:?} gives other bits: {m} {k} {n}");
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Products in bf16 train as well as those in f32: gradients by layer, and whole trainings on shipped data.
+
+mod support;
+
+use ddl::config::{Component, Precision};
+use ddl::layer::{Mode, REGISTRY};
+use ddl::model::Model;
+use ddl::shape::Shape;
+use ddl::store::{RunSummary, read_run};
+use support::{ddl_ok, value};
+
+/// Of the largest in a tensor: bf16 keeps 8 bits.
+const TOLERANCE: f32 = 1e-2;
+
+fn filled(tag: u32, len: usize) -> Vec<f32> {
+    (0..len as u32).map(|i| value(tag, i)).collect()
+}
+
+/// Output, gradient of the input and gradients of the parameters of `layers` for `m` samples.
+fn pass(precision: Precision, layers: &[Component], input: Shape, m: usize) -> Vec<Vec<f32>> {
+    let mut model = Model::<f32>::with_precision(precision, layers, input, m + 1).unwrap();
+    let (mut params, mut state) = (vec![0.0; model.layout().len()], vec![0.0; model.state_layout().len()]);
+    model.initialise(1, &mut params, &mut state);
+    let (mut statistics, mut dparams) = (state.clone(), vec![0.0; params.len()]);
+    let mode = Mode::Train { seed: 1, step: 0, first: 0, share: 1.0 };
+    let stack = &mut model.stack;
+    stack.prepare(&params);
+    stack.x(m).copy_from_slice(&filled(1, m * input.len()));
+    stack.forward(m, mode, &params, &state, &mut statistics);
+    let y = stack.y(m).to_vec();
+    let dy = stack.y_and_dy(m).1;
+    dy.copy_from_slice(&filled(2, dy.len()));
+    stack.backward(m, mode, &params, &mut dparams, true, usize::MAX, &mut |_| {});
+    let dx = stack.dx(m).to_vec();
+    [y, dx].into_iter().chain(model.layout().slots().iter().map(|slot| slot.read(&dparams))).collect()
+}
+
+/// Whether two passes agree to bf16's precision, and are not the same.
+fn compare(layers: &[Component], input: Shape, m: usize) {
+    let what = format!("{:?} on {m} of {input}", layers.iter().map(|layer| &layer.table).collect::<Vec<_>>());
+    let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|precision| pass(precision, layers, input, m));
+    assert!(exact != rounded, "{what}: bf16 changes nothing");
+    for (at, (exact, rounded)) in exact.iter().zip(&rounded).enumerate() {
+        let largest = exact.iter().fold(0f32, |most, v| most.max(v.abs()));
+        for (i, (exact, rounded)) in exact.iter().zip(rounded).enumerate() {
+            let error = (exact - rounded).abs();
+            // Not `error > ...`: what is not a number must fail too.
+            assert!(error <= TOLERANCE * largest, "{what}: tensor {at}[{i}]: {exact} in f32, {rounded} in bf16");
+        }
+    }
+}
+
+#[test]
+fn gradients_of_linear_layers_are_near_those_of_f32() {
+    for kind in ["linear"] {
+        let entry = REGISTRY.iter().find(|entry| entry.name == kind).unwrap();
+        for example in entry.examples {
+            compare(&[Component::new(kind, example.keys).unwrap()], example.input, 5);
+        }
+    }
+    let linear = Component::new("linear", "out_features = 3").unwrap();
+    compare(&[linear], Shape::Vector { n: 700 }, 33);
+}
+
+/// Trains a shipped job for a few epochs.
+fn train(job: &str, precision: &str, epochs: u64) -> RunSummary {
+    let folder = tempfile::tempdir().unwrap();
+    let root = env!("CARGO_MANIFEST_DIR");
+    let (job, out) = (format!("{root}/jobs/{job}.toml"), folder.path().display().to_string());
+    let path = std::fs::read_to_string(&job).unwrap();
+    let path = path.lines().find_map(|line| line.strip_prefix("path = \"")).unwrap().trim_end_matches('"');
+    let set =
+        [format!("data.path={root}/{path}"), format!("train.epochs={epochs}"), format!("train.precision={precision}")];
+    let set = set.iter().flat_map(|assignment| ["--set", assignment]);
+    let args: Vec<&str> = ["train", &job, "--out", &out].into_iter().chain(set).collect();
+    let (stdout, _) = ddl_ok(0, &args);
+    assert_eq!(stdout.contains("\nbf16 "), precision == "bf16", "{stdout}");
+    read_run(&folder.path().join("run.h5")).unwrap()
+}
+
+fn last(run: &RunSummary, column: &str) -> f64 {
+    *run.epoch_column(column).unwrap().last().unwrap()
+}
+
+#[test]
+fn digits_are_learnt_as_well_as_in_f32() {
+    let [exact, rounded] = ["f32", "bf16"].map(|precision| last(&train("example", precision, 5), "test_accuracy"));
+    assert!(exact > 0.95 && rounded > exact - 0.015, "{exact} in f32, {rounded} in bf16");
+}
+
+#[test]
+fn the_index_is_predicted_as_well_as_in_f32() {
+    let [exact, rounded] = ["f32", "bf16"].map(|precision| last(&train("sp500-mlp", precision, 15), "test_rmse"));
+    assert!(rounded < 1.15 * exact, "root mean square error: {exact} in f32, {rounded} in bf16");
+}
