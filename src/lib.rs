@@ -36,6 +36,7 @@ pub mod model;
 pub mod optimizer;
 pub mod resource;
 pub mod rng;
+pub mod scale;
 pub mod shape;
 pub mod store;
 pub mod train;

@@ -43,7 +43,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("cli", &["comm", "config", "data", "error", "kernel", "loss", "resource", "rng", "store", "train"]),
+    // Studies of many runs: they start the program, and read its run files.
+    ("scale", &["comm", "config", "data", "error", "resource", "rng", "store", "train"]),
+    ("cli", &["comm", "config", "data", "error", "kernel", "loss", "resource", "rng", "scale", "store", "train"]),
 ];
 
 /// A crate, and the only files that may name it.

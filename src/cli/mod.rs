@@ -6,6 +6,7 @@ mod evaluate;
 mod export;
 mod inspect;
 mod predict;
+mod scale;
 mod train;
 
 use crate::comm::{self, Comm};
@@ -56,6 +57,7 @@ enum Command {
     Predict(predict::Predict),
     Export(export::Export),
     Inspect(inspect::Inspect),
+    Scale(scale::Scale),
     Bench(bench::Bench),
     /// Read a file and say nothing (ddl starts this itself)
     #[command(name = probe::COMMAND, hide = true)]
@@ -108,6 +110,7 @@ fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
         Some(Command::Predict(command)) => command.run(comm),
         Some(Command::Export(command)) => command.run(comm),
         Some(Command::Inspect(command)) => command.run(comm),
+        Some(Command::Scale(command)) => command.run(comm),
         Some(Command::Bench(command)) => command.run(comm),
     }
 }
