@@ -28,6 +28,7 @@ pub mod cli;
 pub mod comm;
 pub mod config;
 pub mod data;
+pub mod doctor;
 pub mod error;
 pub mod kernel;
 pub mod layer;

@@ -151,8 +151,8 @@ impl Frame {
             }
         }
         if row.oversubscribed {
-            area.draw(&Circle::new((x, y), 8, WHITE.filled()))?;
-            area.draw(&Circle::new((x, y), 8, colour.stroke_width(3)))?;
+            area.draw(&Circle::new((x, y), 10, colour.filled()))?;
+            area.draw(&Circle::new((x, y), 7, WHITE.filled()))?;
             write_at(area, "oversubscribed", (x, below + 50), 17, colour, HPos::Center)?;
         } else {
             area.draw(&Circle::new((x, y), 8, colour.filled()))?;
@@ -255,6 +255,9 @@ fn split<B: DrawingBackend>(area: &Area<B>, rows: &[Row], pixels: (i32, i32, i32
         write_at(area, &ranks, (left - 14, (upper + lower) / 2 - 12), 20, colour, HPos::Right)?;
         let seconds = format!("{:.3} s", row.seconds.mean);
         write_at(area, &seconds, (left - 14, (upper + lower) / 2 + 14), 18, PALE, HPos::Right)?;
+        if row.oversubscribed {
+            write_at(area, "oversubscribed", (left, lower + 16), 17, RED, HPos::Left)?;
+        }
     }
     write_at(
         area,
