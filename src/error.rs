@@ -44,6 +44,16 @@ pub enum Error {
         /// The loss as text (`NaN`, `inf`).
         loss: String,
     },
+    /// A run that was started failed (exit code 70).
+    #[error("{place}: {what}; {mend}")]
+    Failed {
+        /// Which run.
+        place: String,
+        /// How it ended.
+        what: String,
+        /// What to do.
+        mend: String,
+    },
     /// Input or output failed (exit code 74).
     #[error("{place}: {what}; {mend}")]
     Io {
@@ -61,6 +71,12 @@ pub enum Error {
         step: u64,
         /// Path of the checkpoint.
         checkpoint: String,
+    },
+    /// Several runs were stopped early (exit code 75).
+    #[error("{place}: stopped on request; what is done is kept: run the same command again")]
+    Interrupted {
+        /// Where.
+        place: String,
     },
 }
 
@@ -90,9 +106,9 @@ impl Error {
         match self {
             Self::Usage { .. } => 2,
             Self::Data { .. } => 65,
-            Self::Internal { .. } | Self::Diverged { .. } => 70,
+            Self::Internal { .. } | Self::Diverged { .. } | Self::Failed { .. } => 70,
             Self::Io { .. } => 74,
-            Self::Stopped { .. } => 75,
+            Self::Stopped { .. } | Self::Interrupted { .. } => 75,
         }
     }
 }

@@ -46,7 +46,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // Between ranks: buffers of gradients, whatever they mean.
     ("reduction", &["comm", "data::shard", "error", "kernel::sum"]),
-    ("cli", &["comm", "config", "data", "error", "kernel", "loss", "resource", "rng", "store", "train"]),
+    // The machine: facts of all ranks, and what they mean.
+    ("doctor", &["comm", "error", "kernel", "resource", "store::hdf5_version", "train::COMMIT", "train::terminal"]),
+    // Studies of many runs: they start the program, and read its run files.
+    ("scale", &["comm", "config", "data", "error", "resource", "rng", "store", "train"]),
+    (
+        "cli",
+        &["comm", "config", "data", "doctor", "error", "kernel", "loss", "resource", "rng", "scale", "store", "train"],
+    ),
 ];
 
 /// A crate, and the only files that may name it.

@@ -315,3 +315,21 @@ fn weights_to_start_from_start_a_new_run() {
     assert!(more[0] < 0.9 * whole[0], "{} is no better than {} of fresh weights", more[0], whole[0]);
     assert!(!Path::new(&runs.out("more/earlier-1")).exists());
 }
+
+#[test]
+fn a_limit_of_steps_ends_a_run_whole_and_can_be_raised() {
+    let runs = Runs::new(&[]);
+    runs.train("whole", 0, &[]);
+    // Inside the second epoch, then at its end, then none.
+    runs.train("limited", 0, &["--set", "train.max_steps=10"]);
+    let (run, last) = (runs.run("limited"), runs.last("limited"));
+    assert_eq!((run.attribute("status"), run.step_column("step").unwrap().len()), (Some("done"), 10));
+    assert_eq!(run.epoch_column("epoch").unwrap(), [1.0, 2.0]);
+    assert!(run.epoch_column("test_accuracy").unwrap()[1].is_finite() && !run.result.is_empty());
+    assert_eq!((last.step, last.epoch, last.sample), (10, 1, 96));
+    runs.train("limited", 0, &["--set", "train.max_steps=14", "--resume"]);
+    let last = runs.last("limited");
+    assert_eq!((last.step, last.epoch, last.sample), (14, 2, 0));
+    runs.train("limited", 0, &["--resume"]);
+    runs.same("whole", "limited", 0.0);
+}

@@ -2,13 +2,15 @@
 //! exit code.
 
 mod bench;
+mod doctor;
 mod evaluate;
 mod export;
 mod inspect;
 mod predict;
+mod scale;
 mod train;
 
-use crate::comm::{self, Comm};
+use crate::comm::{self, Comm, Solo};
 use crate::error::{Error, Result};
 use crate::store::probe;
 use crate::train::signal;
@@ -56,6 +58,8 @@ enum Command {
     Predict(predict::Predict),
     Export(export::Export),
     Inspect(inspect::Inspect),
+    Scale(scale::Scale),
+    Doctor(doctor::Doctor),
     Bench(bench::Bench),
     /// Read a file and say nothing (ddl starts this itself)
     #[command(name = probe::COMMAND, hide = true)]
@@ -83,17 +87,23 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
     probe::enable();
     signal::survive_file_limits();
     log_to_stderr(&cli.verbosity, speaks);
-    let result = comm::connect().and_then(|comm| {
-        // A panic is a mistake of ours. Under MPI its hook has ended all ranks by now; alone it ends like any error.
-        let command = AssertUnwindSafe(|| dispatch(cli.command, &*comm));
-        std::panic::catch_unwind(command).unwrap_or_else(|_| Err(Error::internal("ddl", "the program panicked")))
-    });
+    let result = match (comm::connect(), cli.command) {
+        // Ranks that are no job are what the doctor is there for.
+        (Err(trouble), Some(Command::Doctor(doctor))) => doctor.run(&Solo, Some(&trouble)),
+        (Err(error), _) => Err(error),
+        (Ok(comm), command) => {
+            // A panic is a mistake of ours. Under MPI its hook has ended all ranks by now; alone it ends like any error.
+            let command = AssertUnwindSafe(|| dispatch(command, &*comm));
+            std::panic::catch_unwind(command).unwrap_or_else(|_| Err(Error::internal("ddl", "the program panicked")))
+        }
+    };
     match result {
         Ok(()) => 0,
         Err(error) => {
             if speaks {
                 let text = error.to_string().replace(|c: char| c.is_control(), " ");
-                let _ = writeln!(std::io::stderr(), "error: {text}");
+                // In one piece: mpirun's own words would come between several.
+                let _ = std::io::stderr().write_all(format!("error: {text}\n").as_bytes());
             }
             error.exit_code()
         }
@@ -108,6 +118,8 @@ fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
         Some(Command::Predict(command)) => command.run(comm),
         Some(Command::Export(command)) => command.run(comm),
         Some(Command::Inspect(command)) => command.run(comm),
+        Some(Command::Scale(command)) => command.run(comm),
+        Some(Command::Doctor(command)) => command.run(comm, None),
         Some(Command::Bench(command)) => command.run(comm),
     }
 }

@@ -83,6 +83,10 @@ pub struct Train {
     /// Steps between checkpoints inside an epoch. 0: none.
     #[serde(default)]
     pub checkpoint_steps: u64,
+    /// The run ends after this many steps at the latest, evaluated and saved like a whole one; the schedule stays that of
+    /// all epochs. 0: no limit.
+    #[serde(default)]
+    pub max_steps: u64,
     /// How many checkpoints to keep; the oldest go.
     #[serde(default = "three")]
     pub keep_checkpoints: usize,

@@ -32,6 +32,14 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
+/// Replaces a file by `bytes`: it is whole or as it was.
+///
+/// # Errors
+/// `Io` when its folder cannot be written to.
+pub fn write_file(path: &std::path::Path, bytes: &[u8]) -> crate::error::Result<()> {
+    atomic::write(path, bytes)
+}
+
 /// The HDF5 library in use: `1.10.8`.
 pub fn hdf5_version() -> String {
     let (major, minor, patch) = hdf5::library_version();

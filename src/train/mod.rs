@@ -11,5 +11,5 @@ pub mod step;
 pub mod terminal;
 
 pub use progress::{Position, broadcast_checkpoint, load_weights, read_on_root};
-pub use session::{Options, forecast_table, train};
+pub use session::{COMMIT, Options, forecast_table, train};
 pub use step::Trainer;

@@ -31,7 +31,7 @@ pub struct Options {
 }
 
 /// The commit this program was built from, or nothing.
-const COMMIT: &str = env!("SOURCE_COMMIT");
+pub const COMMIT: &str = env!("SOURCE_COMMIT");
 
 /// Trains `job` on the ranks of `comm`.
 ///
@@ -61,6 +61,9 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         if job.train.precision == Precision::Bf16 {
             let how = if bf16_is_native() { "by AVX-512 BF16" } else { "emulated on this CPU, which is slow" };
             say(&format!("bf16   products of linear and lstm layers, {how}; weights and sums are f32"));
+        }
+        if job.train.max_steps > 0 {
+            say(&format!("limit  ends after {} steps (train.max_steps)", job.train.max_steps));
         }
         for note in data.notes() {
             say(&format!("note   {note}"));
@@ -167,16 +170,22 @@ impl Session<'_> {
         self.baseline()?;
         let epochs = self.job.train.epochs;
         let mut last = None;
-        if self.at.epoch >= epochs {
+        if self.at.epoch >= epochs || self.limit_reached() {
             if self.root() {
-                say(&format!("all {epochs} epochs are done already; raise train.epochs to go on"));
+                let what = if self.limit_reached() { "train.max_steps" } else { "train.epochs" };
+                say(&format!("{what} is reached already, at step {}; raise it to go on", self.at.step));
             }
             return Ok((self.data.len(Part::Test) > 0).then(|| self.trainer.evaluate(self.data, Part::Test)));
         }
-        while self.at.epoch < epochs {
+        while self.at.epoch < epochs && !self.limit_reached() {
             last = self.epoch()?;
         }
         Ok(last)
+    }
+
+    fn limit_reached(&self) -> bool {
+        let most = self.job.train.max_steps;
+        most > 0 && self.at.step >= most
     }
 
     /// The naive forecast's figures beside the network's.
@@ -208,7 +217,7 @@ impl Session<'_> {
         let order = std::mem::take(&mut self.order);
         self.steps.reserve(samples.div_ceil(self.batch));
         let mut result = Ok(());
-        while (self.at.sample as usize) < samples {
+        while (self.at.sample as usize) < samples && !self.limit_reached() {
             let first = self.at.sample as usize;
             let last = (first + self.batch).min(samples);
             match self.step(&order[first..last], &mut lr) {
@@ -232,7 +241,7 @@ impl Session<'_> {
         progress.finish();
         result?;
         let seconds = began.elapsed().as_secs_f64() - paused;
-        self.finish_epoch(samples, seconds, (samples as u64 - from) as f64 / seconds, lr)
+        self.finish_epoch(seconds, (self.at.sample - from) as f64 / seconds, lr)
     }
 
     fn step(&mut self, samples: &[u32], lr: &mut f64) -> Result<f64> {
@@ -252,12 +261,15 @@ impl Session<'_> {
         Ok(outcome.loss)
     }
 
-    fn finish_epoch(&mut self, samples: usize, seconds: f64, rate: f64, lr: f64) -> Result<Option<Metrics>> {
-        let train = &self.job.train;
-        let (loss, correct) = (self.at.epoch_loss / samples as f64, self.at.epoch_correct / samples as f64);
-        self.at = Position { step: self.at.step, epoch: self.at.epoch + 1, ..Position::default() };
-        let last = self.at.epoch == train.epochs;
-        let due = |every: u64| last || (every > 0 && self.at.epoch.is_multiple_of(every));
+    fn finish_epoch(&mut self, seconds: f64, rate: f64, lr: f64) -> Result<Option<Metrics>> {
+        let (train, epoch, seen) = (&self.job.train, self.at.epoch + 1, self.at.sample as f64);
+        let (loss, correct) = (self.at.epoch_loss / seen, self.at.epoch_correct / seen);
+        // An epoch cut short by max_steps stays open: with a higher limit the run goes on inside it.
+        if self.at.sample as usize == self.order.len() {
+            self.at = Position { step: self.at.step, epoch, ..Position::default() };
+        }
+        let last = epoch == train.epochs || self.limit_reached();
+        let due = |every: u64| last || (every > 0 && epoch.is_multiple_of(every));
         let (evaluate, save) = (due(train.evaluate_every), due(train.checkpoint_every));
         let test = (evaluate && self.data.len(Part::Test) > 0).then(|| {
             self.trainer.clock.skip();
@@ -266,7 +278,7 @@ impl Session<'_> {
             metrics
         });
         let accuracy = self.trainer.classes.then_some(correct);
-        let mut row = vec![("epoch", self.at.epoch as f64), ("train_loss", loss)];
+        let mut row = vec![("epoch", epoch as f64), ("train_loss", loss)];
         row.extend(accuracy.map(|accuracy| ("train_accuracy", accuracy)));
         row.extend(test.iter().flat_map(Metrics::columns));
         row.extend([("lr", lr), ("seconds", seconds), ("samples_per_second", rate)]);
@@ -278,7 +290,7 @@ impl Session<'_> {
         self.write_times()?;
         if self.root() {
             let line = EpochLine {
-                epoch: self.at.epoch,
+                epoch,
                 epochs: train.epochs,
                 loss,
                 accuracy,

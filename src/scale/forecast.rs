@@ -1,0 +1,162 @@
+//! From measurements to the cost model's assumptions.
+
+use super::measure::Measurement;
+use super::model::{Cluster, Link, Load, Prediction, predictions};
+use crate::comm::Solo;
+use crate::config::Job;
+use crate::data::{Dataset, Part};
+use crate::error::Result;
+use crate::rng;
+use crate::train::Trainer;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// The network, as given on the command line.
+#[derive(Debug, Clone, Copy)]
+pub struct Network {
+    /// Between hosts.
+    pub between: Link,
+    /// Between ranks of a host; None to fit it to the study.
+    pub inside: Option<Link>,
+    /// Ranks on each host; None for the cores of this one.
+    pub ranks_per_host: Option<usize>,
+}
+
+/// A host's memory where nothing was measured: 1 µs and 80 Gbit/s.
+const MEMORY: (f64, f64) = (1.0, 80.0);
+/// Adding numbers that lie in the cache: 10 GB/s.
+const SECONDS_PER_SUM_BYTE: f64 = 1e-10;
+
+/// What the model says, and from what.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outlook {
+    /// The machine.
+    pub cluster: Cluster,
+    /// The work.
+    pub load: Load,
+    /// Where seconds a sample come from: `probe` or `study`.
+    pub fitted_from: &'static str,
+    /// 1, 2, 4, ... ranks.
+    pub predictions: Vec<Prediction>,
+}
+
+impl Outlook {
+    /// The model's word on `load`.
+    pub fn new(load: Load, network: Network, fitted: Option<Link>, cores: usize, fitted_from: &'static str) -> Self {
+        let inside = network.inside.or(fitted).unwrap_or(Link::new(MEMORY.0, MEMORY.1));
+        let cluster = Cluster {
+            inside,
+            between: network.between,
+            ranks_per_host: network.ranks_per_host.unwrap_or(cores),
+            seconds_per_sum_byte: SECONDS_PER_SUM_BYTE,
+        };
+        Self { cluster, load, fitted_from, predictions: predictions(&load, &cluster) }
+    }
+
+    /// One sentence on what is assumed.
+    pub fn assumptions(&self) -> String {
+        let Self { cluster, load, .. } = self;
+        let link = |link: Link| format!("{:.1} µs and {:.1} Gbit/s", 1e6 * link.latency, 8e-9 / link.seconds_per_byte);
+        format!(
+            "prediction: {:.4} ms a sample ({}), a gradient of {:.2} MB, batch {}{}, {} rank(s) a host,\n\
+             {} inside a host, {} between hosts; best of ring, tree (recursive doubling) and hierarchical sums",
+            1e3 * load.seconds_per_sample,
+            self.fitted_from,
+            1e-6 * load.gradient_bytes,
+            load.batch,
+            if load.weak { " a rank" } else { "" },
+            cluster.ranks_per_host,
+            link(cluster.inside),
+            link(cluster.between),
+        )
+    }
+}
+
+/// Seconds of work of one rank for a sample: from the fewest ranks, waiting and sums left out.
+pub fn seconds_per_sample(measurements: &[Measurement]) -> Option<f64> {
+    let fewest = measurements.iter().map(|m| m.ranks).min()?;
+    let of_fewest: Vec<&Measurement> = measurements.iter().filter(|m| m.ranks == fewest).collect();
+    let busy: f64 = of_fewest.iter().map(|m| m.seconds - m.split.communication - m.split.waiting).sum();
+    let samples: f64 = of_fewest.iter().map(|m| m.samples).sum();
+    (samples > 0.0).then(|| busy * fewest as f64 / samples)
+}
+
+/// The bandwidth inside a host that explains the sums of the points on one host with a core for each rank; the latency is
+/// the usual one. None without such a point.
+pub fn memory_link(measurements: &[Measurement], gradient_bytes: f64) -> Option<Link> {
+    let usable = |m: &&Measurement| m.ranks > 1 && m.hosts == 1 && m.ranks_per_core <= 1.0 && m.steps > 0;
+    let base = measurements.iter().filter(|m| m.ranks == 1 && m.steps > 0);
+    // What one rank spends there is no sum: it is the gradient's norm.
+    let alone = mean(base.map(|m| m.split.communication / m.steps as f64)).unwrap_or(0.0);
+    let latency = MEMORY.0 * 1e-6;
+    let each = measurements.iter().filter(usable).map(|m| {
+        let seconds = m.split.communication / m.steps as f64 - alone;
+        let (others, ranks) = (m.ranks as f64 - 1.0, m.ranks as f64);
+        let bytes = others / ranks * gradient_bytes;
+        (seconds - 2.0 * others * latency) / (2.0 * bytes) - SECONDS_PER_SUM_BYTE / 2.0
+    });
+    mean(each)
+        .filter(|&seconds_per_byte| seconds_per_byte > 1e-12)
+        .map(|seconds_per_byte| Link { latency, seconds_per_byte })
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), v| (sum + v, count + 1.0));
+    (count > 0.0).then(|| sum / count)
+}
+
+/// Trains for about a second and a half on this one rank: seconds a sample, the median of the steps.
+///
+/// # Errors
+/// The loss diverged.
+pub fn probe(job: &Job, data: &Dataset) -> Result<f64> {
+    let mut trainer = Trainer::build(job, data, &Solo)?;
+    let samples = data.len(Part::Train);
+    let batch = job.train.global_batch(1).min(samples);
+    let mut order = vec![0u32; samples];
+    rng::shuffle(job.seed, 0, &mut order);
+    let (mut seconds, began) = (Vec::new(), Instant::now());
+    // The first steps warm caches up and touch memory.
+    while seconds.len() < 8 || (began.elapsed() < Duration::from_millis(1500) && seconds.len() < 10_000) {
+        let first = (seconds.len() * batch) % (samples - batch + 1);
+        let start = Instant::now();
+        trainer.step(data, &order[first..first + batch], 0, seconds.len() as u64, false)?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let mut settled = seconds.split_off(3);
+    settled.sort_by(f64::total_cmp);
+    Ok(settled[settled.len() / 2] / batch as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scale::measure::Split;
+    use crate::scale::summary::tests::measurement;
+
+    #[test]
+    fn work_is_fitted_to_the_fewest_ranks() {
+        // 10 s, of which 2 s are sums, for 1000 samples.
+        let runs = [measurement(1, 1, 10.0, 0.5), measurement(2, 1, 6.0, 1.0)];
+        assert!((seconds_per_sample(&runs).unwrap() - 8e-3).abs() < 1e-12);
+        let runs = [measurement(2, 1, 6.0, 1.0)];
+        assert!((seconds_per_sample(&runs).unwrap() - 2.0 * 4.8e-3).abs() < 1e-12);
+        assert_eq!(seconds_per_sample(&[]), None);
+    }
+
+    #[test]
+    fn the_memory_link_gives_back_the_sums_it_was_fitted_to() {
+        let mut run = measurement(2, 1, 6.0, 1.0);
+        run.split = Split { communication: 10.0 * 0.5e-3, ..Split::default() };
+        let link = memory_link(&[run.clone()], 4e6).unwrap();
+        let again = super::super::model::ring(2, 4e6, link, SECONDS_PER_SUM_BYTE);
+        assert!((again - 0.5e-3).abs() < 1e-9, "{again}");
+        // Shared cores, several hosts and one rank say nothing.
+        let changes: [fn(&mut Measurement); 3] = [|m| m.ranks_per_core = 2.0, |m| m.hosts = 2, |m| m.ranks = 1];
+        for change in changes {
+            let mut other = run.clone();
+            change(&mut other);
+            assert_eq!(memory_link(&[other], 4e6), None);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Scaling studies: the same job on several numbers of ranks, each several times, as real runs of `ddl train`; what
+//! came of it as tables, JSON, CSV and a picture; and a cost model for numbers of ranks that are not there.
+
+pub mod forecast;
+pub mod launch;
+pub mod measure;
+pub mod model;
+pub mod plan;
+mod plot;
+mod record;
+mod slurm;
+pub mod summary;
+mod table;
+
+use crate::comm::{self, Comm, Solo};
+use crate::config::Job;
+use crate::data::{Dataset, Part};
+use crate::error::{Error, Result};
+use crate::resource::cpu;
+use crate::train::signal::StopFlag;
+use crate::train::terminal::say;
+use crate::train::{COMMIT, Trainer};
+use forecast::{Network, Outlook};
+use launch::{Choice, Ended, Launcher};
+use measure::{Found, Measurement};
+use model::Load;
+use plan::{Limits, Mode, Point};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use summary::Row;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The job, overrides applied.
+    pub job: Job,
+    /// Numbers of ranks in order. Empty: a prediction only.
+    pub ranks: Vec<usize>,
+    /// Runs on each number of ranks.
+    pub repeats: usize,
+    /// What stays fixed.
+    pub mode: Mode,
+    /// How long runs are.
+    pub limits: Limits,
+    /// Instead of `results/<name>-scale`.
+    pub out: Option<PathBuf>,
+    /// What starts ranks.
+    pub launcher: Choice,
+    /// Arguments for it.
+    pub launcher_args: Vec<String>,
+    /// Write Slurm scripts into this folder instead of running.
+    pub slurm: Option<PathBuf>,
+    /// The command line by which such a script collects.
+    pub collect_command: Vec<String>,
+    /// Run nothing, look at what is there.
+    pub collect: bool,
+    /// Print the model's predictions.
+    pub predict: bool,
+    /// What they assume.
+    pub network: Network,
+    /// Print JSON instead of tables.
+    pub json: bool,
+}
+
+/// A study and what came of it; `scale.json` holds it.
+#[derive(Debug, Serialize)]
+pub struct Study {
+    /// The job's name.
+    pub job: String,
+    /// What stayed fixed.
+    pub mode: Mode,
+    /// The batch of the fewest ranks.
+    pub batch: usize,
+    /// Parameters of the network.
+    pub parameters: usize,
+    /// CPU and instruction set.
+    pub machine: String,
+    /// Cores of this host.
+    pub cores: usize,
+    /// The program's version and commit.
+    pub version: String,
+    /// One for each number of ranks.
+    pub rows: Vec<Row>,
+    /// The model's word.
+    pub prediction: Option<Outlook>,
+}
+
+impl Study {
+    fn title(&self) -> String {
+        let batch = match self.mode {
+            Mode::Weak => format!("batch {} on {} rank(s) and growing with them", self.batch, self.rows[0].ranks),
+            _ => format!("global batch {}", self.batch),
+        };
+        format!("{}: {} scaling, {batch}, {} steps of training", self.job, self.mode.name(), self.rows[0].steps)
+    }
+
+    fn subtitle(&self) -> String {
+        let repeats = self.rows.iter().map(|row| row.repeats).max().unwrap_or(1);
+        let cores = if self.cores == 1 { "1 core".to_owned() } else { format!("{} cores", self.cores) };
+        let repeats = if repeats == 1 { "1 run".to_owned() } else { format!("mean of {repeats} runs") };
+        format!("{}, {cores} here; {repeats}", self.machine)
+    }
+}
+
+/// What the network and the data are, without ranks.
+struct Work {
+    samples: usize,
+    parameters: usize,
+}
+
+/// Runs a study, or what is left of it.
+///
+/// # Errors
+/// `Usage` for what does not fit; the first failed point's, after the others were tried; `Interrupted`.
+pub fn run(request: &Request, comm: &dyn Comm) -> Result<()> {
+    if let Some(launcher) = comm::launched() {
+        let what = format!("was itself started by {}, but it starts the ranks of each point", launcher.name);
+        let mend = "run it alone: ddl scale JOB.toml --ranks 1,2,4 (with --launcher-args for the launcher)";
+        return comm::agree(comm, Err(Error::usage("ddl scale", what, mend)));
+    }
+    let job = &request.job;
+    let data = Dataset::open(&job.data, job.seed)?;
+    let work = work(job, &data)?;
+    if request.ranks.is_empty() {
+        let outlook = outlook(request, &work, Some(&data), &[])?;
+        say(&if request.json { json(&outlook)? } else { table::prediction(&outlook) });
+        return Ok(());
+    }
+    drop(data);
+    let folder = request.out.clone().unwrap_or_else(|| Path::new("results").join(format!("{}-scale", job.name)));
+    let points =
+        plan::points(job, request.mode, &request.ranks, request.repeats, request.limits, work.samples, &folder)?;
+    if let Some(scripts) = &request.slurm {
+        let name = format!("{}-scale", job.name);
+        let submit = slurm::write(&name, &points, &request.launcher_args, &request.collect_command, scripts)?;
+        say(&format!("wrote a script for each of {} points; submit them by {}", points.len(), submit.display()));
+        return Ok(());
+    }
+    let (measurements, failure) = measurements(request, &points)?;
+    if measurements.is_empty() {
+        let none = Error::usage(folder.display().to_string(), "no point is done", "run the study without --collect");
+        return Err(failure.unwrap_or(none));
+    }
+    let rows = summary::rows(&measurements, request.mode == Mode::Weak);
+    let batch = match request.mode {
+        Mode::Weak => job.train.global_batch(1) * rows[0].ranks,
+        _ => job.train.global_batch(1),
+    };
+    let study = Study {
+        job: job.name.clone(),
+        mode: request.mode,
+        batch,
+        parameters: work.parameters,
+        machine: measurements[0].machine.clone(),
+        cores: cpu::cores(),
+        version: format!("{} {COMMIT}", env!("CARGO_PKG_VERSION")),
+        rows,
+        prediction: request.predict.then(|| outlook(request, &work, None, &measurements)).transpose()?,
+    };
+    record::write(&study, &folder)?;
+    plot::write(&study, &folder)?;
+    say(&if request.json { json(&study)? } else { format!("\n{}\n", table::text(&study)) });
+    if !request.json {
+        say(&format!("study  {}/scale.json, scale.csv, scale.svg, scale.png", folder.display()));
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::internal("JSON", e))
+}
+
+fn work(job: &Job, data: &Dataset) -> Result<Work> {
+    let trainer = Trainer::build(job, data, &Solo)?;
+    Ok(Work { samples: data.len(Part::Train), parameters: trainer.model().layout().len() })
+}
+
+/// The model's word: fitted to the study, or else to a probe on `data`.
+fn outlook(request: &Request, work: &Work, data: Option<&Dataset>, measurements: &[Measurement]) -> Result<Outlook> {
+    let gradient_bytes = 4.0 * work.parameters as f64;
+    let fitted = forecast::seconds_per_sample(measurements);
+    let (seconds_per_sample, from) = match (fitted, data) {
+        (None, Some(data)) => (forecast::probe(&request.job, data)?, "a probe on one rank"),
+        (fitted, _) => (fitted.unwrap_or(f64::NAN), "the study's fewest ranks"),
+    };
+    let train = &request.job.train;
+    let load = Load {
+        seconds_per_sample,
+        gradient_bytes,
+        samples: work.samples,
+        batch: train.global_batch(1),
+        micro_batch: train.micro_batch(),
+        weak: request.mode == Mode::Weak,
+    };
+    let link = forecast::memory_link(measurements, gradient_bytes);
+    Ok(Outlook::new(load, request.network, link, cpu::cores(), from))
+}
+
+/// All points that are done, after running those that are not; and the first failure.
+fn measurements(request: &Request, points: &[Point]) -> Result<(Vec<Measurement>, Option<Error>)> {
+    let (cores, stop) = (cpu::cores(), StopFlag::listen());
+    let mut launcher = None;
+    let (mut done, mut failure) = (Vec::new(), None);
+    let mut missing = Vec::new();
+    for point in points {
+        match measure::look(point)? {
+            Found::Done(measurement) => {
+                progress(request, point, &measurement, " (kept)");
+                done.push(*measurement);
+                continue;
+            }
+            Found::ToDo(_) if request.collect => {
+                missing.push(point.name());
+                continue;
+            }
+            Found::ToDo(Some(why)) => log::info!("{}: run again, since {why}", point.name()),
+            Found::ToDo(None) => {}
+        }
+        if launcher.is_none() {
+            let found = Launcher::find(request.launcher, request.launcher_args.clone())?;
+            log::info!("ranks are started by {}", found.version);
+            stop.listen_to_interrupts();
+            launcher = Some(found);
+        }
+        let Some(launcher) = &launcher else { continue };
+        match launcher.run(point, cores, &stop)? {
+            Ended::Done => match measure::look(point)? {
+                Found::Done(measurement) => {
+                    progress(request, point, &measurement, "");
+                    done.push(*measurement);
+                }
+                Found::ToDo(why) => {
+                    let what = why.unwrap_or_else(|| "it left no run file".into());
+                    failure.get_or_insert(Error::internal(format!("point {}", point.name()), what));
+                }
+            },
+            Ended::Failed(status, lines) => {
+                let error = failed(point, status.code(), &lines);
+                log::error!("{} ended with {status}; the end of its stderr.log:\n{lines}", point.name());
+                // A wrong job or bad data fail everywhere alike.
+                let hopeless = [2, 65].contains(&error.exit_code());
+                failure.get_or_insert(error);
+                if hopeless {
+                    break;
+                }
+            }
+            Ended::Interrupted => {
+                let place = format!("ddl scale, at point {}", point.name());
+                return Err(Error::Interrupted { place });
+            }
+        }
+    }
+    if !missing.is_empty() {
+        log::warn!("{} of {} points are not done: {}", missing.len(), points.len(), missing.join(", "));
+    }
+    Ok((done, failure))
+}
+
+fn progress(request: &Request, point: &Point, measurement: &Measurement, note: &str) {
+    if request.json {
+        return;
+    }
+    let figure = |name: &str| measurement.figures.iter().find(|(n, _)| n == name).map(|(_, value)| *value);
+    let quality = match (figure("test_accuracy"), figure("test_mape")) {
+        (Some(accuracy), _) => format!("  test accuracy {:.1} %", 100.0 * accuracy),
+        (None, Some(mape)) => format!("  test MAPE {mape:.2} %"),
+        _ => String::new(),
+    };
+    let (seconds, rate) = (measurement.seconds, measurement.samples / measurement.seconds);
+    let shared = if measurement.ranks_per_core > 1.0 { "  oversubscribed" } else { "" };
+    say(&format!("{:<20}  {seconds:.3} s  {rate:.0} samples/s{quality}{shared}{note}", point.name()));
+}
+
+/// The error of a point, of the same kind as the run's own: its exit code says which.
+fn failed(point: &Point, code: Option<i32>, lines: &str) -> Error {
+    let place = format!("point {}", point.name());
+    let own = lines.lines().rev().find_map(|line| line.trim().strip_prefix("error: "));
+    let ended = code.map_or("was killed".to_owned(), |code| format!("ended with exit code {code}"));
+    let what = own.map_or_else(|| ended.clone(), |own| format!("{ended}: {own}"));
+    let mend = format!(
+        "see {}, then run the same command again: points that are done are kept",
+        point.folder.join("stderr.log").display()
+    );
+    match code {
+        Some(2) => Error::Usage { place, what, mend },
+        Some(65) => Error::Data { place, what, mend },
+        Some(70) => Error::Failed { place, what, mend },
+        Some(74) => Error::Io { place, what, mend },
+        _ => Error::Failed { place, what, mend },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::summary::tests::measurement;
+    use super::*;
+
+    /// 1, 2 and 4 ranks on 2 cores, twice each.
+    pub fn study() -> Study {
+        let runs = [(1, 10.0, 0.5), (2, 5.5, 1.0), (4, 6.0, 2.0)];
+        let runs = runs.map(|(ranks, seconds, load)| [1, 2].map(|repeat| measurement(ranks, repeat, seconds, load)));
+        Study {
+            job: "digits".into(),
+            mode: Mode::Strong,
+            batch: 64,
+            parameters: 1000,
+            machine: "a CPU, avx2".into(),
+            cores: 2,
+            version: "0".into(),
+            rows: summary::rows(&runs.concat(), false),
+            prediction: None,
+        }
+    }
+
+    #[test]
+    fn a_failed_point_keeps_its_exit_code_and_its_words() {
+        let point = Point { ranks: 2, repeat: 1, folder: "f".into(), job: String::new() };
+        for (code, expected) in
+            [(Some(2), 2), (Some(65), 65), (Some(70), 70), (Some(74), 74), (Some(137), 70), (None, 70)]
+        {
+            let error = failed(&point, code, "noise\nerror: job.toml: it is bad; mend it\nmpirun noise");
+            assert_eq!(error.exit_code(), expected);
+            let text = error.to_string();
+            for part in ["ranks-2/repeat-1", "it is bad", "f/stderr.log", "same command again"] {
+                assert!(text.contains(part), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn pictures_are_made() {
+        let dir = tempfile::tempdir().unwrap();
+        plot::write(&study(), dir.path()).unwrap();
+        let svg = std::fs::read_to_string(dir.path().join("scale.svg")).unwrap();
+        assert!(svg.contains("oversubscribed") && svg.contains("time ratio 1.67") && svg.contains("1.82"), "{svg}");
+        let png = std::fs::read(dir.path().join("scale.png")).unwrap();
+        assert!(png.starts_with(b"\x89PNG") && png.len() > 10_000);
+        let names = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(names, 2, "a temporary file is left");
+    }
+}

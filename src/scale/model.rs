@@ -1,0 +1,296 @@
+//! A cost model of data-parallel training: seconds of compute for the slowest rank, then one sum of the gradient over
+//! ranks at a latency α and a time β for each byte.
+//!
+//! The costs of the sums are those of Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication
+//! Operations in MPICH", Int. J. High Performance Computing Applications 19(1), 2005, with γ for adding two bytes. What
+//! is left out: overlap of sums with the backward pass, reading data, and contention in the network beyond each host's
+//! own link.
+
+use serde::Serialize;
+
+/// What a message between two ranks costs: `latency + bytes * seconds_per_byte`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Link {
+    /// α, seconds.
+    pub latency: f64,
+    /// β, seconds a byte.
+    pub seconds_per_byte: f64,
+}
+
+impl Link {
+    /// From microseconds and Gbit/s.
+    pub fn new(latency_us: f64, bandwidth_gbit: f64) -> Self {
+        Self { latency: latency_us * 1e-6, seconds_per_byte: 8e-9 / bandwidth_gbit }
+    }
+}
+
+/// Hosts of several ranks each, joined by a network of one link a host.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Cluster {
+    /// Between ranks of one host.
+    pub inside: Link,
+    /// Between hosts; all ranks of a host share it.
+    pub between: Link,
+    /// Ranks on each host.
+    pub ranks_per_host: usize,
+    /// γ, seconds for adding one byte's worth of numbers to another.
+    pub seconds_per_sum_byte: f64,
+}
+
+/// How a gradient is summed over ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// A ring through all ranks: reduce-scatter, then all-gather.
+    Ring,
+    /// Recursive doubling: whole gradients between partners at distance 1, 2, 4, ...
+    Tree,
+    /// Reduce-scatter inside each host, Rabenseifner's sum between hosts, all-gather inside each host.
+    Hierarchical,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Algorithm; 3] = [Algorithm::Ring, Algorithm::Tree, Algorithm::Hierarchical];
+
+    /// For tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Ring => "ring",
+            Algorithm::Tree => "tree",
+            Algorithm::Hierarchical => "hierarchical",
+        }
+    }
+}
+
+/// Ring: `2 (p−1) α + 2 (p−1)/p n β + (p−1)/p n γ` for `p` ranks and `n` bytes.
+pub fn ring(ranks: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
+    let (p, others) = (ranks as f64, ranks as f64 - 1.0);
+    2.0 * others * link.latency + others / p * bytes * (2.0 * link.seconds_per_byte + gamma)
+}
+
+/// Recursive doubling: `⌈lg p⌉ (α + n β + n γ)`; with `p` no power of two two more messages, to fold the rest in and back.
+pub fn recursive_doubling(ranks: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
+    let exchange = link.latency + bytes * link.seconds_per_byte;
+    let folded = if ranks.is_power_of_two() { 0.0 } else { 2.0 * exchange + bytes * gamma };
+    f64::from(ranks.max(1).ilog2()) * (exchange + bytes * gamma) + folded
+}
+
+/// Rabenseifner: recursive halving, then doubling: `2 lg p α + 2 (p−1)/p n β + (p−1)/p n γ`; the rest as above.
+pub fn rabenseifner(ranks: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
+    let power = 1usize << ranks.max(1).ilog2();
+    let share = (power as f64 - 1.0) / power as f64;
+    let folded =
+        if power == ranks { 0.0 } else { 2.0 * (link.latency + bytes * link.seconds_per_byte) + bytes * gamma };
+    2.0 * f64::from(power.ilog2()) * link.latency + share * bytes * (2.0 * link.seconds_per_byte + gamma) + folded
+}
+
+impl Cluster {
+    /// Hosts that `ranks` ranks fill.
+    pub fn hosts(&self, ranks: usize) -> usize {
+        ranks.div_ceil(self.ranks_per_host.max(1))
+    }
+
+    /// Seconds of one sum of `bytes` over `ranks` ranks.
+    pub fn sum_seconds(&self, algorithm: Algorithm, ranks: usize, bytes: f64) -> f64 {
+        let (hosts, gamma) = (self.hosts(ranks), self.seconds_per_sum_byte);
+        let local = ranks.min(self.ranks_per_host.max(1));
+        if ranks <= 1 {
+            return 0.0;
+        }
+        match algorithm {
+            // In order of hosts, one message at a time enters and leaves each: the slowest link sets the pace.
+            Algorithm::Ring => ring(ranks, bytes, if hosts > 1 { self.between } else { self.inside }, gamma),
+            // In the far rounds all ranks of a host send whole gradients at once through its link.
+            Algorithm::Tree => {
+                let seconds_per_byte = self.between.seconds_per_byte * local as f64;
+                recursive_doubling(local, bytes, self.inside, gamma)
+                    + recursive_doubling(hosts, bytes, Link { seconds_per_byte, ..self.between }, gamma)
+            }
+            // Each of the local ranks sums its share of the gradient between hosts: together as many bytes as one whole.
+            Algorithm::Hierarchical => {
+                rabenseifner(local, bytes, self.inside, gamma) + rabenseifner(hosts, bytes, self.between, gamma)
+            }
+        }
+    }
+}
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Load {
+    /// Compute of one rank for one training sample.
+    pub seconds_per_sample: f64,
+    /// Bytes of a gradient.
+    pub gradient_bytes: f64,
+    /// Samples of an epoch.
+    pub samples: usize,
+    /// Samples of a batch on one rank.
+    pub batch: usize,
+    /// Samples of a micro-batch.
+    pub micro_batch: usize,
+    /// Whether the batch grows with the ranks.
+    pub weak: bool,
+}
+
+impl Load {
+    /// Samples of a batch, and of the slowest rank's part. None where a rank would have no sample. Where there are fewer
+    /// micro-batches than ranks, they are taken to be made smaller.
+    fn shares(&self, ranks: usize) -> Option<(usize, usize)> {
+        if self.weak {
+            return Some((self.batch * ranks, self.batch));
+        }
+        let parts = self.batch.div_ceil(self.micro_batch);
+        match ranks {
+            _ if ranks <= parts => Some((self.batch, (parts.div_ceil(ranks) * self.micro_batch).min(self.batch))),
+            _ if ranks <= self.batch => Some((self.batch, self.batch.div_ceil(ranks))),
+            _ => None,
+        }
+    }
+
+    /// Whether `ranks` ranks need smaller micro-batches than the job has.
+    pub fn needs_smaller_micro_batch(&self, ranks: usize) -> bool {
+        !self.weak && ranks > self.batch.div_ceil(self.micro_batch)
+    }
+}
+
+/// What the model says for one way of summing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Forecast {
+    /// How gradients are summed.
+    pub algorithm: Algorithm,
+    /// Seconds of the sum in a step.
+    pub sum_seconds: f64,
+    /// Seconds of an epoch.
+    pub epoch_seconds: f64,
+    /// Samples a second against one rank's.
+    pub speedup: f64,
+    /// Speedup a rank.
+    pub efficiency: f64,
+}
+
+/// What the model says for a number of ranks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// How many ranks.
+    pub ranks: usize,
+    /// On how many hosts.
+    pub hosts: usize,
+    /// Compute of the slowest rank in a step.
+    pub compute_seconds: f64,
+    /// Whether train.micro_batch must be lowered for so many ranks.
+    pub smaller_micro_batch: bool,
+    /// For each [`Algorithm`].
+    pub by_algorithm: [Forecast; 3],
+}
+
+impl Prediction {
+    /// The fastest way of summing.
+    pub fn best(&self) -> &Forecast {
+        let faster = |a: &&Forecast, b: &&Forecast| a.epoch_seconds.total_cmp(&b.epoch_seconds);
+        self.by_algorithm.iter().min_by(faster).unwrap_or(&self.by_algorithm[0])
+    }
+}
+
+/// The model's word on `ranks` ranks; None where a batch has fewer samples than there are ranks.
+pub fn predict(load: &Load, cluster: &Cluster, ranks: usize) -> Option<Prediction> {
+    let (batch, largest) = load.shares(ranks)?;
+    let compute_seconds = largest as f64 * load.seconds_per_sample;
+    let by_algorithm = Algorithm::ALL.map(|algorithm| {
+        let sum_seconds = cluster.sum_seconds(algorithm, ranks, load.gradient_bytes);
+        let seconds_a_sample = (compute_seconds + sum_seconds) / batch as f64;
+        let speedup = load.seconds_per_sample / seconds_a_sample;
+        Forecast {
+            algorithm,
+            sum_seconds,
+            epoch_seconds: seconds_a_sample * load.samples as f64,
+            speedup,
+            efficiency: speedup / ranks as f64,
+        }
+    });
+    let smaller_micro_batch = load.needs_smaller_micro_batch(ranks);
+    Some(Prediction { ranks, hosts: cluster.hosts(ranks), compute_seconds, smaller_micro_batch, by_algorithm })
+}
+
+/// 1, 2, 4, ... 65,536 ranks, as far as the batch goes.
+pub fn predictions(load: &Load, cluster: &Cluster) -> Vec<Prediction> {
+    (0..=16).filter_map(|power| predict(load, cluster, 1 << power)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINK: Link = Link { latency: 1.0, seconds_per_byte: 0.01 };
+    const CLUSTER: Cluster = Cluster { inside: LINK, between: LINK, ranks_per_host: 4, seconds_per_sum_byte: 0.001 };
+
+    fn close(a: f64, b: f64) {
+        assert!((a - b).abs() <= 1e-9 * b.abs().max(1.0), "{a} is not {b}");
+    }
+
+    #[test]
+    fn sums_cost_what_the_paper_says() {
+        // p = 4, n = 100: latency 6, 4 and 2 rounds; 1.5, 2 and 1.5 gradients sent; 0.75, 2 and 0.75 added.
+        close(ring(4, 100.0, LINK, 0.001), 6.0 + 1.5 + 0.075);
+        close(recursive_doubling(4, 100.0, LINK, 0.001), 2.0 * (1.0 + 1.0 + 0.1));
+        close(rabenseifner(4, 100.0, LINK, 0.001), 4.0 + 1.5 + 0.075);
+        // One rank says nothing; 5 ranks fold one in and send it the sum.
+        for cost in [ring, recursive_doubling, rabenseifner] {
+            close(cost(1, 100.0, LINK, 0.001), 0.0);
+        }
+        close(recursive_doubling(5, 100.0, LINK, 0.001), 2.0 * 2.1 + 2.0 * 2.0 + 0.1);
+        close(rabenseifner(5, 100.0, LINK, 0.001), 5.575 + 2.0 * 2.0 + 0.1);
+    }
+
+    #[test]
+    fn hosts_share_their_link() {
+        for algorithm in Algorithm::ALL {
+            close(CLUSTER.sum_seconds(algorithm, 1, 100.0), 0.0);
+        }
+        // 8 ranks on 2 hosts: 2 rounds inside; one between, whose bytes are fourfold.
+        close(CLUSTER.sum_seconds(Algorithm::Tree, 8, 100.0), 4.2 + 1.0 + 4.0 + 0.1);
+        close(CLUSTER.sum_seconds(Algorithm::Hierarchical, 8, 100.0), 5.575 + 2.0 + 1.0 + 0.05);
+        close(CLUSTER.sum_seconds(Algorithm::Ring, 8, 100.0), ring(8, 100.0, LINK, 0.001));
+        let slow = Cluster { between: Link { latency: 10.0, ..LINK }, ..CLUSTER };
+        close(slow.sum_seconds(Algorithm::Ring, 4, 100.0), ring(4, 100.0, LINK, 0.001));
+        assert!(slow.sum_seconds(Algorithm::Ring, 8, 100.0) > 140.0);
+    }
+
+    fn load(weak: bool) -> Load {
+        Load { seconds_per_sample: 1.0, gradient_bytes: 100.0, samples: 1000, batch: 100, micro_batch: 10, weak }
+    }
+
+    #[test]
+    fn strong_scaling_ends_with_the_batch() {
+        let free = Cluster {
+            inside: Link { latency: 0.0, seconds_per_byte: 0.0 },
+            between: Link { latency: 0.0, seconds_per_byte: 0.0 },
+            ranks_per_host: 4,
+            seconds_per_sum_byte: 0.0,
+        };
+        let speedup = |ranks| predict(&load(false), &free, ranks).map(|prediction| prediction.best().speedup);
+        // 10 micro-batches: 4 ranks do 3, 3, 2, 2; beyond 10 ranks they get smaller; beyond 100 there are none.
+        for (ranks, expected) in [(1, 1.0), (2, 2.0), (4, 10.0 / 3.0), (10, 10.0), (16, 100.0 / 7.0), (100, 100.0)] {
+            close(speedup(ranks).unwrap(), expected);
+        }
+        assert_eq!(speedup(101), None);
+        assert!(!load(false).needs_smaller_micro_batch(10) && load(false).needs_smaller_micro_batch(16));
+        let epoch = predict(&load(false), &free, 10).unwrap().best().epoch_seconds;
+        close(epoch, 100.0);
+    }
+
+    #[test]
+    fn weak_scaling_goes_on_and_communication_costs() {
+        let all = predictions(&load(true), &CLUSTER);
+        assert_eq!(all.last().map(|prediction| prediction.ranks), Some(65_536));
+        let first = all[0].best();
+        close(first.speedup, 1.0);
+        close(first.epoch_seconds, 1000.0);
+        for pair in all.windows(2) {
+            assert!(pair[1].best().efficiency <= pair[0].best().efficiency + 1e-12, "{pair:?}");
+        }
+        let two = all[1].by_algorithm[0];
+        close(two.speedup, 2.0 * 100.0 / (100.0 + two.sum_seconds));
+        // A ring's latency grows with the ranks, the other two's with their logarithm.
+        assert_eq!(all[16].best().algorithm, Algorithm::Hierarchical);
+    }
+}
