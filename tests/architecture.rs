@@ -65,7 +65,7 @@ const UNSAFE: &[&str] = &[
     "kernel/product",
     "kernel/simd",
     "kernel/tile",
-    "kernel/transform",
+    "kernel/transpose",
     "kernel/upstream",
     "kernel/winograd",
 ];

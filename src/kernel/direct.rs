@@ -172,6 +172,7 @@ fn convolve(tiles: &Tiles, g: &Geometry, x: &[f32], panels: &[f32], bias: Option
                     c: y[(row * g.out_w + first) * g.o + col..].as_mut_ptr(),
                     c_row: g.o,
                     columns: tiles.width().min(g.o - col),
+                    ahead: b,
                 };
                 // SAFETY: the lengths were asserted above.
                 unsafe { tiles.product(pixels, &tile) };
@@ -261,10 +262,11 @@ fn weight_gradient(tiles: &Tiles, g: &Geometry, rows: usize, x: &[f32], dy: &[f3
                     b: dy[col..].as_ptr(),
                     b_row: g.out_w * o,
                     b_col: o,
-                    // The next block's pixels, while the first of several tiles goes over this one.
-                    ahead: if first == 0 { rows * g.out_w * o } else { 0 },
+                    // The next block's pixels: a line each for the first vectors, while the first tiles go over this one.
+                    ahead: dy.as_ptr().wrapping_add(rows * g.out_w * (o + first)),
                     c: dpanels[panel_index(g.depth(), pass * g.run() + first, col)..].as_mut_ptr(),
                     columns: tiles.width().min(g.o - col),
+                    add: true,
                 };
                 // SAFETY: the lengths were asserted above.
                 unsafe { tiles.outer(height, &tile) };

@@ -92,7 +92,7 @@ impl Epilogue {
             moments: None,
             norm: norm.map(|norm| channels(window, norm)),
             relu: activation.relu,
-            pooled: activation.pool.then(|| Pooled { side, taps: taps.as_mut_ptr() }),
+            pooled: activation.pool.then_some(Pooled { side, taps: taps.as_mut_ptr() }),
         }
     }
 }

@@ -69,8 +69,8 @@ impl Source {
             });
             (x.as_ptr(), channels(window, norm), slope)
         });
-        let pooled = pool.then(|| Pooled { side, taps: from.taps.as_ptr() });
-        Self { dy: from.dy.as_ptr(), y: by_output.then(|| from.y.as_ptr()), relu, pooled, normalised }
+        let pooled = pool.then_some(Pooled { side, taps: from.taps.as_ptr() });
+        Self { dy: from.dy.as_ptr(), y: by_output.then_some(from.y.as_ptr()), relu, pooled, normalised }
     }
 
     /// Asks for the gradient of the tile after this one.
