@@ -54,7 +54,7 @@ pub(super) struct Epilogue {
 }
 
 impl Epilogue {
-    /// Asks for where the tile after this one goes.
+    /// Asks for where a tile soon after this one goes.
     #[inline(always)]
     pub(super) fn prefetch<S: Simd>(&self, spot: &Spot, channel: usize) {
         match self.pooled {
@@ -267,6 +267,7 @@ unsafe fn finish_tile<S: Simd, const WHOLE: bool>(
     unsafe {
         let mut tile = [[S::splat(0.0); OUT]; OUT];
         spot.next_patch.prefetch::<S>(images, channel);
+        epilogue.prefetch::<S>(spot, channel);
         let counts = spot.patch.counts::<S, OUT>(n);
         for i in 0..OUT {
             tile[i] = spot.patch.read::<S, OUT, WHOLE>(images, i, channel, &counts);

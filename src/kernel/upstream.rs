@@ -73,12 +73,15 @@ impl Source {
         Self { dy: from.dy.as_ptr(), y: by_output.then_some(from.y.as_ptr()), relu, pooled, normalised }
     }
 
-    /// Asks for the gradient of the tile after this one.
+    /// Asks for the gradient of a tile soon after this one.
     #[inline(always)]
     pub(super) fn prefetch<S: Simd>(&self, spot: &Spot, channel: usize) {
         match self.pooled {
             None => spot.next_patch.prefetch::<S>(self.dy, channel),
             Some(pooled) => pooled.side.patch(spot.next).prefetch::<S>(self.dy, channel),
+        }
+        if let Some(y) = self.y {
+            spot.next_patch.prefetch::<S>(y, channel);
         }
         if let Some((x, ..)) = self.normalised {
             spot.next_patch.prefetch::<S>(x, channel);
