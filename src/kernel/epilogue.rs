@@ -58,8 +58,12 @@ impl Epilogue {
     #[inline(always)]
     pub(super) fn prefetch<S: Simd>(&self, spot: &Spot, channel: usize) {
         match self.pooled {
-            None => spot.next_patch.prefetch::<S>(self.y, channel),
-            Some(pooled) => pooled.side.patch(spot.next).prefetch::<S>(self.y, channel),
+            None => spot.next_patch.prefetch::<S, _>(self.y, channel),
+            Some(Pooled { side, taps }) => {
+                let patch = side.patch(spot.next);
+                patch.prefetch::<S, _>(self.y, channel);
+                patch.prefetch::<S, _>(taps, channel);
+            }
         }
     }
 
@@ -266,7 +270,7 @@ unsafe fn finish_tile<S: Simd, const WHOLE: bool>(
     // SAFETY: the caller's contract.
     unsafe {
         let mut tile = [[S::splat(0.0); OUT]; OUT];
-        spot.next_patch.prefetch::<S>(images, channel);
+        spot.next_patch.prefetch::<S, _>(images, channel);
         epilogue.prefetch::<S>(spot, channel);
         let counts = spot.patch.counts::<S, OUT>(n);
         for i in 0..OUT {

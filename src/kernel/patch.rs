@@ -156,10 +156,10 @@ impl Patch {
 
     /// Asks for a line of each pixel that the patch before did not have: memory answers while that is worked on.
     #[inline(always)]
-    pub(super) fn prefetch<S: Simd>(&self, images: *const f32, channel: usize) {
+    pub(super) fn prefetch<S: Simd, P>(&self, images: *const P, channel: usize) {
         for row in 0..self.full {
             for col in self.full.saturating_sub(OUT)..self.full {
-                S::prefetch(images.wrapping_add(self.at(row, col, channel)));
+                S::prefetch(images.wrapping_add(self.at(row, col, channel)).cast());
             }
         }
     }

@@ -77,14 +77,18 @@ impl Source {
     #[inline(always)]
     pub(super) fn prefetch<S: Simd>(&self, spot: &Spot, channel: usize) {
         match self.pooled {
-            None => spot.next_patch.prefetch::<S>(self.dy, channel),
-            Some(pooled) => pooled.side.patch(spot.next).prefetch::<S>(self.dy, channel),
+            None => spot.next_patch.prefetch::<S, _>(self.dy, channel),
+            Some(Pooled { side, taps }) => {
+                let patch = side.patch(spot.next);
+                patch.prefetch::<S, _>(self.dy, channel);
+                patch.prefetch::<S, _>(taps, channel);
+            }
         }
         if let Some(y) = self.y {
-            spot.next_patch.prefetch::<S>(y, channel);
+            spot.next_patch.prefetch::<S, _>(y, channel);
         }
         if let Some((x, ..)) = self.normalised {
-            spot.next_patch.prefetch::<S>(x, channel);
+            spot.next_patch.prefetch::<S, _>(x, channel);
         }
     }
 }
