@@ -73,6 +73,28 @@ impl Stream {
         philox([block, self.prefix[0], self.prefix[1], self.prefix[2]], self.key)
     }
 
+    /// Blocks `first..first + N`, as N numbers of each of the four words: side by side they vectorise.
+    #[inline(always)]
+    pub fn at_many<const N: usize>(&self, first: u32) -> [[u32; N]; 4] {
+        let mut counters = [[0; N], [self.prefix[0]; N], [self.prefix[1]; N], [self.prefix[2]; N]];
+        for block in 0..N {
+            counters[0][block] = first.wrapping_add(block as u32);
+        }
+        let mut key = self.key;
+        for _ in 0..10 {
+            for block in 0..N {
+                let p0 = u64::from(MULTIPLIER[0]) * u64::from(counters[0][block]);
+                let p1 = u64::from(MULTIPLIER[1]) * u64::from(counters[2][block]);
+                counters[0][block] = (p1 >> 32) as u32 ^ counters[1][block] ^ key[0];
+                counters[1][block] = p1 as u32;
+                counters[2][block] = (p0 >> 32) as u32 ^ counters[3][block] ^ key[1];
+                counters[3][block] = p0 as u32;
+            }
+            key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+        }
+        counters
+    }
+
     /// A number in [0, 1) with 24 random bits.
     pub fn uniform(&mut self) -> f32 {
         (self.next_u32() >> 8) as f32 * (1.0 / (1 << 24) as f32)
@@ -139,6 +161,15 @@ mod tests {
             philox([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0]),
             [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
         );
+    }
+
+    #[test]
+    fn blocks_side_by_side_are_the_blocks_one_by_one() {
+        let stream = Stream::new(9, Purpose::Dropout, 4, 77).layer(3);
+        let many = stream.at_many::<8>(u32::MAX - 2);
+        for block in 0..8 {
+            assert_eq!(many.map(|word| word[block]), stream.at((u32::MAX - 2).wrapping_add(block as u32)));
+        }
     }
 
     #[test]

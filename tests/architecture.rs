@@ -78,7 +78,7 @@ const UNSAFE: &[&str] = &[
     "kernel/product",
     "kernel/simd",
     "kernel/tile",
-    "kernel/transform",
+    "kernel/transpose",
     "kernel/transposed",
     "kernel/upstream",
     "kernel/winograd",

@@ -218,7 +218,25 @@ golden!(
     sp500_lstm_adam,
     sp500_mlp_sgd,
     sp500_mlp_adam,
+    mnist_cnn_gentle_adam,
+    cifar10_simplecnn_gentle_adam,
+    cifar10_bncnn_gentle_sgd,
+    cifar10_bncnn_gentle_adam,
 );
+
+/// Each network is held to 1e-4 over all steps, with both optimizers.
+#[test]
+fn every_network_has_tight_cases() {
+    let cases = cases();
+    let tight = |case: &Case| case.deviation.iter().all(|deviation| DEVIATIONS * deviation <= TOLERANCE);
+    for network in ["mnist_cnn", "cifar10_simplecnn", "cifar10_bncnn", "sp500_lstm", "sp500_mlp"] {
+        for optimizer in ["sgd", "adam"] {
+            let of_both =
+                |case: &&Case| case.name.starts_with(network) && case.name.ends_with(&format!("_{optimizer}"));
+            assert!(cases.iter().filter(of_both).any(tight), "{network} with {optimizer}");
+        }
+    }
+}
 
 #[test]
 fn the_formula_is_pythons() {

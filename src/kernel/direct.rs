@@ -4,7 +4,7 @@
 //! border. Images are taken one after the other: frame, output and gradients of one stay in L2.
 
 use super::epilogue::{Epilogue, finish_images};
-use super::patch::Side;
+use super::patch::{OUT, Side};
 use super::product::{column_sums, copy_rows, product, transpose_panels};
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
 use super::upstream::{Source, gradient_images};
@@ -71,9 +71,9 @@ fn data_gradient_is_convolution(window: &Window) -> bool {
     window.stride == (1, 1) && window.padding.0 < window.kernel.0 && window.padding.1 < window.kernel.1
 }
 
-/// Rows of output pixels in a block.
+/// Rows of output pixels in a block: whole tiles of an epilogue.
 fn block_rows(window: &Window) -> usize {
-    (BLOCK / window.out_w()).clamp(1, window.out_h())
+    (BLOCK / window.out_w() / OUT * OUT).max(OUT).min(window.out_h())
 }
 
 /// The parts of the scratch, in elements.
@@ -84,7 +84,7 @@ struct Parts {
     dx: usize,
     /// A block of dy with its channels padded to whole panels, where they are not.
     dy: usize,
-    /// An image of the output or of its gradient, when it is worked on with what follows.
+    /// A block of the output, when an epilogue follows, or an image of its gradient, when that is made.
     output: usize,
 }
 
@@ -172,6 +172,7 @@ fn convolve(tiles: &Tiles, g: &Geometry, x: &[f32], panels: &[f32], bias: Option
                     c: y[(row * g.out_w + first) * g.o + col..].as_mut_ptr(),
                     c_row: g.o,
                     columns: tiles.width().min(g.o - col),
+                    ahead: b,
                 };
                 // SAFETY: the lengths were asserted above.
                 unsafe { tiles.product(pixels, &tile) };
@@ -211,9 +212,9 @@ pub(super) fn forward(
     let Window { c, h, w, padding, .. } = *window;
     let geometry = Geometry::forward(window);
     let parts = Parts::of(window);
-    let (framed, rest) = scratch.split_at_mut(parts.x);
-    let side = Side::output(window);
-    let tiles = side.tiles.0 * side.tiles.1;
+    let (framed, band) = scratch.split_at_mut(parts.x);
+    let (tiles, side) = (Tiles::of(isa), Side::output(window));
+    let (block, row_len) = (block_rows(window), geometry.out_w * geometry.o);
     framed.fill(0.0);
     for (image, x) in x.chunks_exact(h * w * c).take(m).enumerate() {
         let x = if framed.is_empty() {
@@ -222,17 +223,29 @@ pub(super) fn forward(
             frame(x, w * c, padding.0, padding.1 * c, geometry.w * c, framed);
             &*framed
         };
-        let y = match &mut output {
-            Output::Plain(y) => &mut y[image * parts.output..][..parts.output],
-            Output::Epilogue(_) => &mut rest[..parts.output],
+        let epilogue = match &mut output {
+            Output::Plain(y) => {
+                convolve(tiles, &geometry, x, panels, bias, &mut y[image * parts.output..][..parts.output]);
+                continue;
+            }
+            Output::Epilogue(epilogue) => *epilogue,
         };
-        convolve(Tiles::of(isa), &geometry, x, panels, bias, y);
-        if let Output::Epilogue(epilogue) = &output {
-            let images = rest.as_ptr().wrapping_sub(image * parts.output);
-            // SAFETY: of this image's tiles only, which lie in `rest`; the epilogue is for m images.
-            unsafe { finish_images(isa, &side, image * tiles, tiles, images, epilogue) };
+        for row in (0..geometry.out_h).step_by(block) {
+            let rows = block.min(geometry.out_h - row);
+            let part = Geometry { out_h: rows, ..geometry };
+            convolve(tiles, &part, &x[geometry.at(row, 0)..], panels, bias, &mut band[..rows * row_len]);
+            let images = band.as_ptr().wrapping_sub(image * parts.output + row * row_len);
+            let (first, count) = band_tiles(&side, image, row, rows);
+            // SAFETY: of these rows' tiles only, which lie in `band`; the epilogue is for m images.
+            unsafe { finish_images(isa, &side, first, count, images, epilogue) };
         }
     }
+}
+
+/// First tile and number of tiles of some rows of an image, from a whole tile on.
+fn band_tiles(side: &Side, image: usize, row: usize, rows: usize) -> (usize, usize) {
+    let (down, across) = side.tiles;
+    ((image * down + row / OUT) * across, rows.div_ceil(OUT) * across)
 }
 
 /// dpanels += the weight gradient of a block of `rows` output rows; `x` starts at the block's first pixel, `dy` is the
@@ -261,10 +274,11 @@ fn weight_gradient(tiles: &Tiles, g: &Geometry, rows: usize, x: &[f32], dy: &[f3
                     b: dy[col..].as_ptr(),
                     b_row: g.out_w * o,
                     b_col: o,
-                    // The next block's pixels, while the first of several tiles goes over this one.
-                    ahead: if first == 0 { rows * g.out_w * o } else { 0 },
+                    // The next block's pixels: a line each for the first vectors, while the first tiles go over this one.
+                    ahead: dy.as_ptr().wrapping_add(rows * g.out_w * (o + first)),
                     c: dpanels[panel_index(g.depth(), pass * g.run() + first, col)..].as_mut_ptr(),
                     columns: tiles.width().min(g.o - col),
+                    add: true,
                 };
                 // SAFETY: the lengths were asserted above.
                 unsafe { tiles.outer(height, &tile) };
@@ -294,22 +308,12 @@ pub(super) fn backward(
     let (dx_scratch, rest) = rest.split_at_mut(parts.dx);
     let (dy_scratch, dy_image) = rest.split_at_mut(parts.dy);
     let side = Side::output(window);
-    let image_tiles = side.tiles.0 * side.tiles.1;
     framed.fill(0.0);
     dx_scratch.fill(0.0);
     let (in_len, out_len) = (h * w * c, g.out_h * g.out_w * g.o);
     let block = block_rows(window);
     for image in 0..m {
         let x = &x[image * in_len..][..in_len];
-        let dy = match gradient {
-            Gradient::Plain(dy) => &dy[image * out_len..][..out_len],
-            Gradient::Source(source) => {
-                let images = dy_image.as_mut_ptr().wrapping_sub(image * out_len);
-                // SAFETY: of this image's tiles only, which lie in `dy_image`; the source is for m images.
-                unsafe { gradient_images(isa, &side, image * image_tiles, image_tiles, images, source) };
-                &*dy_image
-            }
-        };
         let x = if framed.is_empty() {
             x
         } else {
@@ -319,7 +323,20 @@ pub(super) fn backward(
         for row in (0..g.out_h).step_by(block) {
             let rows = block.min(g.out_h - row);
             let pixels = rows * g.out_w;
-            let dy = &dy[row * g.out_w * g.o..][..pixels * g.o];
+            let at = row * g.out_w * g.o;
+            let dy = match gradient {
+                Gradient::Plain(dy) => &dy[image * out_len + at..],
+                Gradient::Source(source) => {
+                    // A whole image if its data gradient follows, else always the same place, in L1.
+                    let to = if dx.is_some() { at } else { 0 };
+                    let images = dy_image.as_mut_ptr().wrapping_add(to).wrapping_sub(image * out_len + at);
+                    let (first, count) = band_tiles(&side, image, row, rows);
+                    // SAFETY: of these rows' tiles only, which lie in `dy_image`; the source is for m images.
+                    unsafe { gradient_images(isa, &side, first, count, images, source) };
+                    &dy_image[to..]
+                }
+            };
+            let dy = &dy[..pixels * g.o];
             if let Some(dbias) = dbias.as_deref_mut() {
                 column_sums(pixels, g.o, dy, g.o, dbias);
             }
@@ -337,6 +354,10 @@ pub(super) fn backward(
         }
         if let Some(dx) = dx.as_deref_mut() {
             let dx = &mut dx[image * in_len..][..in_len];
+            let dy = match gradient {
+                Gradient::Plain(dy) => &dy[image * out_len..][..out_len],
+                Gradient::Source(_) => &*dy_image,
+            };
             if data_gradient_is_convolution(window) {
                 let g_dx = Geometry::data_gradient(window);
                 let (top, left) = (window.kernel.0 - 1 - padding.0, window.kernel.1 - 1 - padding.1);

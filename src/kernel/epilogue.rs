@@ -54,12 +54,16 @@ pub(super) struct Epilogue {
 }
 
 impl Epilogue {
-    /// Asks for where the tile after this one goes.
+    /// Asks for where a tile soon after this one goes.
     #[inline(always)]
     pub(super) fn prefetch<S: Simd>(&self, spot: &Spot, channel: usize) {
         match self.pooled {
-            None => spot.next_patch.prefetch::<S>(self.y, channel),
-            Some(pooled) => pooled.side.patch(spot.next).prefetch::<S>(self.y, channel),
+            None => spot.next_patch.prefetch::<S, _>(self.y, channel),
+            Some(Pooled { side, taps }) => {
+                let patch = side.patch(spot.next);
+                patch.prefetch::<S, _>(self.y, channel);
+                patch.prefetch::<S, _>(taps, channel);
+            }
         }
     }
 
@@ -92,7 +96,7 @@ impl Epilogue {
             moments: None,
             norm: norm.map(|norm| channels(window, norm)),
             relu: activation.relu,
-            pooled: activation.pool.then(|| Pooled { side, taps: taps.as_mut_ptr() }),
+            pooled: activation.pool.then_some(Pooled { side, taps: taps.as_mut_ptr() }),
         }
     }
 }
@@ -266,7 +270,8 @@ unsafe fn finish_tile<S: Simd, const WHOLE: bool>(
     // SAFETY: the caller's contract.
     unsafe {
         let mut tile = [[S::splat(0.0); OUT]; OUT];
-        spot.next_patch.prefetch::<S>(images, channel);
+        spot.next_patch.prefetch::<S, _>(images, channel);
+        epilogue.prefetch::<S>(spot, channel);
         let counts = spot.patch.counts::<S, OUT>(n);
         for i in 0..OUT {
             tile[i] = spot.patch.read::<S, OUT, WHOLE>(images, i, channel, &counts);

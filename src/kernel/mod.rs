@@ -22,6 +22,7 @@ pub mod sum;
 #[cfg(test)]
 mod testing;
 mod tile;
+mod transpose;
 mod transposed;
 mod upstream;
 mod winograd;
@@ -197,6 +198,9 @@ pub trait Real:
 
     /// From K×N `panels` to N×K panels of the transpose; padding becomes zero.
     fn transpose_panels(k: usize, n: usize, panels: &[Self], transposed: &mut [Self]);
+
+    /// Each of the dense matrices (rows, columns) in `from` transposed to (columns, rows) in `to`.
+    fn transpose(rows: usize, columns: usize, from: &[Self], to: &mut [Self]);
 
     /// sums(N) += column sums of `a`: M rows of N, `lda` apart.
     fn column_sums(m: usize, n: usize, a: &[Self], lda: usize, sums: &mut [Self]);

@@ -91,6 +91,11 @@ impl Side {
         }
     }
 
+    /// How many tiles before its turn a tile is asked for: with few channels a tile takes less time than memory.
+    pub(super) fn ahead(&self) -> usize {
+        (128 / self.c).clamp(1, 4)
+    }
+
     /// The patch of a tile.
     #[inline(always)]
     pub(super) fn patch(&self, at: Position) -> Patch {
@@ -151,10 +156,10 @@ impl Patch {
 
     /// Asks for a line of each pixel that the patch before did not have: memory answers while that is worked on.
     #[inline(always)]
-    pub(super) fn prefetch<S: Simd>(&self, images: *const f32, channel: usize) {
+    pub(super) fn prefetch<S: Simd, P>(&self, images: *const P, channel: usize) {
         for row in 0..self.full {
             for col in self.full.saturating_sub(OUT)..self.full {
-                S::prefetch(images.wrapping_add(self.at(row, col, channel)));
+                S::prefetch(images.wrapping_add(self.at(row, col, channel)).cast());
             }
         }
     }
@@ -249,9 +254,11 @@ macro_rules! over_patches {
         unsafe fn $body<S: $crate::kernel::simd::Simd>(
             side: &$crate::kernel::patch::Side, first: usize, count: usize $(, $arg: $ty)*
         ) {
-            let mut at = side.position(first);
+            let (mut at, mut next) = (side.position(first), side.position(first));
+            for _ in 0..side.ahead() {
+                next = side.after(next);
+            }
             for index in 0..count {
-                let next = side.after(at);
                 let spot = $crate::kernel::patch::Spot {
                     index, at, patch: side.patch(at), next, next_patch: side.patch(next), channels: side.c
                 };
@@ -267,14 +274,14 @@ macro_rules! over_patches {
                         }
                     }
                 }
-                at = next;
+                (at, next) = (side.after(at), side.after(next));
             }
         }
     };
 }
 pub(super) use over_patches;
 
-/// A tile at work, and the one after it.
+/// A tile at work, and the one to ask memory for.
 #[derive(Clone, Copy)]
 pub(super) struct Spot {
     /// From the first tile of the call.
@@ -283,7 +290,7 @@ pub(super) struct Spot {
     pub at: Position,
     /// Of the side that the call is over.
     pub patch: Patch,
-    /// The tile after it, maybe past the last image.
+    /// A tile soon after it, maybe past the last image.
     pub next: Position,
     /// Its patch.
     pub next_patch: Patch,

@@ -3,7 +3,7 @@
 use super::isa::dispatch;
 use super::simd::{Simd, simd_entry};
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
-use super::{Init, Isa, PANEL, panels_len};
+use super::{Init, Isa, PANEL, panel_index, panels_len};
 use crate::arena::Buffer;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -124,6 +124,13 @@ pub(super) fn product_by(
         for block in 0..blocks {
             let (k0, k1) = (block * k / blocks, (block + 1) * k / blocks);
             let depth = k1 - k0;
+            // The next block of B: each of two rows of tiles asks for half of a panel's two lines a row.
+            let (next_n, next_k) = if block + 1 < blocks { (0, k1) } else { (WIDTH, 0) };
+            let ahead = |col: usize, row_of_tiles: usize| {
+                let (col, half) = (col + next_n, row_of_tiles % 2 * depth * PANEL / 2);
+                let inside = if col < n { panel_index(k, next_k, col) + half } else { 0 };
+                panels.as_ptr().wrapping_add(inside)
+            };
             tiles.split(m, |first, rows| {
                 let (mut tile_a, mut a_row) = (a.as_ptr().wrapping_add(first * lda + k0), lda);
                 if skew && rows > 1 {
@@ -149,6 +156,7 @@ pub(super) fn product_by(
                         c: c[first * ldc + col..].as_mut_ptr(),
                         c_row: ldc,
                         columns: tiles.width().min(n - col),
+                        ahead: ahead(col, first / rows),
                     };
                     // SAFETY: rows `first..first + rows` of A and C and columns `col..` of the panels and the bias are
                     // in bounds by the assertions above.
@@ -231,9 +239,11 @@ pub(super) fn outer_by(
                                 b: panel_b,
                                 b_row: 0,
                                 b_col: PANEL,
-                                ahead: 0,
+                                // The next tile's C.
+                                ahead: panels.as_ptr().wrapping_add(at + height * PANEL),
                                 c: panels[at..].as_mut_ptr(),
                                 columns: tiles.width().min(n - col),
+                                add: true,
                             };
                             // SAFETY: the packed blocks hold `rows` rows of the tile's height and width, and the panels
                             // K rows for each panel, by the assertions above.

@@ -1,7 +1,9 @@
 //! [`Real`] for f64 (the naive kernels) and f32 (the fast ones).
 
 use super::fused::FastFused;
-use super::{ConvNeeds, Fused, Init, Real, Window, activation, bf16, conv, isa, lstm, product, reference, transposed};
+use super::{
+    ConvNeeds, Fused, Init, Real, Window, activation, bf16, conv, isa, lstm, product, reference, transpose, transposed,
+};
 
 macro_rules! scalar_functions {
     ($t:ty) => {
@@ -83,6 +85,9 @@ macro_rules! reference_kernels {
         }
         fn transpose_panels(k: usize, n: usize, panels: &[Self], transposed: &mut [Self]) {
             reference::transpose_panels(k, n, panels, transposed)
+        }
+        fn transpose(rows: usize, columns: usize, from: &[Self], to: &mut [Self]) {
+            reference::transpose(rows, columns, from, to)
         }
         fn column_sums(m: usize, n: usize, a: &[Self], lda: usize, sums: &mut [Self]) {
             reference::column_sums(m, n, a, lda, sums)
@@ -201,6 +206,9 @@ impl Real for f32 {
     }
     fn transpose_panels(k: usize, n: usize, panels: &[Self], transposed: &mut [Self]) {
         product::transpose_panels(isa(), k, n, panels, transposed)
+    }
+    fn transpose(rows: usize, columns: usize, from: &[Self], to: &mut [Self]) {
+        transpose::transpose(isa(), rows, columns, from, to)
     }
     fn column_sums(m: usize, n: usize, a: &[Self], lda: usize, sums: &mut [Self]) {
         product::column_sums(m, n, a, lda, sums)

@@ -67,6 +67,15 @@ pub fn transpose_panels<T: Real>(k: usize, n: usize, panels: &[T], transposed: &
     }
 }
 
+/// See [`Real::transpose`].
+pub fn transpose<T: Real>(rows: usize, columns: usize, from: &[T], to: &mut [T]) {
+    for (from, to) in from.chunks_exact(rows * columns).zip(to.chunks_exact_mut(rows * columns)) {
+        for (index, value) in from.iter().enumerate() {
+            to[index % columns * rows + index / columns] = *value;
+        }
+    }
+}
+
 /// See [`Real::column_sums`].
 pub fn column_sums<T: Real>(m: usize, n: usize, a: &[T], lda: usize, sums: &mut [T]) {
     for row in 0..m {

@@ -8,6 +8,9 @@ use super::bf16::{Emulated, native};
 use super::simd::{Baseline, Simd, best_isa};
 use super::{Isa, PANEL};
 
+/// Elements of a cache line.
+const LINE: usize = 16;
+
 /// How two elements are multiplied.
 pub(super) trait Multiply<S> {
     /// a·b + c.
@@ -62,10 +65,12 @@ pub(crate) struct ProductTile {
     pub c_row: usize,
     /// Columns to write, at most the tile's width.
     pub columns: usize,
+    /// Asks for a cache line from here on with each step of depth: what the next tiles need.
+    pub ahead: *const f32,
 }
 
-/// C(R × columns) += Σ over pixels of A(pixel, R) · B(pixel, width). Pixels are `rows` × `cols`: an outer product over a
-/// matrix has one row, a convolution's weight gradient one for each output row.
+/// C(R × columns) = (or +=) Σ over pixels of A(pixel, R) · B(pixel, width). Pixels are `rows` × `cols`: an outer product
+/// over a matrix has one row, a convolution's weight gradient one for each output row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OuterTile<'a> {
     /// Rows of pixels.
@@ -86,12 +91,14 @@ pub(crate) struct OuterTile<'a> {
     pub b_row: usize,
     /// Elements from a pixel of B to the next.
     pub b_col: usize,
-    /// With offsets: asks for B this many elements ahead.
-    pub ahead: usize,
+    /// Asks for a cache line from here on with each pixel: what the next tiles need.
+    pub ahead: *const f32,
     /// First element of C; rows are [`PANEL`] apart.
     pub c: *mut f32,
     /// Columns to write, at most the tile's width.
     pub columns: usize,
+    /// Whether to add to C or to overwrite it.
+    pub add: bool,
 }
 
 type ProductFn = unsafe fn(&ProductTile);
@@ -195,7 +202,7 @@ impl Tiles {
 /// The CPU has the instruction set of `S` and `X`; see [`Tiles::product`].
 #[inline(always)]
 unsafe fn product_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(tile: &ProductTile) {
-    let &ProductTile { segments, length, a, a_row, a_segment, mut b, init, c, c_row, columns } = tile;
+    let &ProductTile { segments, length, a, a_row, a_segment, mut b, init, c, c_row, columns, mut ahead } = tile;
     // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
     unsafe {
         let mut sums = [[S::splat(0.0); V]; R];
@@ -203,9 +210,11 @@ unsafe fn product_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(
             let mut a = a.add(segment * a_segment);
             // Not unrolled: the compiler would load ahead and spill sums.
             for _ in 0..length {
+                S::prefetch_far(ahead);
                 multiply::<S, X, R, V>(&mut sums, a, a_row, b);
                 a = a.wrapping_add(1);
                 b = b.wrapping_add(PANEL);
+                ahead = ahead.wrapping_add(LINE);
             }
         }
         for r in 0..R {
@@ -261,7 +270,7 @@ unsafe fn multiply<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(
 /// The CPU has the instruction set of `S` and `X`; see [`Tiles::outer`].
 #[inline(always)]
 unsafe fn outer_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize, const SCATTERED: bool>(tile: &OuterTile) {
-    let &OuterTile { rows, cols, a, offsets, a_row, a_col, b, b_row, b_col, ahead, c, columns } = tile;
+    let &OuterTile { rows, cols, a, offsets, a_row, a_col, b, b_row, b_col, mut ahead, c, columns, add } = tile;
     // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
     unsafe {
         let mut scattered = [a; R];
@@ -274,10 +283,11 @@ unsafe fn outer_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize, co
         for row in 0..rows {
             let (mut at, mut b) = (row * a_row, b.add(row * b_row));
             for _ in 0..cols {
+                S::prefetch_far(ahead);
+                ahead = ahead.wrapping_add(LINE);
                 if SCATTERED {
                     let mut vectors = [S::splat(0.0); V];
                     for v in 0..V {
-                        S::prefetch(b.wrapping_add(ahead + v * S::LANES));
                         vectors[v] = S::load(b.add(v * S::LANES));
                     }
                     for r in 0..R {
@@ -298,9 +308,11 @@ unsafe fn outer_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize, co
                 let c = c.add(r * PANEL + v * S::LANES);
                 let left = columns - (v * S::LANES).min(columns);
                 if left >= S::LANES {
-                    (sums[r][v] + S::load(c)).store(c);
+                    let sum = if add { sums[r][v] + S::load(c) } else { sums[r][v] };
+                    sum.store(c);
                 } else {
-                    (sums[r][v] + S::load_first(c, left)).store_first(c, left);
+                    let sum = if add { sums[r][v] + S::load_first(c, left) } else { sums[r][v] };
+                    sum.store_first(c, left);
                 }
             }
         }

@@ -4,8 +4,8 @@
 //! as small as a micro-batch, are transposed, and not the weights.
 
 use super::product::rows_fit;
-use super::simd::{Simd, simd_entry};
 use super::tile::{ProductTile, TileInit, Tiles};
+use super::transpose::transpose_strided;
 use super::{Isa, PANEL, panels_len};
 
 /// Panels of depth in a block: the rows of A in it stay in L1.
@@ -36,7 +36,7 @@ pub(crate) fn product_transposed(
     for first in (0..m).step_by(PANEL) {
         let width = PANEL.min(m - first);
         // SAFETY: `width` rows of N elements from A; the columns have room for N rounded up to a panel.
-        unsafe { transpose_entry(isa, width, n, a[first * n..].as_ptr(), n, columns.as_mut_ptr(), PANEL) };
+        unsafe { transpose_strided(isa, width, n, a[first * n..].as_ptr(), n, columns.as_mut_ptr(), PANEL) };
         // Rows of zeros where the last panel's columns are padding.
         columns[n * PANEL..].fill(0.0);
         for k0 in (0..k).step_by(ROWS) {
@@ -56,6 +56,7 @@ pub(crate) fn product_transposed(
                             c: rows[row * PANEL + col..].as_mut_ptr(),
                             c_row: PANEL,
                             columns: tiles.width(),
+                            ahead: std::ptr::null(),
                         };
                         // SAFETY: the panels have K rows each, the columns N rounded up, `rows` at least `height`.
                         unsafe { tiles.product(count, &tile) };
@@ -63,49 +64,7 @@ pub(crate) fn product_transposed(
                 });
             }
             // SAFETY: `height` rows of `width` elements, into `width` rows of C from column `k0` on.
-            unsafe { transpose_entry(isa, height, width, rows.as_ptr(), PANEL, c[first * k + k0..].as_mut_ptr(), k) };
-        }
-    }
-}
-
-simd_entry! {
-    /// Transposes `rows` rows of `columns` elements; rows are `from_row` and `to_row` apart.
-    ///
-    /// # Safety
-    /// They can be read and written.
-    unsafe fn transpose_entry(
-        rows: usize, columns: usize, from: *const f32, from_row: usize, to: *mut f32, to_row: usize,
-    ) = transpose_body
-}
-
-/// See [`transpose_entry`].
-///
-/// # Safety
-/// As there; the CPU has the instruction set of `S`.
-#[inline(always)]
-unsafe fn transpose_body<S: Simd>(
-    rows: usize,
-    columns: usize,
-    from: *const f32,
-    from_row: usize,
-    to: *mut f32,
-    to_row: usize,
-) {
-    for column in (0..columns).step_by(S::LANES) {
-        for row in (0..rows).step_by(S::LANES) {
-            // SAFETY: the caller's contract; whole blocks lie within.
-            unsafe {
-                let (from, to) = (from.add(row * from_row + column), to.add(column * to_row + row));
-                if row + S::LANES <= rows && column + S::LANES <= columns {
-                    S::transpose(from, from_row, to, to_row);
-                    continue;
-                }
-                for c in 0..S::LANES.min(columns - column) {
-                    for r in 0..S::LANES.min(rows - row) {
-                        *to.add(c * to_row + r) = *from.add(r * from_row + c);
-                    }
-                }
-            }
+            unsafe { transpose_strided(isa, height, width, rows.as_ptr(), PANEL, c[first * k + k0..].as_mut_ptr(), k) };
         }
     }
 }

@@ -69,19 +69,26 @@ impl Source {
             });
             (x.as_ptr(), channels(window, norm), slope)
         });
-        let pooled = pool.then(|| Pooled { side, taps: from.taps.as_ptr() });
-        Self { dy: from.dy.as_ptr(), y: by_output.then(|| from.y.as_ptr()), relu, pooled, normalised }
+        let pooled = pool.then_some(Pooled { side, taps: from.taps.as_ptr() });
+        Self { dy: from.dy.as_ptr(), y: by_output.then_some(from.y.as_ptr()), relu, pooled, normalised }
     }
 
-    /// Asks for the gradient of the tile after this one.
+    /// Asks for the gradient of a tile soon after this one.
     #[inline(always)]
     pub(super) fn prefetch<S: Simd>(&self, spot: &Spot, channel: usize) {
         match self.pooled {
-            None => spot.next_patch.prefetch::<S>(self.dy, channel),
-            Some(pooled) => pooled.side.patch(spot.next).prefetch::<S>(self.dy, channel),
+            None => spot.next_patch.prefetch::<S, _>(self.dy, channel),
+            Some(Pooled { side, taps }) => {
+                let patch = side.patch(spot.next);
+                patch.prefetch::<S, _>(self.dy, channel);
+                patch.prefetch::<S, _>(taps, channel);
+            }
+        }
+        if let Some(y) = self.y {
+            spot.next_patch.prefetch::<S, _>(y, channel);
         }
         if let Some((x, ..)) = self.normalised {
-            spot.next_patch.prefetch::<S>(x, channel);
+            spot.next_patch.prefetch::<S, _>(x, channel);
         }
     }
 }

@@ -67,12 +67,11 @@ dispatch! {
         // Eight decisions a block of 128 bits; 16 blocks side by side vectorise.
         const BLOCKS: usize = 16;
         for (group, keep) in keep.chunks_mut(8 * BLOCKS).enumerate() {
-            let words: [[u32; 4]; BLOCKS] =
-                std::array::from_fn(|block| stream.at((group * BLOCKS + block) as u32));
+            let words = stream.at_many::<BLOCKS>((group * BLOCKS) as u32);
             let mut whole = [0u8; 8 * BLOCKS];
-            for block in 0..BLOCKS {
-                for word in 0..4 {
-                    let bits = words[block][word];
+            for word in 0..4 {
+                for block in 0..BLOCKS {
+                    let bits = words[word][block];
                     whole[8 * block + 2 * word] = u8::from((bits & 0xFFFF) >= threshold);
                     whole[8 * block + 2 * word + 1] = u8::from((bits >> 16) >= threshold);
                 }

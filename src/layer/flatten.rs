@@ -4,7 +4,7 @@ use super::registry::{Entry, Example, Place};
 use super::{Backward, Forward, Layer, Plan};
 use crate::config::Component;
 use crate::error::Result;
-use crate::kernel::{Real, isa::dispatch};
+use crate::kernel::Real;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 
@@ -43,23 +43,6 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
     Ok(Box::new(Flatten { plan, channels, pixels }))
 }
 
-dispatch! {
-    /// Each of the matrices (rows, columns) in `from` transposed to (columns, rows) in `to`.
-    fn transpose<T>(rows: usize, columns: usize, from: &[T], to: &mut [T]) {
-        const BLOCK: usize = 16;
-        for (from, to) in from.chunks_exact(rows * columns).zip(to.chunks_exact_mut(rows * columns)) {
-            for first in (0..rows).step_by(BLOCK) {
-                let last = (first + BLOCK).min(rows);
-                for column in 0..columns {
-                    for row in first..last {
-                        to[column * rows + row] = from[row * columns + column];
-                    }
-                }
-            }
-        }
-    }
-}
-
 impl<T: Real> Layer<T> for Flatten {
     fn plan(&self) -> &Plan {
         &self.plan
@@ -67,13 +50,13 @@ impl<T: Real> Layer<T> for Flatten {
 
     fn forward(&mut self, io: Forward<'_, T>) {
         if self.channels > 1 {
-            transpose(self.pixels, self.channels, io.x, io.y);
+            T::transpose(self.pixels, self.channels, io.x, io.y);
         }
     }
 
     fn backward(&mut self, io: Backward<'_, T>) {
         if let Some(dx) = io.dx {
-            transpose(self.channels, self.pixels, io.dy, dx);
+            T::transpose(self.channels, self.pixels, io.dy, dx);
         }
     }
 }

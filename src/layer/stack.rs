@@ -364,7 +364,9 @@ mod tests {
     /// Output, statistics, gradients of parameters and of the input, after a full micro-batch and a ragged one.
     fn run(layers: &[Component], input: Shape, fuse: bool, train: bool) -> Vec<Vec<f32>> {
         let m = 5;
-        let mut stack = Stack::<f32>::assemble(layers, Place { input, m, number: 3 }, "", fuse).unwrap();
+        let mut stack =
+            Stack::<f32>::assemble(layers, Place { input, m, number: 3, precision: Default::default() }, "", fuse)
+                .unwrap();
         assert_eq!(stack.nodes.iter().any(|node| node.absorbed), fuse);
         let params = numbers(1, stack.layout().len());
         let state: Vec<f32> = numbers(2, stack.state_layout().len()).iter().map(|v| v.abs() + 0.5).collect();

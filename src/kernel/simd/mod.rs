@@ -119,6 +119,10 @@ pub(crate) trait Simd:
     #[inline(always)]
     fn prefetch(_at: *const f32) {}
 
+    /// Asks for it into L2 only: it is needed a while later.
+    #[inline(always)]
+    fn prefetch_far(_at: *const f32) {}
+
     /// 2ⁿ for integral n in -126..=127; anything for others.
     fn exp2_integral(self) -> Self;
 }

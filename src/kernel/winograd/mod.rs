@@ -52,6 +52,12 @@ fn block(window: &Window) -> usize {
     if fitting >= SMALL_BLOCK / 2 { fitting.min(SMALL_BLOCK) } else { LARGE_BLOCK }
 }
 
+/// First tile and number of tiles of each block, of nearly equal size, of `total` tiles.
+fn blocks(window: &Window, total: usize) -> impl Iterator<Item = (usize, usize)> {
+    let blocks = total.div_ceil(block(window));
+    (0..blocks).map(move |index| (index * total / blocks, (index + 1) * total / blocks - index * total / blocks))
+}
+
 /// Elements from a plane of `channels` to the next: not a multiple of 4 KiB.
 fn plane(window: &Window, channels: usize) -> usize {
     block(window) * row(channels) + 16
@@ -80,6 +86,31 @@ pub(super) fn prepare(isa: Isa, window: &Window, panels: &[f32], packed: &mut [f
     }
 }
 
+/// What the next plane's products need, to be asked for while this one's go on.
+struct Ahead {
+    /// First element and number of elements of each part.
+    parts: [(*const f32, usize); 3],
+    part: usize,
+    at: usize,
+}
+
+impl Ahead {
+    fn of(parts: [&[f32]; 3]) -> Self {
+        Self { parts: parts.map(|part| (part.as_ptr(), part.len())), part: 0, at: 0 }
+    }
+
+    /// Where to ask for the next `lines` cache lines.
+    fn take(&mut self, lines: usize) -> *const f32 {
+        while self.part < 2 && self.at >= self.parts[self.part].1 {
+            (self.part, self.at) = (self.part + 1, 0);
+        }
+        let (first, len) = self.parts[self.part];
+        let from = first.wrapping_add(self.at);
+        self.at = (self.at + 16 * lines).min(len);
+        from
+    }
+}
+
 /// C(rows × n) = A(rows × k) · panels(k × n), of one plane.
 fn multiply(
     tiles: &Tiles,
@@ -91,6 +122,7 @@ fn multiply(
     panels: &[f32],
     c: &mut [f32],
     c_row: usize,
+    mut ahead: Ahead,
 ) {
     assert!(a.len() >= rows * a_row && a_row >= k && c.len() >= rows * c_row && c_row >= n);
     assert!(panels.len() >= panels_len(k, n));
@@ -108,6 +140,7 @@ fn multiply(
                 c: c[first * c_row + col..].as_mut_ptr(),
                 c_row,
                 columns: tiles.width().min(n - col),
+                ahead: ahead.take(k),
             };
             // SAFETY: the lengths were asserted above.
             unsafe { tiles.product(height, &tile) };
@@ -115,9 +148,10 @@ fn multiply(
     }
 }
 
-/// panels(k × n) += A(rows × k)ᵀ · B(rows × n), of one plane; rows of B are whole vectors.
+/// panels(k × n) = A(rows × k)ᵀ · B(rows × n), or += where `add`, of one plane; rows of B are whole vectors.
 fn outer(
     tiles: &Tiles,
+    add: bool,
     rows: usize,
     k: usize,
     n: usize,
@@ -126,6 +160,7 @@ fn outer(
     b: &[f32],
     b_row: usize,
     panels: &mut [f32],
+    mut ahead: Ahead,
 ) {
     assert!(a.len() >= rows * a_row && a_row >= k && b.len() >= rows * b_row && b_row >= n.next_multiple_of(16));
     assert!(panels.len() >= panels_len(k, n));
@@ -141,9 +176,10 @@ fn outer(
                 b: b[col..].as_ptr(),
                 b_row: 0,
                 b_col: b_row,
-                ahead: 0,
+                ahead: ahead.take(rows),
                 c: panels[panel_index(k, first, col)..].as_mut_ptr(),
                 columns: tiles.width().min(n - col),
+                add,
             };
             // SAFETY: the lengths were asserted above; rows of B reach to a whole vector.
             unsafe { tiles.outer(height, &tile) };
@@ -170,15 +206,17 @@ pub(super) fn forward(
     let products = &mut rest[..PLANES * m_plane];
     let register_tiles = Tiles::of(isa);
     let total = m * input.tiles.0 * input.tiles.1;
-    for first in (0..total).step_by(block(window)) {
-        let count = block(window).min(total - first);
+    for (first, count) in blocks(window, total) {
         let planes = Planes { data: v.as_mut_ptr(), plane: v_plane, row: row(c) };
         // SAFETY: `x` holds m images, `v` the planes.
         unsafe { input_transform(isa, &input, first, count, planes, x.as_ptr()) };
         for plane in 0..PLANES {
+            let next = (plane + 1).min(PLANES - 1);
             let u = &packed[plane * weights..][..weights];
             let products = &mut products[plane * m_plane..][..m_plane];
-            multiply(register_tiles, count, c, o, &v[plane * v_plane..][..v_plane], row(c), u, products, row(o));
+            let ahead = Ahead::of([&packed[next * weights..][..weights], &v[next * v_plane..][..count * row(c)], &[]]);
+            let v = &v[plane * v_plane..][..v_plane];
+            multiply(register_tiles, count, c, o, v, row(c), u, products, row(o), ahead);
         }
         let planes = Planes { data: products.as_mut_ptr(), plane: m_plane, row: row(o) };
         let bias = bias.map(<[f32]>::as_ptr);
@@ -210,13 +248,11 @@ pub(super) fn backward(
     let (v, rest) = scratch.split_at_mut(PLANES * v_plane);
     let (z, rest) = rest.split_at_mut(PLANES * z_plane);
     let du = &mut rest[..PLANES * weights];
-    du.fill(0.0);
     let transposed = &packed[PLANES * weights..];
     let register_tiles = Tiles::of(isa);
     let image_tiles = input.tiles.0 * input.tiles.1;
     let total = m * image_tiles;
-    for first in (0..total).step_by(block(window)) {
-        let count = block(window).min(total - first);
+    for (first, count) in blocks(window, total) {
         let v_planes = Planes { data: v.as_mut_ptr(), plane: v_plane, row: row(c) };
         let z_planes = Planes { data: z.as_mut_ptr(), plane: z_plane, row: row(o) };
         // SAFETY: `x` holds m images, `v` and `z` the planes; the source is for m images.
@@ -228,12 +264,26 @@ pub(super) fn backward(
             column_sums(count, o, &z[SUM_PLANE * z_plane..], row(o), dbias);
         }
         for plane in 0..PLANES {
+            let next = (plane + 1).min(PLANES - 1);
+            let next_inputs = [
+                &z[next * z_plane..][..count * row(o)],
+                &v[next * v_plane..][..count * row(c)],
+                &du[next * weights..][..weights],
+            ];
+            let (after, u) = match dx {
+                Some(_) => {
+                    let u = &transposed[plane * panels_len(o, c)..][..panels_len(o, c)];
+                    (Some(Ahead::of(next_inputs)), Ahead::of([u, &[], &[]]))
+                }
+                None => (None, Ahead::of(next_inputs)),
+            };
             let z = &z[plane * z_plane..][..z_plane];
             let v = &mut v[plane * v_plane..][..v_plane];
-            outer(register_tiles, count, c, o, v, row(c), z, row(o), &mut du[plane * weights..][..weights]);
-            if dx.is_some() {
+            let du = &mut du[plane * weights..][..weights];
+            outer(register_tiles, first > 0, count, c, o, v, row(c), z, row(o), du, u);
+            if let Some(after) = after {
                 let u = &transposed[plane * panels_len(o, c)..][..panels_len(o, c)];
-                multiply(register_tiles, count, o, c, z, row(o), u, v, row(c));
+                multiply(register_tiles, count, o, c, z, row(o), u, v, row(c), after);
             }
         }
         if let Some(dx) = dx.as_deref_mut() {
@@ -243,6 +293,9 @@ pub(super) fn backward(
             // SAFETY: `dx` holds m images, `v` the planes.
             unsafe { input_adjoint(isa, &input, first, count, v_planes, dx.as_mut_ptr()) };
         }
+    }
+    if total == 0 {
+        return;
     }
     // SAFETY: the lengths were asserted or taken above.
     unsafe { weight_adjoint(isa, c, o, dpanels.as_mut_ptr(), du.as_ptr(), weights) };

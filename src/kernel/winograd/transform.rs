@@ -129,7 +129,7 @@ unsafe fn input_tile<S: Simd, const WHOLE: bool>(
 ) {
     // SAFETY: the caller's contract.
     unsafe {
-        spot.next_patch.prefetch::<S>(images, channel);
+        spot.next_patch.prefetch::<S, _>(images, channel);
         let (patch, planes) = (&spot.patch, planes.of(spot, channel));
         let constants = Constants::<S>::new();
         let counts = patch.counts::<S, IN>(n);
@@ -158,7 +158,7 @@ unsafe fn input_adjoint_tile<S: Simd, const WHOLE: bool>(
 ) {
     // SAFETY: the caller's contract.
     unsafe {
-        spot.next_patch.prefetch::<S>(images, channel);
+        spot.next_patch.prefetch::<S, _>(images, channel);
         let (patch, planes) = (&spot.patch, planes.of(spot, channel));
         let constants = Constants::<S>::new();
         let counts = patch.counts::<S, IN>(n);
