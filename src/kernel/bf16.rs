@@ -112,7 +112,7 @@ fn pair(lower: f32, upper: f32) -> f32 {
 
 dispatch! {
     /// `m` rows of `k` numbers, `lda` apart, as rows of ⌈k/2⌉ pairs of neighbours.
-    fn pair_neighbours(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+    pub(super) fn pair_neighbours(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
         let row_len = k.div_ceil(2);
         for row in 0..m {
             let (from, to) = (&a[row * lda..][..k], &mut pairs[row * row_len..][..row_len]);
@@ -129,7 +129,7 @@ dispatch! {
 
 dispatch! {
     /// `m` rows of `k` numbers, `lda` apart, as ⌈m/2⌉ rows of `k` pairs, each of a row and the next.
-    fn pair_rows(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+    pub(super) fn pair_rows(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
         for (two, to) in pairs.chunks_exact_mut(k.max(1)).take(m.div_ceil(2)).enumerate() {
             let lower = &a[2 * two * lda..][..k];
             if 2 * two + 1 < m {
