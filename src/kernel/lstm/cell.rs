@@ -1,7 +1,7 @@
 //! The LSTM cell on a group of units: activations forward and gradients of the gates backward, in registers.
 
 use super::super::Isa;
-use super::super::activation::{sigmoid, tanh};
+use super::super::activation::{sigmoid_rational, tanh_rational};
 use super::super::simd::{Simd, simd_entry};
 use super::{GATES, GROUP};
 
@@ -45,12 +45,12 @@ unsafe fn forward_body<S: Simd>(
             unsafe {
                 let (sums, gates) = (sums.add(row * GATES + lane), gates.add(row * GATES + lane));
                 let at = row * GROUP + lane;
-                let i = sigmoid(S::load(sums));
-                let f = sigmoid(S::load(sums.add(GROUP)));
-                let g = tanh(S::load(sums.add(2 * GROUP)));
-                let o = sigmoid(S::load(sums.add(3 * GROUP)));
+                let i = sigmoid_rational(S::load(sums));
+                let f = sigmoid_rational(S::load(sums.add(GROUP)));
+                let g = tanh_rational(S::load(sums.add(2 * GROUP)));
+                let o = sigmoid_rational(S::load(sums.add(3 * GROUP)));
                 let cell = f.mul_add(S::load(c_prev.add(at)), i * g);
-                let tanh_cell = tanh(cell);
+                let tanh_cell = tanh_rational(cell);
                 i.store(gates);
                 f.store(gates.add(GROUP));
                 g.store(gates.add(2 * GROUP));
