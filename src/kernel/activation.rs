@@ -90,7 +90,7 @@ pub(super) unsafe fn tanh<S: Simd>(x: S) -> S {
     }
 }
 
-/// tanh x, to 3e-7 and exactly ±1 for large x (without a fused multiply-add to 6e-7). Its chain of operations is shorter than [`tanh`]'s, which counts where one
+/// tanh x, to 4e-7 and exactly ±1 for large x (without a fused multiply-add to 8e-7). Its chain of operations is shorter than [`tanh`]'s, which counts where one
 /// result waits for another.
 ///
 /// A minimax quotient of polynomials in x² (Eigen's ptanh).
@@ -243,7 +243,7 @@ mod tests {
             unsafe { rational_entry(isa, &mut t, &mut s) };
             for ((x, t), s) in x.iter().zip(&t).zip(&s) {
                 let x = f64::from(*x);
-                assert!((f64::from(*t) - x.tanh()).abs() < wide * 3e-7, "tanh {x}: {t} {isa:?}");
+                assert!((f64::from(*t) - x.tanh()).abs() < wide * 4e-7, "tanh {x}: {t} {isa:?}");
                 let error = (f64::from(*s) - 1.0 / (1.0 + (-x).exp())).abs();
                 assert!(error < wide * 2e-7, "sigmoid {x}: {s} {isa:?}");
             }
