@@ -5,7 +5,7 @@
 //! Convolutions are counted as direct ones, so that Winograd's may exceed the peak.
 
 use ddl::arena::Buffer;
-use ddl::kernel::{Init, Real, Window, panels_len};
+use ddl::kernel::{Init, LstmGradients, LstmWeights, Real, Recurrence, Window, panels_len};
 use divan::counter::ItemsCount;
 use std::hint::black_box;
 use std::time::Instant;
@@ -91,30 +91,39 @@ fn conv(cases: &mut Vec<Case>, m: usize, size: usize, c: usize, o: usize, paddin
     });
 }
 
-/// An LSTM's products over 60 steps and its cells.
-fn lstm(cases: &mut Vec<Case>, m: usize, hidden: usize) {
-    let (steps, n) = (60, 4 * hidden);
-    let name = format!("lstm recurrent products m{m} h{hidden} x{steps}");
-    push(cases, name, steps * 2 * m * hidden * n, move || {
-        let (h, panels, mut gates) = (filled(m * hidden), filled(panels_len(hidden, n)), filled(m * n));
+/// One direction of an LSTM over 60 steps.
+fn lstm(cases: &mut Vec<Case>, m: usize, inputs: usize, hidden: usize, bf16: bool) {
+    let r = Recurrence { steps: 60, inputs, hidden, reverse: false, width: hidden, bf16 };
+    let name = |pass: &str| format!("lstm {pass} m{m} {inputs}->{hidden} x60{}", if bf16 { " bf16" } else { "" });
+    let flops = 2 * r.steps * m * (inputs + hidden) * 4 * hidden;
+    let weights = move || (filled(panels_len(inputs, 4 * hidden)), filled(panels_len(hidden, 4 * hidden)));
+    let buffers = move || [r.packed_len(), r.rows_len(m), r.cache_len(m), r.scratch_len(m)].map(filled);
+    push(cases, name("forward"), flops, move || {
+        let ((ih, hh), [mut packed, mut z, mut cache, mut scratch]) = (weights(), buffers());
         Box::new(move || {
-            gates.fill(0.0);
-            for _ in 0..steps {
-                f32::product(m, hidden, n, &h, hidden, &panels, Init::Add, &mut gates, n);
-            }
+            let weights = LstmWeights { ih: &ih, hh: &hh, bias: None };
+            f32::lstm_prepare(&r, &weights, &mut packed);
+            f32::lstm_forward(&r, m, &weights, &packed, &mut z, &mut cache, &mut scratch);
         })
     });
-    push(cases, format!("lstm cell forward m{m} h{hidden}"), 0, move || {
-        let (c, mut gates, mut out) = (filled(m * hidden), filled(m * n), [(); 3].map(|_| filled(m * hidden)));
+    push(cases, name("backward"), 2 * flops, move || {
+        let ((ih, hh), [mut packed, mut z, mut cache, mut scratch]) = (weights(), buffers());
+        let ((mut dih, mut dhh), [dy, mut dx]) = (weights(), [hidden, inputs].map(|n| filled(60 * m * n)));
+        f32::lstm_prepare(&r, &LstmWeights { ih: &ih, hh: &hh, bias: None }, &mut packed);
+        f32::lstm_forward(
+            &r,
+            m,
+            &LstmWeights { ih: &ih, hh: &hh, bias: None },
+            &packed,
+            &mut z,
+            &mut cache,
+            &mut scratch,
+        );
         Box::new(move || {
-            let [c_new, tanh_c, h] = &mut out;
-            f32::lstm_cell_forward(m, hidden, &mut gates, &c, c_new, tanh_c, h);
+            let weights = LstmWeights { ih: &ih, hh: &hh, bias: None };
+            let gradients = LstmGradients { ih: &mut dih, hh: &mut dhh, bias: None };
+            f32::lstm_backward(&r, m, &weights, &packed, &z, &cache, &dy, Some(&mut dx), gradients, &mut scratch);
         })
-    });
-    push(cases, format!("lstm cell backward m{m} h{hidden}"), 0, move || {
-        let (gates, [c, t, dh, mut dc]) = (filled(m * n), [(); 4].map(|_| filled(m * hidden)));
-        let mut dgates = filled(m * n);
-        Box::new(move || f32::lstm_cell_backward(m, hidden, &gates, &c, &t, &dh, &mut dc, &mut dgates))
     });
 }
 
@@ -142,8 +151,11 @@ fn cases() -> Vec<Case> {
     conv(&mut cases, 64, 5, 64, 64, 1);
     conv(&mut cases, 16, 16, 128, 128, 1);
     conv(&mut cases, 16, 16, 256, 256, 1);
-    lstm(&mut cases, 64, 64);
-    lstm(&mut cases, 16, 64);
+    for bf16 in [false, true] {
+        lstm(&mut cases, 64, 64, 64, bf16);
+        lstm(&mut cases, 16, 64, 64, bf16);
+        lstm(&mut cases, 16, 1, 64, bf16);
+    }
     push(&mut cases, "transpose panels 2048x512".into(), 0, || {
         let (panels, mut transposed) = (filled(panels_len(2048, 512)), filled(panels_len(512, 2048)));
         Box::new(move || f32::transpose_panels(2048, 512, &panels, &mut transposed))

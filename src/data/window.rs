@@ -30,6 +30,8 @@ pub(super) struct Windows {
     /// Whether each window is normalised by its own mean and deviation.
     pub by_window: bool,
     pub series: Vec<Series>,
+    /// Of each series with such windows: the unit of each window, from that before time `window` on.
+    units: Vec<Vec<Unit>>,
     spans: [Vec<Span>; 2],
     lens: [usize; 2],
 }
@@ -37,7 +39,15 @@ pub(super) struct Windows {
 impl Windows {
     /// No series yet.
     pub fn new(window: usize, horizon: usize, by_window: bool) -> Self {
-        Self { window, horizon, by_window, series: Vec::new(), spans: Default::default(), lens: [0; 2] }
+        Self {
+            window,
+            horizon,
+            by_window,
+            series: Vec::new(),
+            units: Vec::new(),
+            spans: Default::default(),
+            lens: [0; 2],
+        }
     }
 
     /// Adds a series with its samples: the times `of` the training and the test part. Every time must be at least `window`
@@ -50,6 +60,8 @@ impl Windows {
                 self.lens[part] += times.len();
             }
         }
+        let windows = series.raw.windows(self.window);
+        self.units.push(if self.by_window { windows.map(window_unit).collect() } else { Vec::new() });
         self.series.push(series);
     }
 
@@ -60,17 +72,23 @@ impl Windows {
 
     /// Memory held.
     pub fn bytes(&self) -> usize {
-        self.series
-            .iter()
-            .map(|s| size_of_val(&s.dates[..]) + size_of_val(&s.raw[..]) + size_of_val(&s.scaled[..]))
-            .sum()
+        let units: usize = self.units.iter().map(|units| size_of_val(&units[..])).sum();
+        let series = self.series.iter();
+        units
+            + series
+                .map(|s| size_of_val(&s.dates[..]) + size_of_val(&s.raw[..]) + size_of_val(&s.scaled[..]))
+                .sum::<usize>()
     }
 
     /// The series and time of a sample.
     fn locate(&self, part: Part, sample: usize) -> (&Series, usize) {
-        let spans = &self.spans[part as usize];
-        let span = spans[spans.partition_point(|span| span.first <= sample) - 1];
+        let span = self.span(part, sample);
         (&self.series[span.series], span.start + sample - span.first)
+    }
+
+    fn span(&self, part: Part, sample: usize) -> Span {
+        let spans = &self.spans[part as usize];
+        spans[spans.partition_point(|span| span.first <= sample) - 1]
     }
 
     /// Writes one window (T, 1) and its target (NaN where the series ends before it).
@@ -78,10 +96,11 @@ impl Windows {
         let (series, t) = self.locate(part, sample);
         let target = t + self.horizon - 1;
         if self.by_window {
-            let window = &series.raw[t - self.window..t];
-            let unit = window_unit(window);
+            let (window, unit) = (&series.raw[t - self.window..t], self.unit(part, sample));
+            // A division for each would take as long as all the rest.
+            let rate = 1.0 / unit.scale;
             for (y, &raw) in y.iter_mut().zip(window) {
-                *y = unit.normalize(raw);
+                *y = ((raw - unit.offset) * rate) as f32;
             }
             targets.values.push(series.raw.get(target).map_or(f32::NAN, |&raw| unit.normalize(raw)));
         } else {
@@ -93,7 +112,7 @@ impl Windows {
     /// From what the network gives to the data's unit.
     pub fn unit(&self, part: Part, sample: usize) -> Unit {
         let (series, t) = self.locate(part, sample);
-        if self.by_window { window_unit(&series.raw[t - self.window..t]) } else { series.unit }
+        if self.by_window { self.units[self.span(part, sample).series][t - self.window] } else { series.unit }
     }
 
     /// The last raw value of the window.

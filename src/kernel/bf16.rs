@@ -110,36 +110,94 @@ fn pair(lower: f32, upper: f32) -> f32 {
     f32::from_bits(round(lower) >> 16 | round(upper))
 }
 
+/// `m` rows of `k` numbers, `lda` apart, as rows of ⌈k/2⌉ pairs of neighbours.
+pub(super) fn pair_neighbours(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+    let pairs = &mut pairs[..m * k.div_ceil(2)];
+    assert!(product::rows_fit(a.len(), m, k, lda), "A is too short");
+    #[cfg(target_arch = "x86_64")]
+    if native() {
+        // SAFETY: the CPU has the instructions, and the lengths were just checked.
+        return unsafe { x86::pair_neighbours(m, k, a.as_ptr(), lda, pairs.as_mut_ptr()) };
+    }
+    neighbours(m, k, a, lda, pairs);
+}
+
+/// `m` rows of `k` numbers, `lda` apart, as ⌈m/2⌉ rows of `k` pairs, each of a row and the next.
+pub(super) fn pair_rows(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+    let pairs = &mut pairs[..m.div_ceil(2) * k];
+    assert!(product::rows_fit(a.len(), m, k, lda), "A is too short");
+    #[cfg(target_arch = "x86_64")]
+    if native() {
+        // SAFETY: as above.
+        return unsafe { x86::pair_rows(m, k, a.as_ptr(), lda, pairs.as_mut_ptr()) };
+    }
+    rows(m, k, a, lda, pairs);
+}
+
 dispatch! {
-    /// `m` rows of `k` numbers, `lda` apart, as rows of ⌈k/2⌉ pairs of neighbours.
-    fn pair_neighbours(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+    /// [`pair_neighbours`] in plain Rust.
+    fn neighbours(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
         let row_len = k.div_ceil(2);
         for row in 0..m {
             let (from, to) = (&a[row * lda..][..k], &mut pairs[row * row_len..][..row_len]);
-            let (twos, rest) = from.as_chunks::<2>();
-            for (&[lower, upper], to) in twos.iter().zip(&mut *to) {
-                *to = pair(lower, upper);
-            }
-            if let &[last] = rest {
-                to[k / 2] = pair(last, 0.0);
+            for (two, to) in from.chunks(2).zip(to) {
+                *to = pair(two[0], two.get(1).copied().unwrap_or(0.0));
             }
         }
     }
 }
 
 dispatch! {
-    /// `m` rows of `k` numbers, `lda` apart, as ⌈m/2⌉ rows of `k` pairs, each of a row and the next.
-    fn pair_rows(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
-        for (two, to) in pairs.chunks_exact_mut(k.max(1)).take(m.div_ceil(2)).enumerate() {
+    /// [`pair_rows`] in plain Rust.
+    fn rows(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+        for (two, to) in pairs.chunks_exact_mut(k.max(1)).enumerate() {
             let lower = &a[2 * two * lda..][..k];
-            if 2 * two + 1 < m {
-                let upper = &a[(2 * two + 1) * lda..][..k];
-                for at in 0..k {
-                    to[at] = pair(lower[at], upper[at]);
+            let upper = if 2 * two + 1 < m { &a[(2 * two + 1) * lda..][..k] } else { &[] };
+            for at in 0..k {
+                to[at] = pair(lower[at], upper.get(at).copied().unwrap_or(0.0));
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::super::simd::{Avx512, Simd};
+
+    /// See [`super::pair_neighbours`].
+    ///
+    /// # Safety
+    /// `m` rows of `a` can be read and of `pairs` written.
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    pub(super) unsafe fn pair_neighbours(m: usize, k: usize, a: *const f32, lda: usize, pairs: *mut f32) {
+        for row in 0..m {
+            for at in (0..k).step_by(32) {
+                let (left, from) = ((k - at).min(32), a.wrapping_add(row * lda + at));
+                // SAFETY: `left` elements of the row, and as many pairs as they make.
+                unsafe {
+                    let lower = Avx512::load_first(from, left.min(16));
+                    let upper = Avx512::load_first(from.wrapping_add(16), left.saturating_sub(16));
+                    let to = pairs.add(row * k.div_ceil(2) + at / 2);
+                    Avx512::chain_bf16(lower, upper).store_first(to, left.div_ceil(2));
                 }
-            } else {
-                for at in 0..k {
-                    to[at] = pair(lower[at], 0.0);
+            }
+        }
+    }
+
+    /// See [`super::pair_rows`].
+    ///
+    /// # Safety
+    /// `m` rows of `a` can be read and ⌈m/2⌉ of `pairs` written.
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    pub(super) unsafe fn pair_rows(m: usize, k: usize, a: *const f32, lda: usize, pairs: *mut f32) {
+        for row in (0..m).step_by(2) {
+            for at in (0..k).step_by(16) {
+                let (left, from) = ((k - at).min(16), a.wrapping_add(row * lda + at));
+                // SAFETY: `left` elements of the row, and of the next if there is one, and as many pairs.
+                unsafe {
+                    let lower = Avx512::load_first(from, left);
+                    let upper = Avx512::load_first(from.wrapping_add(lda), if row + 1 < m { left } else { 0 });
+                    Avx512::zip_bf16(lower, upper).store_first(pairs.add(row / 2 * k + at), left);
                 }
             }
         }
@@ -304,6 +362,31 @@ mod tests {
         }
         for payload in [1, 0x0040_0000, 0x007F_FFFF] {
             assert!(f32::from_bits(round(f32::from_bits(0x7F80_0000 | payload))).is_nan());
+        }
+    }
+
+    #[test]
+    fn pairs_are_the_same_bits_by_instructions_and_without() {
+        for (m, k, lda) in [(1usize, 1usize, 1), (2, 16, 16), (3, 33, 40), (5, 64, 64), (4, 15, 17), (7, 100, 100)] {
+            let a = bits(11, m * lda);
+            for (any, plain, len) in [
+                (
+                    pair_neighbours as fn(usize, usize, &[f32], usize, &mut [f32]),
+                    neighbours as fn(usize, usize, &[f32], usize, &mut [f32]),
+                    m * k.div_ceil(2),
+                ),
+                (pair_rows, rows, m.div_ceil(2) * k),
+            ] {
+                let (mut found, mut expected) = (vec![1.0; len + 1], vec![1.0; len + 1]);
+                any(m, k, &a, lda, &mut found);
+                plain(m, k, &a, lda, &mut expected[..len]);
+                assert!(found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{m} {k} {lda}");
+            }
+            let mut pairs = vec![0.0; m.div_ceil(2) * k];
+            pair_rows(m, k, &a, lda, &mut pairs);
+            let last = pairs[(m - 1) / 2 * k].to_bits();
+            let [row, next] = [m - 1 - (m - 1) % 2, m - 1].map(|row| round(a[row * lda]));
+            assert_eq!(last, row >> 16 | if m % 2 == 0 { next } else { 0 });
         }
     }
 

@@ -31,6 +31,7 @@ pub use bf16::{native as bf16_is_native, scratch_len as bf16_scratch_len};
 pub use epilogue::{Activation, Norm};
 pub use fused::{Fused, Sink};
 pub use isa::{Isa, isa};
+pub use lstm::{LstmGradients, LstmWeights, Recurrence};
 pub use upstream::{Normalised, Upstream};
 
 use crate::arena::PANEL;
@@ -95,7 +96,7 @@ pub enum Init<'a, T> {
 
 /// A floating-point type the layers work in, with its kernels.
 ///
-/// All slices are dense row-major unless a stride is named. No kernel allocates.
+/// All slices are dense row-major unless a stride is named. No kernel of f32 allocates.
 pub trait Real:
     Copy
     + Send
@@ -292,29 +293,35 @@ pub trait Real:
         None
     }
 
-    /// One LSTM cell forward over `m` rows: `gates` holds pre-activations (M, 4H) in the order i, f, g, o and is
-    /// overwritten with the activations; c = f·c_prev + i·g, h = o·tanh(c), and `tanh_c` keeps tanh(c).
-    fn lstm_cell_forward(
+    /// Once a step: the weights in the forms that the two passes want, [`Recurrence::packed_len`] elements.
+    fn lstm_prepare(r: &Recurrence, weights: &LstmWeights<'_, Self>, packed: &mut [Self]);
+
+    /// Runs over the sequence of `m` samples: `z` holds the rows (h, x), T + 1 steps of M, [`Recurrence::row_len`]
+    /// apart, of which x is given and h is filled, that of the last step behind the last row of x.
+    fn lstm_forward(
+        r: &Recurrence,
         m: usize,
-        hidden: usize,
-        gates: &mut [Self],
-        c_prev: &[Self],
-        c: &mut [Self],
-        tanh_c: &mut [Self],
-        h: &mut [Self],
+        weights: &LstmWeights<'_, Self>,
+        packed: &[Self],
+        z: &mut [Self],
+        cache: &mut [Self],
+        scratch: &mut [Self],
     );
 
-    /// The cell backward: from `dh` and `dc` (gradient of c_t from the future, overwritten with that of c_{t-1}),
-    /// `dgates` (M, 4H) = gradients of the pre-activations.
-    fn lstm_cell_backward(
+    /// From `dy` (T, M, width), the gradient of all directions' hidden states in the order of time, adds to those of the
+    /// weights. `dx` (T, M, inputs) is overwritten, or added to by the reverse direction. `z` and `cache` are as the
+    /// forward pass left them.
+    fn lstm_backward(
+        r: &Recurrence,
         m: usize,
-        hidden: usize,
-        gates: &[Self],
-        c_prev: &[Self],
-        tanh_c: &[Self],
-        dh: &[Self],
-        dc: &mut [Self],
-        dgates: &mut [Self],
+        weights: &LstmWeights<'_, Self>,
+        packed: &[Self],
+        z: &[Self],
+        cache: &[Self],
+        dy: &[Self],
+        dx: Option<&mut [Self]>,
+        gradients: LstmGradients<'_, Self>,
+        scratch: &mut [Self],
     );
 }
 

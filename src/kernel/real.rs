@@ -2,7 +2,8 @@
 
 use super::fused::FastFused;
 use super::{
-    ConvNeeds, Fused, Init, Real, Window, activation, bf16, conv, isa, lstm, product, reference, transpose, transposed,
+    ConvNeeds, Fused, Init, LstmGradients, LstmWeights, Real, Recurrence, Window, activation, bf16, conv, isa, lstm,
+    product, reference, transpose, transposed,
 };
 
 macro_rules! scalar_functions {
@@ -124,28 +125,31 @@ macro_rules! reference_kernels {
         ) {
             reference::conv2d_backward(window, m, x, dy, panels, dx, dpanels, dbias)
         }
-        fn lstm_cell_forward(
+        fn lstm_prepare(_r: &Recurrence, _weights: &LstmWeights<'_, Self>, _packed: &mut [Self]) {}
+        fn lstm_forward(
+            r: &Recurrence,
             m: usize,
-            hidden: usize,
-            gates: &mut [Self],
-            c_prev: &[Self],
-            c: &mut [Self],
-            tanh_c: &mut [Self],
-            h: &mut [Self],
+            weights: &LstmWeights<'_, Self>,
+            _packed: &[Self],
+            z: &mut [Self],
+            cache: &mut [Self],
+            _scratch: &mut [Self],
         ) {
-            reference::lstm_cell_forward(m, hidden, gates, c_prev, c, tanh_c, h)
+            reference::lstm_forward(r, m, weights, z, cache)
         }
-        fn lstm_cell_backward(
+        fn lstm_backward(
+            r: &Recurrence,
             m: usize,
-            hidden: usize,
-            gates: &[Self],
-            c_prev: &[Self],
-            tanh_c: &[Self],
-            dh: &[Self],
-            dc: &mut [Self],
-            dgates: &mut [Self],
+            weights: &LstmWeights<'_, Self>,
+            _packed: &[Self],
+            z: &[Self],
+            cache: &[Self],
+            dy: &[Self],
+            dx: Option<&mut [Self]>,
+            gradients: LstmGradients<'_, Self>,
+            _scratch: &mut [Self],
         ) {
-            reference::lstm_cell_backward(m, hidden, gates, c_prev, tanh_c, dh, dc, dgates)
+            reference::lstm_backward(r, m, weights, z, cache, dy, dx, gradients)
         }
     };
 }
@@ -283,27 +287,32 @@ impl Real for f32 {
     ) {
         conv::backward(isa(), window, m, x, cache, dy, panels, packed, dx, dpanels, dbias, scratch)
     }
-    fn lstm_cell_forward(
-        m: usize,
-        hidden: usize,
-        gates: &mut [Self],
-        c_prev: &[Self],
-        c: &mut [Self],
-        tanh_c: &mut [Self],
-        h: &mut [Self],
-    ) {
-        lstm::cell_forward(isa(), m, hidden, gates, c_prev, c, tanh_c, h)
+    fn lstm_prepare(r: &Recurrence, weights: &LstmWeights<'_, Self>, packed: &mut [Self]) {
+        lstm::prepare(isa(), r, weights, packed)
     }
-    fn lstm_cell_backward(
+    fn lstm_forward(
+        r: &Recurrence,
         m: usize,
-        hidden: usize,
-        gates: &[Self],
-        c_prev: &[Self],
-        tanh_c: &[Self],
-        dh: &[Self],
-        dc: &mut [Self],
-        dgates: &mut [Self],
+        _weights: &LstmWeights<'_, Self>,
+        packed: &[Self],
+        z: &mut [Self],
+        cache: &mut [Self],
+        scratch: &mut [Self],
     ) {
-        lstm::cell_backward(isa(), m, hidden, gates, c_prev, tanh_c, dh, dc, dgates)
+        lstm::forward(isa(), r, m, packed, z, cache, scratch)
+    }
+    fn lstm_backward(
+        r: &Recurrence,
+        m: usize,
+        _weights: &LstmWeights<'_, Self>,
+        packed: &[Self],
+        z: &[Self],
+        cache: &[Self],
+        dy: &[Self],
+        dx: Option<&mut [Self]>,
+        gradients: LstmGradients<'_, Self>,
+        scratch: &mut [Self],
+    ) {
+        lstm::backward(isa(), r, m, packed, z, cache, dy, dx, gradients, scratch)
     }
 }

@@ -1,6 +1,6 @@
 //! Naive kernels: what the fast ones must agree with. Frozen; never optimised.
 
-use super::{Init, PANEL, Real, Window, panel_index};
+use super::{Init, LstmGradients, LstmWeights, PANEL, Real, Recurrence, Window, panel_index};
 
 /// See [`Real::product`].
 pub fn product<T: Real>(
@@ -161,8 +161,9 @@ pub fn conv2d_backward<T: Real>(
     }
 }
 
-/// See [`Real::lstm_cell_forward`].
-pub fn lstm_cell_forward<T: Real>(
+/// One LSTM cell over `m` rows: `gates` (M, 4H) are pre-activations in the order i, f, g, o and become activated;
+/// c = f·c_prev + i·g, h = o·tanh(c), and `tanh_c` keeps tanh(c).
+fn lstm_cell_forward<T: Real>(
     m: usize,
     hidden: usize,
     gates: &mut [T],
@@ -187,8 +188,9 @@ pub fn lstm_cell_forward<T: Real>(
     }
 }
 
-/// See [`Real::lstm_cell_backward`].
-pub fn lstm_cell_backward<T: Real>(
+/// From `dh` and `dc` (gradient of c_t from the future, overwritten with that of c_{t-1}), `dgates` (M, 4H): the
+/// gradients of the pre-activations.
+fn lstm_cell_backward<T: Real>(
     m: usize,
     hidden: usize,
     gates: &[T],
@@ -211,6 +213,90 @@ pub fn lstm_cell_backward<T: Real>(
             dgates[2 * hidden + unit] = dcell * i * (T::ONE - g * g);
             dgates[3 * hidden + unit] = dh[at] * tanh_c[at] * o * (T::ONE - o);
             dc[at] = dcell * f;
+        }
+    }
+}
+
+/// A direction's cache as the naive passes use it: gates (T, M, 4H), cell states (T + 1, M, H) and their tanh (T, M, H).
+fn lstm_cache_at(r: &Recurrence, m: usize) -> (usize, usize) {
+    (4 * r.steps * m * r.hidden, (5 * r.steps + 1) * m * r.hidden)
+}
+
+/// See [`Real::lstm_forward`].
+pub fn lstm_forward<T: Real>(r: &Recurrence, m: usize, weights: &LstmWeights<'_, T>, z: &mut [T], cache: &mut [T]) {
+    let (hidden, row, n) = (r.hidden, r.row_len(), 4 * r.hidden);
+    let (at_c, at_tanh) = lstm_cache_at(r, m);
+    let (gates, rest) = cache.split_at_mut(at_c);
+    let (c, tanh_c) = rest.split_at_mut(at_tanh - at_c);
+    let block = m * hidden;
+    c[..block].fill(T::ZERO);
+    for z in z.chunks_exact_mut(row).take(m) {
+        z[..hidden].fill(T::ZERO);
+    }
+    let mut h = vec![T::ZERO; block];
+    for step in 0..r.steps {
+        let (now, next) = z[step * m * row..].split_at_mut(m * row);
+        let gates = &mut gates[step * m * n..][..m * n];
+        for gates in gates.chunks_exact_mut(n) {
+            for unit in 0..n {
+                gates[unit] = weights.bias.map_or(T::ZERO, |(ih, hh)| ih[unit] + hh[unit]);
+            }
+        }
+        product(m, hidden, n, now, row, weights.hh, Init::Add, gates, n);
+        product(m, r.inputs, n, &now[hidden..], row, weights.ih, Init::Add, gates, n);
+        let (c_prev, c) = c[step * block..][..2 * block].split_at_mut(block);
+        lstm_cell_forward(m, hidden, gates, c_prev, c, &mut tanh_c[step * block..][..block], &mut h);
+        for (z, h) in next.chunks_exact_mut(row).zip(h.chunks_exact(hidden)) {
+            z[..hidden].copy_from_slice(h);
+        }
+    }
+}
+
+/// See [`Real::lstm_backward`].
+pub fn lstm_backward<T: Real>(
+    r: &Recurrence,
+    m: usize,
+    weights: &LstmWeights<'_, T>,
+    z: &[T],
+    cache: &[T],
+    dy: &[T],
+    mut dx: Option<&mut [T]>,
+    gradients: LstmGradients<'_, T>,
+) {
+    let (hidden, row, n, block) = (r.hidden, r.row_len(), 4 * r.hidden, m * r.hidden);
+    let (at_c, at_tanh) = lstm_cache_at(r, m);
+    let LstmGradients { ih, hh, mut bias } = gradients;
+    let (mut dh, mut dc, mut dgates) = (vec![T::ZERO; block], vec![T::ZERO; block], vec![T::ZERO; m * n]);
+    for step in (0..r.steps).rev() {
+        let time = r.time(step);
+        for sample in 0..m {
+            for unit in 0..hidden {
+                dh[sample * hidden + unit] += dy[(time * m + sample) * r.width + r.column() + unit];
+            }
+        }
+        let (gates, c_prev) = (&cache[step * m * n..][..m * n], &cache[at_c + step * block..][..block]);
+        let tanh_c = &cache[at_tanh + step * block..][..block];
+        lstm_cell_backward(m, hidden, gates, c_prev, tanh_c, &dh, &mut dc, &mut dgates);
+        let z = &z[step * m * row..];
+        outer(m, hidden, n, z, row, &dgates, n, hh);
+        outer(m, r.inputs, n, &z[hidden..], row, &dgates, n, ih);
+        if let Some((ih, hh)) = &mut bias {
+            column_sums(m, n, &dgates, n, ih);
+            column_sums(m, n, &dgates, n, hh);
+        }
+        let back = |panels: &[T], inputs: usize, sample: usize, input: usize| -> T {
+            (0..n).map(|gate| dgates[sample * n + gate] * panels[panel_index(inputs, input, gate)]).sum()
+        };
+        for sample in 0..m {
+            for unit in 0..hidden {
+                dh[sample * hidden + unit] = back(weights.hh, hidden, sample, unit);
+            }
+            for input in 0..r.inputs {
+                if let Some(dx) = &mut dx {
+                    let dx = &mut dx[(time * m + sample) * r.inputs + input];
+                    *dx = back(weights.ih, r.inputs, sample, input) + if r.reverse { *dx } else { T::ZERO };
+                }
+            }
         }
     }
 }

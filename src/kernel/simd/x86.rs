@@ -151,6 +151,39 @@ impl Simd for Avx512 {
 }
 
 impl Avx512 {
+    /// Both rounded to bf16: those of `lower`, then those of `upper`.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 BF16.
+    #[inline(always)]
+    pub(crate) unsafe fn chain_bf16(lower: Self, upper: Self) -> Self {
+        // SAFETY: the caller's contract; both types are 512 bits of which any are valid.
+        unsafe { Avx512(std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(upper.0, lower.0))) }
+    }
+
+    /// Pairs of both, rounded to bf16: those of `lower` in the lower halves.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 BF16.
+    #[inline(always)]
+    pub(crate) unsafe fn zip_bf16(lower: Self, upper: Self) -> Self {
+        const ORDER: [u16; 32] = {
+            let mut order = [0; 32];
+            let mut lane = 0;
+            while lane < 32 {
+                order[lane] = (lane / 2 + lane % 2 * 16) as u16;
+                lane += 1;
+            }
+            order
+        };
+        // SAFETY: the caller's contract.
+        unsafe {
+            let chained = _mm512_castps_si512(Self::chain_bf16(lower, upper).0);
+            let order = _mm512_loadu_si512(ORDER.as_ptr().cast());
+            Avx512(_mm512_castsi512_ps(_mm512_permutexvar_epi16(order, chained)))
+        }
+    }
+
     /// self·b + c with lanes that are pairs of bf16: see [`super::super::bf16`].
     ///
     /// # Safety
