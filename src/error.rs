@@ -44,10 +44,10 @@ pub enum Error {
         /// The loss as text (`NaN`, `inf`).
         loss: String,
     },
-    /// A run that was started failed (exit code 70).
+    /// A run failed by no fault of the job (exit code 70).
     #[error("{place}: {what}; {mend}")]
     Failed {
-        /// Which run.
+        /// Which run, or at which step.
         place: String,
         /// How it ended.
         what: String,

@@ -69,7 +69,7 @@ impl Comm for WithSilentOther {
     }
     fn broadcast(&self, _root: usize, _bytes: &mut Vec<u8>) {}
     fn barrier(&self) {}
-    fn host(&self, _shared: bool) -> ddl::error::Result<Box<dyn Host>> {
+    fn host(&self, _bytes: Option<usize>) -> ddl::error::Result<Box<dyn Host>> {
         Ok(Box::new(Alone::new()))
     }
     fn library(&self) -> String {

@@ -1,6 +1,6 @@
 //! docs/reference.md is what the registries say. `UPDATE_DOCS=1 cargo test --release --test documentation` writes it.
 
-use ddl::config::{Job, Train};
+use ddl::config::{Distributed, Job, Train};
 use ddl::optimizer::schedule;
 use ddl::{data, layer, loss, optimizer};
 use std::fmt::Write;
@@ -44,6 +44,10 @@ fn reference() -> String {
     for (key, about) in Train::KEYS {
         let _ = writeln!(out, "| `{key}` | {about} |");
     }
+    let _ = write!(out, "\n## Ranks\n\n`[distributed]`:\n\n| key | what it is |\n| --- | --- |\n");
+    for (key, about) in Distributed::KEYS {
+        let _ = writeln!(out, "| `{key}` | {about} |");
+    }
     let note = format!("`[schedule] type = ...`; all take {}.", schedule::SHARED_KEYS);
     section(&mut out, "Schedules", &note, schedule::REGISTRY);
     out
@@ -72,6 +76,10 @@ fn every_training_key_is_told() {
     let all = Train { batch_per_rank: Some(1), micro_batch: Some(1), clip_norm: Some(1.0), ..train };
     let known = toml::Table::try_from(&all).unwrap();
     let mut told: Vec<&str> = Train::KEYS.iter().map(|(key, _)| *key).collect();
+    told.sort_unstable();
+    assert_eq!(told, known.keys().collect::<Vec<_>>());
+    let known = toml::Table::try_from(Distributed::default()).unwrap();
+    let mut told: Vec<&str> = Distributed::KEYS.iter().map(|(key, _)| *key).collect();
     told.sort_unstable();
     assert_eq!(told, known.keys().collect::<Vec<_>>());
 }

@@ -130,8 +130,7 @@ impl Case {
         stack.y_and_dy(m).1.copy_from_slice(&filled(2, output, m));
         stack.backward(m, mode, &params, &mut dparams, true, usize::MAX, &mut |_| {});
         let dx = in_torch_order(stack.dx(m), input, m);
-        model.update_state(&mut state, &mut statistics);
-        assert!(statistics.iter().all(|v| v.to_f64() == 0.0), "{}: statistics are left", self.name);
+        model.update_state(&mut state, &statistics);
         Found { y, dx, dparams: by_name(model.layout(), &dparams), state: by_name(model.state_layout(), &state) }
     }
 

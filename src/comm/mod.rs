@@ -34,11 +34,12 @@ pub trait Comm {
     fn broadcast(&self, root: usize, bytes: &mut Vec<u8>);
     /// Waits for all.
     fn barrier(&self);
-    /// The ranks that share this host's memory; with `shared` false each rank counts as a host of its own.
+    /// The ranks that share this host's memory, of which they will ask for about `bytes` a rank. With None each rank counts
+    /// as a host of its own, and also, with a warning, where some host cannot give so much.
     ///
     /// # Errors
-    /// The host has no memory to share; on all its ranks.
-    fn host(&self, shared: bool) -> Result<Box<dyn Host>>;
+    /// A host refuses memory; on all its ranks.
+    fn host(&self, bytes: Option<usize>) -> Result<Box<dyn Host>>;
     /// Which MPI runs, for the record.
     fn library(&self) -> String;
     /// Starts a sum over ranks in place.

@@ -26,7 +26,7 @@ impl Comm for Solo {
     }
     fn broadcast(&self, _root: usize, _bytes: &mut Vec<u8>) {}
     fn barrier(&self) {}
-    fn host(&self, _shared: bool) -> Result<Box<dyn Host>> {
+    fn host(&self, _bytes: Option<usize>) -> Result<Box<dyn Host>> {
         Ok(Box::new(Alone::new()))
     }
     fn library(&self) -> String {

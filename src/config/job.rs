@@ -102,7 +102,7 @@ fn three() -> usize {
 
 impl Train {
     /// The keys of `[train]`, and what they are, for the documentation.
-    pub const KEYS: [(&str, &str); 10] = [
+    pub const KEYS: [(&str, &str); 11] = [
         ("epochs", "passes over the training part"),
         ("batch_size", "samples a step over all ranks"),
         ("batch_per_rank", "instead of it: samples a step on each rank"),
@@ -114,6 +114,7 @@ impl Train {
         ("clip_norm", "largest L2 norm of the gradient; larger ones are scaled down to it (none)"),
         ("evaluate_every", "epochs between evaluations on the test part; 0: after the last only (1)"),
         ("checkpoint_every", "epochs between checkpoints; 0: after the last only (1)"),
+        ("max_steps", "ends the run after so many steps, with a checkpoint; 0: none (0)"),
         ("checkpoint_steps", "steps between checkpoints inside an epoch; 0: none (0)"),
         ("keep_checkpoints", "how many checkpoints to keep; the oldest go (3)"),
     ];
@@ -177,7 +178,7 @@ pub enum Exchange {
 }
 
 /// `[distributed]`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Distributed {
     /// How gradients are summed.
@@ -188,9 +189,46 @@ pub struct Distributed {
     pub overlap: bool,
     /// Bytes of a part when they overlap; 0 for 4 MiB.
     pub bucket_bytes: usize,
+    /// Steps between comparisons of the hosts' weights; they are also compared at each checkpoint. 0: only then.
+    pub check_steps: u64,
+}
+
+impl Default for Distributed {
+    fn default() -> Self {
+        Self {
+            reduction: Reduction::default(),
+            exchange: Exchange::default(),
+            overlap: false,
+            bucket_bytes: 0,
+            check_steps: 100,
+        }
+    }
 }
 
 impl Distributed {
+    /// Its keys: name, meaning with the default.
+    pub const KEYS: [(&str, &str); 5] = [
+        (
+            "reduction",
+            "\"allreduce\": each rank's micro-batches first, then ranks; \"reproducible\": along one fixed tree of \
+             micro-batches, the same bits at any number of ranks (\"allreduce\")",
+        ),
+        (
+            "exchange",
+            "how ranks of a host sum gradients: \"shared\", in memory they share, with one copy of weights and moments, or \
+             \"mpi\", by messages as between hosts (\"shared\")",
+        ),
+        (
+            "overlap",
+            "whether finished parts of the gradient are summed while the backward pass goes on, by MPI (false)",
+        ),
+        ("bucket_bytes", "size of such a part; 0: 4 MiB (0)"),
+        (
+            "check_steps",
+            "steps between comparisons of the hosts' weights, which a checkpoint makes too; 0: only then (100)",
+        ),
+    ];
+
     /// Whether ranks of a host share memory. Sums that overlap the backward pass are MPI's.
     pub fn shares_memory(&self) -> bool {
         self.exchange == Exchange::Shared && !self.overlap

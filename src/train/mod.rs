@@ -5,6 +5,7 @@ mod environment;
 pub mod evaluate;
 mod progress;
 mod replica;
+mod sentinel;
 mod session;
 pub mod signal;
 pub mod step;

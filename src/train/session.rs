@@ -248,6 +248,10 @@ impl Session<'_> {
         let stop = self.stop.is_set();
         let outcome = self.trainer.step(self.data, samples, self.at.epoch, self.at.step, stop)?;
         self.at.step += 1;
+        let every = self.job.distributed.check_steps;
+        if every > 0 && self.at.step.is_multiple_of(every) {
+            self.trainer.compare_hosts(self.at.step)?;
+        }
         self.at.sample += samples.len() as u64;
         self.at.epoch_loss += outcome.loss * samples.len() as f64;
         self.at.epoch_correct += outcome.correct;
@@ -329,6 +333,7 @@ impl Session<'_> {
     /// Saves everything; the path on every rank. The rows so far are flushed first: whoever goes on from a checkpoint finds
     /// every row up to it, and later ones are dropped.
     fn checkpoint(&mut self) -> Result<PathBuf> {
+        self.trainer.compare_hosts(self.at.step)?;
         self.trainer.clock.skip();
         let dir = self.out.join("checkpoints");
         let progress = store::Progress {

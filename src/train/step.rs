@@ -52,6 +52,8 @@ struct Design {
     schedule: Schedule,
     /// Micro-batches of a step, at most.
     parts: usize,
+    /// Memory that ranks of a host share, if they do.
+    shared_bytes: usize,
 }
 
 impl Design {
@@ -89,7 +91,8 @@ impl Design {
         let elements = copies * len + state_len + gradients + model.stack.workspace_len();
         let mend = "use smaller layers, or an optimizer with fewer moments such as sgd";
         require_memory(&format!("{}, model.layers", job.file), 4.0 * elements as f64, mend)?;
-        Ok(Self { model, loss, optimizer, schedule, parts })
+        let shared_bytes = 4 * (copies * len + state_len + gradients);
+        Ok(Self { model, loss, optimizer, schedule, parts, shared_bytes })
     }
 }
 
@@ -114,8 +117,9 @@ impl<'c> Trainer<'c> {
     /// # Errors
     /// Whatever of the job does not fit, by key; on every rank.
     pub fn build(job: &Job, data: &Dataset, comm: &'c dyn Comm) -> Result<Self> {
-        let Design { model, loss, optimizer, schedule, parts } = agree(comm, Design::of(job, data, comm.size()))?;
-        let host = comm.host(job.distributed.shares_memory())?;
+        let Design { model, loss, optimizer, schedule, parts, shared_bytes } =
+            agree(comm, Design::of(job, data, comm.size()))?;
+        let host = comm.host(job.distributed.shares_memory().then_some(shared_bytes))?;
         let (len, state_len) = (model.layout().len(), model.state_layout().len());
         let (slots, whole_tensors) = (optimizer.slots().len(), optimizer.whole_tensors());
         let mut replica = Replica::build(&*host, model.layout(), state_len, slots, whole_tensors)?;

@@ -48,12 +48,37 @@ impl MpiHost {
         let lanes = members.iter().map(Vec::len).min().unwrap_or(1);
         let color = if (node.rank() as usize) < lanes { Color::with_value(node.rank()) } else { Color::undefined() };
         let lane = world.split_by_color_with_key(color, index as i32);
-        let mut host = Self { node, lane, members, index, lanes, barrier: None };
-        if host.size() > 1 {
-            host.barrier = Some(Barrier::new(host.window(barrier::WORDS)?, host.size()));
-            host.node.barrier();
+        Ok(Self { node, lane, members, index, lanes, barrier: None })
+    }
+
+    /// Ready to share memory.
+    pub(super) fn with_barrier(mut self) -> Result<Self> {
+        if self.size() > 1 {
+            self.barrier = Some(Barrier::new(self.window(barrier::WORDS)?, self.size()));
+            self.node.barrier();
         }
-        Ok(host)
+        Ok(self)
+    }
+
+    /// Why this host cannot give `bytes` of shared memory, if so. Asked before, since an MPI library that fails to make a
+    /// window may leave the other ranks waiting.
+    pub(super) fn cannot_share(&self, bytes: usize) -> Option<String> {
+        if self.size() == 1 {
+            return None;
+        }
+        // SAFETY: plain structures that the calls fill.
+        let (limit, space) = unsafe {
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            let mut space: libc::statvfs = std::mem::zeroed();
+            let limited = libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) == 0;
+            let found = libc::statvfs(c"/dev/shm".as_ptr(), &mut space) == 0;
+            (limited.then_some(limit.rlim_cur), found.then(|| space.f_bavail * space.f_frsize))
+        };
+        if let Some(limit) = limit.filter(|limit| *limit < bytes as u64) {
+            return Some(format!("files may have {limit} bytes (ulimit -f), {bytes} are needed"));
+        }
+        let space = space.filter(|space| *space < bytes as u64)?;
+        Some(format!("/dev/shm has {space} bytes left, {bytes} are needed; enlarge it (docker run --shm-size)"))
     }
 
     fn share<T: Zeroable + Copy + 'static>(&self, len: usize) -> Result<Shared<T>> {
