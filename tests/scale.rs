@@ -4,8 +4,8 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
-use std::time::{Duration, SystemTime};
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 use support::{command, ddl, ddl_ok, ended, run};
 
 /// The shipped digits for a few steps; tests run at the same time, so ranks are not bound.
@@ -116,6 +116,30 @@ fn a_failing_point_is_named_with_its_words_and_exit_code() {
     }
     // The others are tried all the same.
     assert!(dir.path().join("ranks-2/repeat-1/run.h5").exists(), "{words}");
+}
+
+#[test]
+fn a_study_that_is_stopped_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (job, data, out) = (job(), data(), dir.path().display().to_string());
+    let more = ["--ranks", "1,2", "--repeats", "1", "--epochs", "6", "--set", &data];
+    let mut study = command(0, &args(&job, &out, &more)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (second, began) = (dir.path().join("ranks-2/repeat-1/run.h5"), Instant::now());
+    while !second.exists() {
+        assert!(study.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60), "no second point");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let told = std::process::Command::new("kill").arg(study.id().to_string()).status().unwrap();
+    assert!(told.success());
+    assert_eq!(study.wait().unwrap().code(), Some(75));
+    // The launcher has ended with its ranks.
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+    let left: Vec<String> =
+        processes.map(|line| String::from_utf8_lossy(&line).into_owned()).filter(|line| line.contains(&out)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    let (stdout, _) = ddl_ok(0, &args(&job, &out, &more));
+    assert_eq!(stdout.matches("(kept)").count(), 1, "{stdout}");
 }
 
 #[test]

@@ -87,17 +87,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
     probe::enable();
     signal::survive_file_limits();
     log_to_stderr(&cli.verbosity, speaks);
-    let result = match (comm::connect(), cli.command) {
-        // Ranks that are no job are what the doctor is there for.
-        (Err(trouble), Some(Command::Doctor(doctor))) => doctor.run(&Solo, Some(&trouble)),
-        (Err(error), _) => Err(error),
-        (Ok(comm), command) => {
-            // A panic is a mistake of ours. Under MPI its hook has ended all ranks by now; alone it ends like any error.
-            let command = AssertUnwindSafe(|| dispatch(command, &*comm));
-            std::panic::catch_unwind(command).unwrap_or_else(|_| Err(Error::internal("ddl", "the program panicked")))
-        }
-    };
-    match result {
+    let ended = |result: Result<()>| match result {
         Ok(()) => 0,
         Err(error) => {
             if speaks {
@@ -106,6 +96,19 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
                 let _ = std::io::stderr().write_all(format!("error: {text}\n").as_bytes());
             }
             error.exit_code()
+        }
+    };
+    match (comm::connect(), cli.command) {
+        // Ranks that are no job are what the doctor is there for.
+        (Err(trouble), Some(Command::Doctor(doctor))) => ended(doctor.run(&Solo, Some(&trouble))),
+        (Err(error), _) => ended(Err(error)),
+        (Ok(comm), command) => {
+            // A panic is a mistake of ours. Under MPI its hook has ended all ranks by now; alone it ends like any error.
+            let command = AssertUnwindSafe(|| dispatch(command, &*comm));
+            let result = std::panic::catch_unwind(command)
+                .unwrap_or_else(|_| Err(Error::internal("ddl", "the program panicked")));
+            // Before MPI ends: mpirun stops all ranks as soon as one has ended with an error, even one about to tell it.
+            ended(result)
         }
     }
 }

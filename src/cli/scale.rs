@@ -24,8 +24,8 @@ use std::path::PathBuf;
   ddl scale jobs/cifar10-simplecnn.toml --ranks 1,2,4
   ddl scale jobs/sp500-lstm.toml --ranks 1,2 --steps 200 --repeats 5
   ddl scale jobs/mnist-cnn.toml --ranks 1,2,4 --mode weak --epochs 1
-  ddl scale jobs/cifar10-bncnn.toml --predict --latency-us 2 --bandwidth-gbit 100 --ranks-per-host 64
-  ddl scale jobs/cifar10-simplecnn.toml --ranks 16,32,64 --slurm scripts/ && scripts/submit.sh")]
+  ddl scale jobs/cifar10-bncnn.toml --predict --latency-us 2 --bandwidth-gbit 100
+  ddl scale jobs/cifar10-simplecnn.toml --ranks 16,64 --mode weak --slurm scripts/")]
 pub(super) struct Scale {
     /// The job file
     job: PathBuf,
@@ -47,7 +47,7 @@ pub(super) struct Scale {
     /// Steps of each run, at most; in weak and fixed-batch mode exactly
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     steps: Option<u64>,
-    /// Folder of the study [default: results/<name>-scale]
+    /// Folder of the study [default: results/<name>-scale, or <name>-scale-weak, <name>-scale-fixed-batch]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// What starts the ranks
@@ -89,10 +89,15 @@ impl Scale {
     }
 
     fn request(self) -> Result<Request> {
+        let job = Job::load(&self.job, &overrides(&self.set)?)?;
+        let most = match self.mode {
+            Mode::Weak => usize::MAX,
+            _ => job.train.global_batch(1).div_ceil(job.train.micro_batch()),
+        };
         let ranks = match (&self.ranks, self.predict) {
             (Some(text), _) => parse_ranks(text)?,
             (None, true) => Vec::new(),
-            (None, false) => (0..).map(|power| 1 << power).take_while(|&ranks| ranks <= cpu::cores()).collect(),
+            (None, false) => (0..).map(|power| 1 << power).take_while(|&n| n <= most.min(cpu::cores())).collect(),
         };
         let positive = |flag: &str, value: f64, least: f64| {
             let good = value.is_finite() && value >= least;
@@ -108,7 +113,7 @@ impl Scale {
             ranks_per_host: self.ranks_per_host.map(|ranks| ranks as usize),
         };
         Ok(Request {
-            job: Job::load(&self.job, &overrides(&self.set)?)?,
+            job,
             repeats: usize::from(self.repeats),
             mode: self.mode,
             limits: Limits { epochs: self.epochs, steps: self.steps },

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
+use std::path::Path;
 
 /// The CPUs this process may run on, as Linux lists them (`0-1,4`).
 pub fn binding() -> String {
@@ -42,16 +43,25 @@ pub fn physical_cores(cpus: &BTreeSet<usize>) -> usize {
     cpus.iter().map(place).collect::<BTreeSet<_>>().len()
 }
 
-/// CPUs' worth of time that the control group of this process allows; None without a limit.
+/// CPUs' worth of time that the control groups of this process allow, the least of them; None without a limit.
 pub fn quota() -> Option<f64> {
-    let (quota, period) = match read_to_string("/sys/fs/cgroup/cpu.max") {
-        Ok(text) => text.trim().split_once(' ').map(|(quota, period)| (quota.to_owned(), period.to_owned()))?,
-        Err(_) => (
-            read_to_string("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").ok()?,
-            read_to_string("/sys/fs/cgroup/cpu/cpu.cfs_period_us").ok()?,
-        ),
+    let own = read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let second = Path::new("/sys/fs/cgroup").join(own);
+    // A container sees its own group as the root, whatever its name outside.
+    let groups = second.ancestors().take_while(|group| group.starts_with("/sys/fs/cgroup"));
+    let limits = groups.filter_map(|group| limit(&read_to_string(group.join("cpu.max")).ok()?));
+    let first = || {
+        let read = |name: &str| read_to_string(format!("/sys/fs/cgroup/cpu/cpu.cfs_{name}_us")).ok();
+        limit(&format!("{} {}", read("quota")?.trim(), read("period")?.trim()))
     };
-    let (quota, period) = (quota.trim().parse::<f64>().ok()?, period.trim().parse::<f64>().ok()?);
+    limits.reduce(f64::min).or_else(first)
+}
+
+/// The CPUs of `quota period` in microseconds; `max` and -1 are no limit.
+fn limit(text: &str) -> Option<f64> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period) = (quota.parse::<f64>().ok()?, period.parse::<f64>().ok()?);
     (quota > 0.0 && period > 0.0).then_some(quota / period)
 }
 
@@ -92,6 +102,14 @@ mod tests {
         assert_eq!(cpu_list("0-2,5, 7-7"), BTreeSet::from([0, 1, 2, 5, 7]));
         assert_eq!(cpu_list(""), BTreeSet::new());
         assert_eq!(cpu_list("x,3,0-99999999999"), BTreeSet::from([3]));
+    }
+
+    #[test]
+    fn limits_of_control_groups_are_read() {
+        assert_eq!(limit("150000 100000\n"), Some(1.5));
+        for none in ["max 100000", "-1 100000", "", "5", "1 0"] {
+            assert_eq!(limit(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::data::{Dataset, Part};
 use crate::error::Result;
 use crate::rng;
 use crate::train::Trainer;
+use crate::train::clock::Phase;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ pub struct Outlook {
     pub cluster: Cluster,
     /// The work.
     pub load: Load,
-    /// Where seconds a sample come from: `probe` or `study`.
+    /// Where its seconds come from.
     pub fitted_from: &'static str,
     /// 1, 2, 4, ... ranks.
     pub predictions: Vec<Prediction>,
@@ -58,9 +59,10 @@ impl Outlook {
         let Self { cluster, load, .. } = self;
         let link = |link: Link| format!("{:.1} µs and {:.1} Gbit/s", 1e6 * link.latency, 8e-9 / link.seconds_per_byte);
         format!(
-            "prediction: {:.4} ms a sample ({}), a gradient of {:.2} MB, batch {}{}, {} rank(s) a host,\n\
-             {} inside a host, {} between hosts; best of ring, tree (recursive doubling) and hierarchical sums",
+            "prediction: {:.4} ms a sample and {:.3} ms a step (from {}), a gradient of {:.2} MB, batch {}{},\n\
+             {} rank(s) a host, {} inside a host, {} between hosts; best of ring, tree (recursive doubling) and hierarchical sums",
             1e3 * load.seconds_per_sample,
+            1e3 * load.seconds_per_step,
             self.fitted_from,
             1e-6 * load.gradient_bytes,
             load.batch,
@@ -72,22 +74,46 @@ impl Outlook {
     }
 }
 
-/// Seconds of work of one rank for a sample: from the fewest ranks, waiting and sums left out.
-pub fn seconds_per_sample(measurements: &[Measurement]) -> Option<f64> {
-    let fewest = measurements.iter().map(|m| m.ranks).min()?;
-    let of_fewest: Vec<&Measurement> = measurements.iter().filter(|m| m.ranks == fewest).collect();
-    let busy: f64 = of_fewest.iter().map(|m| m.seconds - m.split.communication - m.split.waiting).sum();
-    let samples: f64 = of_fewest.iter().map(|m| m.samples).sum();
-    (samples > 0.0).then(|| busy * fewest as f64 / samples)
+/// A rank's own time in a step: `seconds_per_sample` for each of its samples, and `seconds_per_step` whatever their
+/// number (the update, preparing the weights, the gradient's norm).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compute {
+    /// Of one rank.
+    pub seconds_per_sample: f64,
+    /// Of one rank; not shared with others.
+    pub seconds_per_step: f64,
+}
+
+/// The least-squares line through the points' seconds a step over samples a step of a rank, sums and waiting left out.
+/// Points that share cores say nothing. Where all have as many samples a rank, no part of a step is told from the samples.
+pub fn compute(measurements: &[Measurement]) -> Option<Compute> {
+    let alone = alone(measurements);
+    let usable = measurements.iter().filter(|m| m.steps > 0 && m.ranks_per_core <= 1.0);
+    let points: Vec<(f64, f64)> = usable
+        .map(|m| {
+            let others = m.split.communication + m.split.waiting;
+            (m.samples / (m.ranks * m.steps) as f64, (m.seconds - others) / m.steps as f64 + alone)
+        })
+        .collect();
+    let (x, y) = (mean(points.iter().map(|p| p.0))?, mean(points.iter().map(|p| p.1))?);
+    let (xx, xy) = points.iter().fold((0.0, 0.0), |(xx, xy), p| (xx + (p.0 - x).powi(2), xy + (p.0 - x) * (p.1 - y)));
+    let slope = if xx > 1e-9 * x * x { xy / xx } else { y / x };
+    // A negative part would be noise.
+    let seconds_per_sample = slope.clamp(0.0, y / x);
+    Some(Compute { seconds_per_sample, seconds_per_step: y - seconds_per_sample * x })
+}
+
+/// What one rank spends a step where several have their sum: the gradient's norm.
+fn alone(measurements: &[Measurement]) -> f64 {
+    let one = measurements.iter().filter(|m| m.ranks == 1 && m.steps > 0);
+    mean(one.map(|m| m.split.communication / m.steps as f64)).unwrap_or(0.0)
 }
 
 /// The bandwidth inside a host that explains the sums of the points on one host with a core for each rank; the latency is
 /// the usual one. None without such a point.
 pub fn memory_link(measurements: &[Measurement], gradient_bytes: f64) -> Option<Link> {
     let usable = |m: &&Measurement| m.ranks > 1 && m.hosts == 1 && m.ranks_per_core <= 1.0 && m.steps > 0;
-    let base = measurements.iter().filter(|m| m.ranks == 1 && m.steps > 0);
-    // What one rank spends there is no sum: it is the gradient's norm.
-    let alone = mean(base.map(|m| m.split.communication / m.steps as f64)).unwrap_or(0.0);
+    let alone = alone(measurements);
     let latency = MEMORY.0 * 1e-6;
     let each = measurements.iter().filter(usable).map(|m| {
         let seconds = m.split.communication / m.steps as f64 - alone;
@@ -105,11 +131,12 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0.0).then(|| sum / count)
 }
 
-/// Trains for about a second and a half on this one rank: seconds a sample, the median of the steps.
+/// Trains for about a second and a half on this one rank: the median step, of which the update does not depend on the
+/// number of samples.
 ///
 /// # Errors
 /// The loss diverged.
-pub fn probe(job: &Job, data: &Dataset) -> Result<f64> {
+pub fn probe(job: &Job, data: &Dataset) -> Result<Compute> {
     let mut trainer = Trainer::build(job, data, &Solo)?;
     let samples = data.len(Part::Train);
     let batch = job.train.global_batch(1).min(samples);
@@ -123,9 +150,12 @@ pub fn probe(job: &Job, data: &Dataset) -> Result<f64> {
         trainer.step(data, &order[first..first + batch], 0, seconds.len() as u64, false)?;
         seconds.push(start.elapsed().as_secs_f64());
     }
+    let update = trainer.clock.take()[Phase::Optimizer as usize] / seconds.len() as f64;
     let mut settled = seconds.split_off(3);
     settled.sort_by(f64::total_cmp);
-    Ok(settled[settled.len() / 2] / batch as f64)
+    let step = settled[settled.len() / 2];
+    let seconds_per_step = update.min(step);
+    Ok(Compute { seconds_per_sample: (step - seconds_per_step) / batch as f64, seconds_per_step })
 }
 
 #[cfg(test)]
@@ -134,14 +164,26 @@ mod tests {
     use crate::scale::measure::Split;
     use crate::scale::summary::tests::measurement;
 
+    /// 10 steps of 100 samples at 2 ms each and 50 ms a step; sums take 4 ms on several ranks, the norm 1 ms on one.
+    fn run(ranks: usize) -> Measurement {
+        let (own, sums) = (10.0 * (0.2 / ranks as f64 + 0.049), if ranks == 1 { 0.01 } else { 0.04 });
+        let split = Split { compute: own, communication: sums, ..Split::default() };
+        Measurement { split, ..measurement(ranks, 1, own + sums, 1.0) }
+    }
+
     #[test]
-    fn work_is_fitted_to_the_fewest_ranks() {
-        // 10 s, of which 2 s are sums, for 1000 samples.
-        let runs = [measurement(1, 1, 10.0, 0.5), measurement(2, 1, 6.0, 1.0)];
-        assert!((seconds_per_sample(&runs).unwrap() - 8e-3).abs() < 1e-12);
-        let runs = [measurement(2, 1, 6.0, 1.0)];
-        assert!((seconds_per_sample(&runs).unwrap() - 2.0 * 4.8e-3).abs() < 1e-12);
-        assert_eq!(seconds_per_sample(&[]), None);
+    fn work_is_told_from_what_each_step_costs() {
+        let fitted = compute(&[run(1), run(2), run(4)]).unwrap();
+        assert!((fitted.seconds_per_sample - 2e-3).abs() < 1e-12, "{fitted:?}");
+        assert!((fitted.seconds_per_step - 0.05).abs() < 1e-12, "{fitted:?}");
+        // One number of ranks cannot tell them apart; shared cores are left out.
+        let shared = Measurement { ranks_per_core: 2.0, ..run(4) };
+        let fitted = compute(&[run(1), shared.clone()]).unwrap();
+        assert!(
+            (fitted.seconds_per_sample - 2.5e-3).abs() < 1e-12 && fitted.seconds_per_step.abs() < 1e-12,
+            "{fitted:?}"
+        );
+        assert_eq!(compute(&[shared]), None);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct Request {
     pub mode: Mode,
     /// How long runs are.
     pub limits: Limits,
-    /// Instead of `results/<name>-scale`.
+    /// Instead of `results/<name>-scale`, with the mode's name behind it unless it is strong.
     pub out: Option<PathBuf>,
     /// What starts ranks.
     pub launcher: Choice,
@@ -102,6 +102,14 @@ impl Study {
     }
 }
 
+/// `<job>-scale`; other modes than the usual one have folders of their own.
+fn study_name(request: &Request) -> String {
+    match request.mode {
+        Mode::Strong => format!("{}-scale", request.job.name),
+        mode => format!("{}-scale-{}", request.job.name, mode.name()),
+    }
+}
+
 /// What the network and the data are, without ranks.
 struct Work {
     samples: usize,
@@ -127,12 +135,12 @@ pub fn run(request: &Request, comm: &dyn Comm) -> Result<()> {
         return Ok(());
     }
     drop(data);
-    let folder = request.out.clone().unwrap_or_else(|| Path::new("results").join(format!("{}-scale", job.name)));
+    let folder = request.out.clone().unwrap_or_else(|| Path::new("results").join(study_name(request)));
     let points =
         plan::points(job, request.mode, &request.ranks, request.repeats, request.limits, work.samples, &folder)?;
     if let Some(scripts) = &request.slurm {
-        let name = format!("{}-scale", job.name);
-        let submit = slurm::write(&name, &points, &request.launcher_args, &request.collect_command, scripts)?;
+        let submit =
+            slurm::write(&study_name(request), &points, &request.launcher_args, &request.collect_command, scripts)?;
         say(&format!("wrote a script for each of {} points; submit them by {}", points.len(), submit.display()));
         return Ok(());
     }
@@ -178,14 +186,18 @@ fn work(job: &Job, data: &Dataset) -> Result<Work> {
 /// The model's word: fitted to the study, or else to a probe on `data`.
 fn outlook(request: &Request, work: &Work, data: Option<&Dataset>, measurements: &[Measurement]) -> Result<Outlook> {
     let gradient_bytes = 4.0 * work.parameters as f64;
-    let fitted = forecast::seconds_per_sample(measurements);
-    let (seconds_per_sample, from) = match (fitted, data) {
-        (None, Some(data)) => (forecast::probe(&request.job, data)?, "a probe on one rank"),
-        (fitted, _) => (fitted.unwrap_or(f64::NAN), "the study's fewest ranks"),
+    let (compute, from) = match forecast::compute(measurements) {
+        Some(fitted) => (fitted, "this study"),
+        None => {
+            let opened = if data.is_none() { Some(Dataset::open(&request.job.data, request.job.seed)?) } else { None };
+            let data = data.or(opened.as_ref()).ok_or_else(|| Error::internal("ddl scale", "no data to probe with"))?;
+            (forecast::probe(&request.job, data)?, "a probe on one rank")
+        }
     };
     let train = &request.job.train;
     let load = Load {
-        seconds_per_sample,
+        seconds_per_sample: compute.seconds_per_sample,
+        seconds_per_step: compute.seconds_per_step,
         gradient_bytes,
         samples: work.samples,
         batch: train.global_batch(1),
@@ -203,7 +215,7 @@ fn measurements(request: &Request, points: &[Point]) -> Result<(Vec<Measurement>
     let (mut done, mut failure) = (Vec::new(), None);
     let mut missing = Vec::new();
     for point in points {
-        match measure::look(point)? {
+        match measure::look(point, request.collect)? {
             Found::Done(measurement) => {
                 progress(request, point, &measurement, " (kept)");
                 done.push(*measurement);
@@ -224,7 +236,7 @@ fn measurements(request: &Request, points: &[Point]) -> Result<(Vec<Measurement>
         }
         let Some(launcher) = &launcher else { continue };
         match launcher.run(point, cores, &stop)? {
-            Ended::Done => match measure::look(point)? {
+            Ended::Done => match measure::look(point, request.collect)? {
                 Found::Done(measurement) => {
                     progress(request, point, &measurement, "");
                     done.push(*measurement);

@@ -120,6 +120,8 @@ impl Cluster {
 pub struct Load {
     /// Compute of one rank for one training sample.
     pub seconds_per_sample: f64,
+    /// Compute of every rank in every step, however few its samples: the update.
+    pub seconds_per_step: f64,
     /// Bytes of a gradient.
     pub gradient_bytes: f64,
     /// Samples of an epoch.
@@ -194,11 +196,12 @@ impl Prediction {
 /// The model's word on `ranks` ranks; None where a batch has fewer samples than there are ranks.
 pub fn predict(load: &Load, cluster: &Cluster, ranks: usize) -> Option<Prediction> {
     let (batch, largest) = load.shares(ranks)?;
-    let compute_seconds = largest as f64 * load.seconds_per_sample;
+    let compute_seconds = largest as f64 * load.seconds_per_sample + load.seconds_per_step;
+    let alone = load.seconds_per_sample + load.seconds_per_step / load.batch as f64;
     let by_algorithm = Algorithm::ALL.map(|algorithm| {
         let sum_seconds = cluster.sum_seconds(algorithm, ranks, load.gradient_bytes);
         let seconds_a_sample = (compute_seconds + sum_seconds) / batch as f64;
-        let speedup = load.seconds_per_sample / seconds_a_sample;
+        let speedup = alone / seconds_a_sample;
         Forecast {
             algorithm,
             sum_seconds,
@@ -256,7 +259,16 @@ mod tests {
     }
 
     fn load(weak: bool) -> Load {
-        Load { seconds_per_sample: 1.0, gradient_bytes: 100.0, samples: 1000, batch: 100, micro_batch: 10, weak }
+        let (seconds_per_sample, seconds_per_step) = (1.0, 0.0);
+        Load {
+            seconds_per_sample,
+            seconds_per_step,
+            gradient_bytes: 100.0,
+            samples: 1000,
+            batch: 100,
+            micro_batch: 10,
+            weak,
+        }
     }
 
     #[test]
@@ -276,6 +288,9 @@ mod tests {
         assert!(!load(false).needs_smaller_micro_batch(10) && load(false).needs_smaller_micro_batch(16));
         let epoch = predict(&load(false), &free, 10).unwrap().best().epoch_seconds;
         close(epoch, 100.0);
+        // What each step costs is not shared: Amdahl's law.
+        let serial = Load { seconds_per_step: 25.0, ..load(false) };
+        close(predict(&serial, &free, 10).unwrap().best().speedup, 125.0 / 35.0);
     }
 
     #[test]

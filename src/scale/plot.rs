@@ -103,7 +103,7 @@ impl Frame {
         let place = |ranks: usize| if log { (ranks as f64).log2() } else { ranks as f64 };
         let (first, last) = (place(rows[0].ranks), place(rows[rows.len() - 1].ranks));
         let margin = if last > first { 0.13 * (last - first) } else { 0.5 };
-        let y = if log { (-0.2, highest.log2() + 0.3) } else { (0.0, 1.12 * highest) };
+        let y = if log { (-0.7, highest.log2() + 0.3) } else { (0.0, 1.12 * highest) };
         Self { pixels, x: (first - margin, last + margin), y, log }
     }
 
@@ -150,14 +150,14 @@ impl Frame {
                 line(area, vec![(x - 8, end), (x + 8, end)], colour, 2)?;
             }
         }
-        if row.oversubscribed {
-            area.draw(&Circle::new((x, y), 10, colour.filled()))?;
-            area.draw(&Circle::new((x, y), 7, WHITE.filled()))?;
-            write_at(area, "oversubscribed", (x, below + 50), 17, colour, HPos::Center)?;
-        } else {
-            area.draw(&Circle::new((x, y), 8, colour.filled()))?;
+        area.draw(&Circle::new((x, y), if row.oversubscribed { 10 } else { 8 }, colour.filled()))?;
+        if !row.oversubscribed {
+            return write_at(area, text, (x, below + 26), 20, colour, HPos::Center);
         }
-        write_at(area, text, (x, below + 26), 20, colour, HPos::Center)
+        // Lower than its neighbour's figure.
+        area.draw(&Circle::new((x, y), 7, WHITE.filled()))?;
+        write_at(area, text, (x, below + 38), 20, colour, HPos::Center)?;
+        write_at(area, "oversubscribed", (x, below + 62), 17, colour, HPos::Center)
     }
 }
 
@@ -252,9 +252,12 @@ fn split<B: DrawingBackend>(area: &Area<B>, rows: &[Row], pixels: (i32, i32, i32
         }
         let ranks = if row.ranks == 1 { "1 rank".to_owned() } else { format!("{} ranks", row.ranks) };
         let colour = if row.oversubscribed { RED } else { INK };
-        write_at(area, &ranks, (left - 14, (upper + lower) / 2 - 12), 20, colour, HPos::Right)?;
-        let seconds = format!("{:.3} s", row.seconds.mean);
-        write_at(area, &seconds, (left - 14, (upper + lower) / 2 + 14), 18, PALE, HPos::Right)?;
+        let above = if height > 56.0 { 12 } else { 0 };
+        write_at(area, &ranks, (left - 14, (upper + lower) / 2 - above), 20, colour, HPos::Right)?;
+        if height > 56.0 {
+            let seconds = format!("{:.3} s", row.seconds.mean);
+            write_at(area, &seconds, (left - 14, (upper + lower) / 2 + 14), 18, PALE, HPos::Right)?;
+        }
         if row.oversubscribed {
             write_at(area, "oversubscribed", (left, lower + 16), 17, RED, HPos::Left)?;
         }
