@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 use crate::shape::Shape;
 use serde::Serialize;
+use std::ops::Deref;
 use toml::{Table, Value};
 
 /// Where the inputs are.
@@ -31,6 +32,20 @@ impl Inputs {
             Inputs::Floats(floats) => floats.len(part),
             Inputs::Windows(windows) => windows.len(part),
         }
+    }
+}
+
+/// Elements in memory, whoever's.
+pub type Kept<T> = Box<dyn Deref<Target = [T]>>;
+
+/// Bytes that are f32, aligned.
+struct Cast(Kept<u8>);
+
+impl Deref for Cast {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.0)
     }
 }
 
@@ -116,6 +131,25 @@ impl Dataset {
     /// Whether the samples are windows of series, for which [`Dataset::last_value`] answers.
     pub fn is_series(&self) -> bool {
         matches!(self.inputs, Inputs::Windows(_))
+    }
+
+    /// Hands the samples to `keep`, and goes on with what it gives back, which must be the same bytes: ranks of a host may
+    /// keep one copy. Series, which are small beside them, stay.
+    ///
+    /// # Errors
+    /// Those of `keep`; what was not handed over stays as it is.
+    pub fn keep_samples(&mut self, keep: &mut dyn FnMut(&[u8]) -> Result<Kept<u8>>) -> Result<()> {
+        match &mut self.inputs {
+            Inputs::Pixels(pixels) => pixels.kept().iter_mut().try_for_each(|images| {
+                *images = keep(images)?;
+                Ok(())
+            }),
+            Inputs::Floats(floats) => floats.kept().iter_mut().try_for_each(|values| {
+                *values = Box::new(Cast(keep(bytemuck::cast_slice(values))?));
+                Ok(())
+            }),
+            Inputs::Windows(_) => Ok(()),
+        }
     }
 
     /// Memory held, in bytes.

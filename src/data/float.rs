@@ -1,13 +1,13 @@
 //! Samples of f32 in memory, normalised once: rows (N), sequences (T, F) and images (H, W, C).
 
 use super::normalize::Scaling;
-use super::{Part, augment::View};
+use super::{Kept, Part, augment::View};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 
 /// The samples of both parts.
 pub(super) struct Floats {
-    of: [Vec<f32>; 2],
+    of: [Kept<f32>; 2],
     len: usize,
     c: usize,
     /// Of images one row (W, C) of what raw 0 becomes.
@@ -36,6 +36,7 @@ impl Floats {
             Shape::Image { w, c, .. } => (0..w * c).map(|i| scaling.apply(i % c, 0.0)).collect(),
             _ => Vec::new(),
         };
+        let of = of.map(|values| Box::new(values) as Kept<f32>);
         Ok(Self { of, len: shape.len(), c: channels, padding })
     }
 
@@ -47,6 +48,11 @@ impl Floats {
     /// Memory held.
     pub fn bytes(&self) -> usize {
         self.of.iter().map(|values| size_of_val(&values[..])).sum()
+    }
+
+    /// The samples of both parts, to be kept elsewhere.
+    pub fn kept(&mut self) -> &mut [Kept<f32>; 2] {
+        &mut self.of
     }
 
     /// Writes one sample, changed by `view` if there is one.

@@ -22,7 +22,7 @@ mod stocks;
 mod synthetic;
 mod window;
 
-pub use dataset::Dataset;
+pub use dataset::{Dataset, Kept};
 
 use crate::config::{Component, DataConfig, Normalize};
 use crate::error::Result;

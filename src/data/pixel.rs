@@ -1,11 +1,11 @@
 //! Images of u8 in memory as (N, H, W, C), turned into network input as a batch is filled.
 
 use super::normalize::{Scaling, Summary};
-use super::{Part, augment::View};
+use super::{Kept, Part, augment::View};
 
 /// The images of both parts.
 pub(super) struct Pixels {
-    of: [Vec<u8>; 2],
+    of: [Kept<u8>; 2],
     h: usize,
     w: usize,
     c: usize,
@@ -20,7 +20,7 @@ impl Pixels {
         let row = |value: &dyn Fn(usize) -> f64| (0..w * c).map(|i| value(i % c) as f32).collect();
         let scale = row(&|c| 1.0 / (255.0 * scaling.std[c]));
         let shift = row(&|c| -scaling.mean[c] / scaling.std[c]);
-        Self { of, h, w, c, scale, shift }
+        Self { of: of.map(|images| Box::new(images) as Kept<u8>), h, w, c, scale, shift }
     }
 
     /// Number of images of a part.
@@ -30,7 +30,12 @@ impl Pixels {
 
     /// Memory held.
     pub fn bytes(&self) -> usize {
-        self.of.iter().map(Vec::len).sum()
+        self.of.iter().map(|images| images.len()).sum()
+    }
+
+    /// The images of both parts, to be kept elsewhere.
+    pub fn kept(&mut self) -> &mut [Kept<u8>; 2] {
+        &mut self.of
     }
 
     /// Writes one image (H, W, C), changed by `view` if there is one.

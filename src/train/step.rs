@@ -256,6 +256,26 @@ impl<'c> Trainer<'c> {
         self.exchange.release();
     }
 
+    /// Lets the ranks of a host keep one copy of the samples, if it has the memory. Collective.
+    pub fn share(&self, data: &mut Dataset) {
+        let host = self.exchange.host();
+        if host.size() == 1 {
+            return;
+        }
+        let kept = data.keep_samples(&mut |samples| {
+            let mut shared = host.share_u8(samples.len())?;
+            if host.rank() == 0 {
+                // SAFETY: the other ranks wait at the barrier below.
+                unsafe { shared.part_mut(0..samples.len()) }.copy_from_slice(samples);
+            }
+            host.barrier();
+            Ok(Box::new(shared))
+        });
+        if let Err(error) = kept {
+            log::info!("each rank keeps its own copy of the data: {error}");
+        }
+    }
+
     /// The model.
     pub fn model(&self) -> &Model<f32> {
         &self.model

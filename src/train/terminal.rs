@@ -86,7 +86,7 @@ pub fn plan(trainer: &Trainer, data: &Dataset, batch: usize, epochs: u64) -> Str
         format!(" (uneven: {most} on some ranks, {} on others)", parts / ranks)
     };
     format!(
-        "data   {} training and {} test samples, {} in memory a rank\n\
+        "data   {} training and {} test samples, {} in memory\n\
          plan   {ranks} {}, {epochs} epochs of {} steps, batch {batch} = {parts} micro-batches of {}{uneven}\n\
          memory {} a rank for gradients and activations, {} a host for parameters and optimizer",
         thousands(train as u64),

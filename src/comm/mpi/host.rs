@@ -5,6 +5,7 @@ use crate::comm::barrier::{self, Barrier};
 use crate::comm::{Host, Shared};
 use crate::error::{Error, Result};
 use bytemuck::Zeroable;
+use mpi::collective::SystemOperation;
 use mpi::ffi;
 use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::*;
@@ -90,6 +91,16 @@ impl MpiHost {
     /// A window of `len` elements, all at the host's first rank.
     fn window<T: Zeroable + Copy + 'static>(&self, len: usize) -> Result<Shared<T>> {
         let bytes = len * size_of::<T>() + CACHE_LINE;
+        let (refused, mut worst) = (self.cannot_share(bytes), 0);
+        self.node.all_reduce_into(&i32::from(refused.is_some()), &mut worst, SystemOperation::max());
+        if worst > 0 {
+            let what = refused.unwrap_or_else(|| "another rank of the host cannot share memory".into());
+            return Err(Error::io(
+                std::path::Path::new("shared memory"),
+                what,
+                "or set distributed.exchange to \"mpi\"",
+            ));
+        }
         let (mut base, mut there) = (null_mut::<c_void>(), null_mut::<c_void>());
         // SAFETY: plain handles; the out-pointers are live for the calls. With ERRORS_RETURN a failure comes back.
         let (window, code) = unsafe {
