@@ -250,8 +250,7 @@ pub(super) fn backward(
     let du = &mut rest[..PLANES * weights];
     let transposed = &packed[PLANES * weights..];
     let register_tiles = Tiles::of(isa);
-    let image_tiles = input.tiles.0 * input.tiles.1;
-    let total = m * image_tiles;
+    let total = m * input.tiles.0 * input.tiles.1;
     for (first, count) in blocks(window, total) {
         let v_planes = Planes { data: v.as_mut_ptr(), plane: v_plane, row: row(c) };
         let z_planes = Planes { data: z.as_mut_ptr(), plane: z_plane, row: row(o) };
@@ -287,9 +286,6 @@ pub(super) fn backward(
             }
         }
         if let Some(dx) = dx.as_deref_mut() {
-            // Patches overlap and are added up: an image starts from zero with its first tile.
-            let images = first.div_ceil(image_tiles)..(first + count).div_ceil(image_tiles);
-            dx[images.start * input.image()..images.end * input.image()].fill(0.0);
             // SAFETY: `dx` holds m images, `v` the planes.
             unsafe { input_adjoint(isa, &input, first, count, v_planes, dx.as_mut_ptr()) };
         }
