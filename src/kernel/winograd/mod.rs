@@ -19,13 +19,13 @@ use weight::{weight_adjoint, weight_transform};
 
 /// Rows of a register tile: a block is a multiple.
 const STEP: usize = 14;
-/// Tiles of a block, at most, where its planes stay in L2.
-const SMALL_BLOCK: usize = 56;
-/// Tiles of a block with so many channels that the planes leave L2 anyway: then the weights, read and their gradients
-/// added to once a block, cost more.
+/// Tiles of a block, at most.
+const SMALL_BLOCK: usize = 70;
+/// Tiles of a block with so many channels that a small block would be too small: then the weights, read and their
+/// gradients added to once a block, cost more.
 const LARGE_BLOCK: usize = 112;
-/// Elements of the planes of a block that mostly stay in L2.
-const BLOCK_ELEMENTS: usize = 400_000;
+/// Elements of the planes of a block: two or three times what L2 holds, since each plane is asked for ahead.
+const BLOCK_ELEMENTS: usize = 800_000;
 /// Plane of the products that sums over all of a tile's dy: row 1 of A is all ones.
 const SUM_PLANE: usize = IN + 1;
 
