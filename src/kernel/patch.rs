@@ -28,6 +28,12 @@ impl Position {
     pub(super) fn begins_row(&self) -> bool {
         self.across == 0
     }
+
+    /// Whether it is in the first row of tiles of its image.
+    #[inline(always)]
+    pub(super) fn is_on_top(&self) -> bool {
+        self.down == 0
+    }
 }
 
 /// One side of the tiles of a batch: the images that are read (patches that may overlap) or those that are written.

@@ -19,13 +19,13 @@ use weight::{weight_adjoint, weight_transform};
 
 /// Rows of a register tile: a block is a multiple.
 const STEP: usize = 14;
-/// Tiles of a block, at most, where its planes stay in L2.
-const SMALL_BLOCK: usize = 56;
-/// Tiles of a block with so many channels that the planes leave L2 anyway: then the weights, read and their gradients
-/// added to once a block, cost more.
+/// Tiles of a block, at most.
+const SMALL_BLOCK: usize = 70;
+/// Tiles of a block with so many channels that a small block would be too small: then the weights, read and their
+/// gradients added to once a block, cost more.
 const LARGE_BLOCK: usize = 112;
-/// Elements of the planes of a block that mostly stay in L2.
-const BLOCK_ELEMENTS: usize = 400_000;
+/// Elements of the planes of a block: two or three times what L2 holds, since each plane is asked for ahead.
+const BLOCK_ELEMENTS: usize = 800_000;
 /// Plane of the products that sums over all of a tile's dy: row 1 of A is all ones.
 const SUM_PLANE: usize = IN + 1;
 
@@ -250,8 +250,7 @@ pub(super) fn backward(
     let du = &mut rest[..PLANES * weights];
     let transposed = &packed[PLANES * weights..];
     let register_tiles = Tiles::of(isa);
-    let image_tiles = input.tiles.0 * input.tiles.1;
-    let total = m * image_tiles;
+    let total = m * input.tiles.0 * input.tiles.1;
     for (first, count) in blocks(window, total) {
         let v_planes = Planes { data: v.as_mut_ptr(), plane: v_plane, row: row(c) };
         let z_planes = Planes { data: z.as_mut_ptr(), plane: z_plane, row: row(o) };
@@ -287,9 +286,6 @@ pub(super) fn backward(
             }
         }
         if let Some(dx) = dx.as_deref_mut() {
-            // Patches overlap and are added up: an image starts from zero with its first tile.
-            let images = first.div_ceil(image_tiles)..(first + count).div_ceil(image_tiles);
-            dx[images.start * input.image()..images.end * input.image()].fill(0.0);
             // SAFETY: `dx` holds m images, `v` the planes.
             unsafe { input_adjoint(isa, &input, first, count, v_planes, dx.as_mut_ptr()) };
         }

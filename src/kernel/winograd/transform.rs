@@ -105,7 +105,8 @@ over_patches! {
     input_transform, input_body, input_tile, planes: Planes, images: *const f32
 }
 over_patches! {
-    /// images += B v Bᵀ: the adjoint of the input transform; patches overlap.
+    /// images = B v Bᵀ, added up where patches overlap: the adjoint of the input transform. Tiles come in order from the
+    /// first of an image on; then every pixel of it is written.
     input_adjoint, input_adjoint_body, input_adjoint_tile, planes: Planes, images: *mut f32
 }
 over_patches! {
@@ -172,9 +173,19 @@ unsafe fn input_adjoint_tile<S: Simd, const WHOLE: bool>(
         }
         for i in 0..IN {
             let d = constants.input_adjoint([half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]]);
-            let mut sums = patch.read::<S, IN, WHOLE>(images, i, channel, &counts);
-            for j in 0..IN {
-                sums[j] = sums[j] + d[j];
+            // Of the patches above and to the left this one overlaps two rows and two columns.
+            let mut sums = d;
+            if i < IN - OUT && !spot.at.is_on_top() {
+                let before = patch.read::<S, IN, WHOLE>(images, i, channel, &counts);
+                for j in 0..IN {
+                    sums[j] = before[j] + d[j];
+                }
+            } else if !spot.at.begins_row() {
+                let first = [counts[0], counts[1]];
+                let before = patch.read::<S, { IN - OUT }, WHOLE>(images, i, channel, &first);
+                for j in 0..IN - OUT {
+                    sums[j] = before[j] + d[j];
+                }
             }
             patch.write::<S, IN, WHOLE>(sums, images, i, channel, &counts);
         }
