@@ -60,6 +60,7 @@ const UNSAFE: &[&str] = &[
     "kernel/direct",
     "kernel/isa",
     "kernel/lstm",
+    "kernel/outer",
     "kernel/product",
     "kernel/simd",
     "kernel/tile",

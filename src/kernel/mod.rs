@@ -11,6 +11,7 @@ mod conv;
 mod direct;
 pub mod isa;
 mod lstm;
+mod outer;
 mod product;
 mod real;
 pub mod reference;
