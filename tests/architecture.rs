@@ -74,6 +74,7 @@ const UNSAFE: &[&str] = &[
     "kernel/fused",
     "kernel/isa",
     "kernel/lstm",
+    "kernel/outer",
     "kernel/patch",
     "kernel/product",
     "kernel/simd",

@@ -36,12 +36,15 @@ class Field:
     def __init__(self, ddl, torch, tensorflow, tcmalloc):
         self.ddl, self.torch, self.tensorflow, self.tcmalloc = ddl, torch, tensorflow, tcmalloc
 
-    def ddl_on(self, ranks, arguments):
+    def ddl_on(self, ranks, arguments, bf16=False):
         """ddl on so many ranks, alone without MPI."""
         launch = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
         if ranks > len(machine.cores()):
             launch.append("--oversubscribe")
-        return Contestant(f"ddl, {_count(ranks, 'rank')}", "ddl", ranks, [*launch, str(self.ddl), *arguments], env=_mpi())
+        precision = "bf16" if bf16 else "f32"
+        command = [*launch, str(self.ddl), *arguments, f"--set=train.precision={precision}"]
+        name = f"ddl{' bf16' if bf16 else ''}, {_count(ranks, 'rank')}"
+        return Contestant(name, "ddl", ranks, command, precision, _mpi())
 
     def torch_on(self, name, ranks, options, arguments, tuned=True, processes=1, bf16=False):
         """torch on so many cores: one process with a thread each, or as many processes of DDP."""
@@ -71,6 +74,8 @@ class Field:
         best, tuned = ["--fused", *(["--channels-last"] if job.images else [])], ", ".join(words)
         cores = _count(ranks, "thread")
         yield self.ddl_on(ranks, ddl)
+        if bf16:
+            yield self.ddl_on(ranks, ddl, bf16=True)
         if self.torch:
             yield self.torch_on(f"torch, {cores}, {tuned}", ranks, best, peer)
             if ranks == 1 and not quick:

@@ -102,16 +102,16 @@ pub(super) unsafe fn tanh_rational<S: Simd>(x: S) -> S {
     // SAFETY: the caller's contract.
     unsafe {
         // Beyond this the quotient would exceed 1.
-        let x = S::splat(7.998_812).min(S::splat(-7.998_812).max(x));
+        let x = S::splat(7.998_811_7).min(S::splat(-7.998_811_7).max(x));
         let square = x * x;
-        let mut p = S::splat(-2.760_768_5e-16);
+        let mut p = S::splat(-2.760_768_4e-16);
         for coefficient in
-            [2.000_188e-13, -8.604_671_5e-11, 5.122_297e-8, 1.485_722_4e-5, 6.372_619_4e-4, 4.893_524_6e-3]
+            [2.000_188e-13, -8.604_672e-11, 5.122_297_3e-8, 1.485_722_35e-5, 6.372_619_5e-4, 4.893_524_6e-3]
         {
             p = p.mul_add(square, S::splat(coefficient));
         }
         let mut q = S::splat(1.198_258_4e-6);
-        for coefficient in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525_2e-3] {
+        for coefficient in [1.185_347_1e-4, 2.268_434_7e-3, 4.893_525e-3] {
             q = q.mul_add(square, S::splat(coefficient));
         }
         x * p / q

@@ -13,6 +13,7 @@ mod epilogue;
 mod fused;
 pub mod isa;
 mod lstm;
+mod outer;
 mod patch;
 mod product;
 mod real;

@@ -3,7 +3,7 @@
 use super::isa::dispatch;
 use super::simd::{Simd, simd_entry};
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
-use super::{Init, Isa, PANEL, panel_index, panels_len};
+use super::{Init, Isa, PANEL, outer, panel_index, panels_len};
 use crate::arena::Buffer;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -16,6 +16,8 @@ const WIDTH: usize = 512;
 const OUTER_ROWS: usize = 192;
 /// Rows of the output that an outer product takes at a time.
 const OUTER_DEPTH: usize = 224;
+/// Elements of a block of A beside which a panel of B stays in L1.
+const SMALL: usize = 4096;
 /// Rows whose distance is a multiple of this many elements (4 KiB) share one set of L1.
 const ALIAS: usize = 1024;
 /// Elements that break such a distance.
@@ -131,6 +133,38 @@ pub(super) fn product_by(
                 let inside = if col < n { panel_index(k, next_k, col) + half } else { 0 };
                 panels.as_ptr().wrapping_add(inside)
             };
+            let mut run = |first: usize, rows: usize, tile_a: *const f32, a_row: usize, col: usize| {
+                let init = match init {
+                    _ if block > 0 => TileInit::Add,
+                    Init::Zero => TileInit::Zero,
+                    Init::Add => TileInit::Add,
+                    Init::Bias(bias) => TileInit::Bias(bias[col..].as_ptr()),
+                };
+                let tile = ProductTile {
+                    segments: 1,
+                    length: depth,
+                    a: tile_a,
+                    a_row,
+                    a_segment: 0,
+                    b: panels.as_ptr().wrapping_add(col / PANEL * k * PANEL + k0 * PANEL + col % PANEL),
+                    init,
+                    c: c[first * ldc + col..].as_mut_ptr(),
+                    c_row: ldc,
+                    columns: tiles.width().min(n - col),
+                    ahead: ahead(col, first / rows),
+                };
+                // SAFETY: rows `first..first + rows` of A (or their copy) and C and columns `col..` of the panels and
+                // the bias are in bounds by the assertions above.
+                unsafe { tiles.product(rows, &tile) };
+            };
+            if m * depth <= SMALL && !skew {
+                for col in (n0..n1).step_by(tiles.width()) {
+                    tiles.split(m, |first, rows| {
+                        run(first, rows, a.as_ptr().wrapping_add(first * lda + k0), lda, col);
+                    });
+                }
+                continue;
+            }
             tiles.split(m, |first, rows| {
                 let (mut tile_a, mut a_row) = (a.as_ptr().wrapping_add(first * lda + k0), lda);
                 if skew && rows > 1 {
@@ -139,28 +173,7 @@ pub(super) fn product_by(
                     (tile_a, a_row) = (skewed, DEPTH + SKEW);
                 }
                 for col in (n0..n1).step_by(tiles.width()) {
-                    let init = match init {
-                        _ if block > 0 => TileInit::Add,
-                        Init::Zero => TileInit::Zero,
-                        Init::Add => TileInit::Add,
-                        Init::Bias(bias) => TileInit::Bias(bias[col..].as_ptr()),
-                    };
-                    let tile = ProductTile {
-                        segments: 1,
-                        length: depth,
-                        a: tile_a,
-                        a_row,
-                        a_segment: 0,
-                        b: panels.as_ptr().wrapping_add(col / PANEL * k * PANEL + k0 * PANEL + col % PANEL),
-                        init,
-                        c: c[first * ldc + col..].as_mut_ptr(),
-                        c_row: ldc,
-                        columns: tiles.width().min(n - col),
-                        ahead: ahead(col, first / rows),
-                    };
-                    // SAFETY: rows `first..first + rows` of A and C and columns `col..` of the panels and the bias are
-                    // in bounds by the assertions above.
-                    unsafe { tiles.product(rows, &tile) };
+                    run(first, rows, tile_a, a_row, col);
                 }
             });
         }
@@ -200,6 +213,9 @@ pub(super) fn outer_by(
     assert!(panels.len() >= panels_len(k, n), "the panels are too short");
     if m == 0 || n == 0 || k == 0 {
         return;
+    }
+    if outer::suits(m, lda, ldb) {
+        return outer::of_few_rows(tiles, m, k, n, a, lda, b, ldb, panels);
     }
     PACKED.with_borrow_mut(|packed| {
         let (packed_b, packed_a) = packed.split_at_mut(OUTER_ROWS * WIDTH);

@@ -123,6 +123,8 @@ pub(crate) fn forward(
         } else {
             (&*now, row_len)
         };
+        // The hidden state before the first step is zero.
+        let skip = if step > 0 { 0 } else { r.hidden / if r.bf16 { 2 } else { 1 } };
         // By group, so that its two panels stay in L1 for all rows.
         for group in 0..r.groups() {
             let units = GROUP.min(r.hidden - group * GROUP);
@@ -130,11 +132,11 @@ pub(crate) fn forward(
                 for col in (0..GATES).step_by(tiles.width()) {
                     let tile = ProductTile {
                         segments: 1,
-                        length: elements,
-                        a: a[first * a_row..].as_ptr(),
+                        length: elements - skip,
+                        a: a[first * a_row + skip..].as_ptr(),
                         a_row,
                         a_segment: 0,
-                        b: panels[panel_index(elements, 0, group * GATES + col)..].as_ptr(),
+                        b: panels[panel_index(elements, skip, group * GATES + col)..].as_ptr(),
                         init: TileInit::Bias(bias[group * GATES + col..].as_ptr()),
                         c: sums[col..].as_mut_ptr(),
                         c_row: GATES,
@@ -221,7 +223,9 @@ pub(crate) fn backward(
         } else {
             (&dgates[slot * m * GATES..], chunk_rows * GATES)
         };
-        for col in (0..wanted).step_by(tiles.width()) {
+        // Nobody wants the gradient of the hidden state before the first step.
+        let unwanted = if step > 0 { 0 } else { r.hidden / tiles.width() * tiles.width() };
+        for col in (unwanted..wanted).step_by(tiles.width()) {
             tiles.split(m, |first, rows| {
                 let tile = ProductTile {
                     segments: groups,

@@ -1,0 +1,56 @@
+//! Outer products of few rows: those of a small micro-batch, which are over before packing pays.
+
+use super::tile::{OuterTile, Tiles};
+use super::{PANEL, panel_index};
+
+/// Rows of A and B that stay in L1 as they lie.
+const FEW: usize = 32;
+/// Rows whose distance is a multiple of this many elements share so few sets of L1 that they do not stay.
+const ALIAS: usize = 256;
+
+/// Whether `m` rows of A and B, `lda` and `ldb` apart, are better left where they are.
+pub(super) fn suits(m: usize, lda: usize, ldb: usize) -> bool {
+    m <= FEW && !lda.is_multiple_of(ALIAS) && !ldb.is_multiple_of(ALIAS)
+}
+
+/// The outer product of few rows, without packing them. The lengths were checked.
+pub(super) fn of_few_rows(
+    tiles: &Tiles,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    panels: &mut [f32],
+) {
+    // Columns that fill no tile get zeros behind them.
+    let whole = n / tiles.width() * tiles.width();
+    let mut rest = [0.0; FEW * PANEL];
+    for (row, rest) in rest.chunks_exact_mut(PANEL).take(m).enumerate() {
+        rest[..n - whole].copy_from_slice(&b[row * ldb + whole..][..n - whole]);
+    }
+    for col in (0..n).step_by(tiles.width()) {
+        let (b, b_col) = if col < whole { (&b[col..], ldb) } else { (&rest[..], PANEL) };
+        tiles.split(k, |first, height| {
+            let tile = OuterTile {
+                rows: 1,
+                cols: m,
+                a: a[first..].as_ptr(),
+                offsets: None,
+                a_row: 0,
+                a_col: lda,
+                b: b.as_ptr(),
+                b_row: 0,
+                b_col,
+                ahead: std::ptr::null(),
+                add: true,
+                c: panels[panel_index(k, first, col)..].as_mut_ptr(),
+                columns: tiles.width().min(n - col),
+            };
+            // SAFETY: `m` rows of A, of B for a tile's width, and `height` rows of a panel.
+            unsafe { tiles.outer(height, &tile) };
+        });
+    }
+}
