@@ -6,7 +6,7 @@ use super::{Backward, Forward, Initial, Layer, Plan};
 use crate::arena::Storage;
 use crate::config::{Component, Precision};
 use crate::error::Result;
-use crate::kernel::{Init, Real, bf16_scratch_len};
+use crate::kernel::{Init, Real, bf16_scratch_len, panels_len};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -35,6 +35,14 @@ struct Keys {
 
 fn yes() -> bool {
     true
+}
+
+/// Weights up to this many elements are transposed once a step for dx; larger ones are read as they lie, since every rank
+/// would transpose all of them, and memory would be the limit.
+const SMALL: usize = 1 << 17;
+
+fn small(inputs: usize, outputs: usize) -> bool {
+    inputs * outputs <= SMALL
 }
 
 struct Linear {
@@ -72,6 +80,8 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
     if bf16 {
         plan.packed = T::bf16_len(inputs, outputs) + T::bf16_len(outputs, inputs);
         plan.scratch = bf16_scratch_len(place.m * steps, inputs, outputs);
+    } else if small(inputs, outputs) {
+        plan.packed = panels_len(outputs, inputs);
     } else {
         plan.scratch = T::product_transposed_scratch(outputs);
     }
@@ -90,6 +100,8 @@ impl<T: Real> Layer<T> for Linear {
             let (forward, backward) = packed.split_at_mut(T::bf16_len(k, n));
             T::pack_bf16(k, n, weight, forward);
             T::pack_transposed_bf16(k, n, weight, backward);
+        } else if small(k, n) {
+            T::transpose_panels(k, n, weight, packed);
         }
     }
 
@@ -118,6 +130,8 @@ impl<T: Real> Layer<T> for Linear {
         if let (Some(dx), true) = (&mut io.dx, self.bf16) {
             let backward = &io.packed[T::bf16_len(k, n)..];
             T::product_bf16(rows, n, k, io.dy, n, backward, Init::Zero, dx, k, io.scratch);
+        } else if let (Some(dx), true) = (&mut io.dx, small(k, n)) {
+            T::product(rows, n, k, io.dy, n, io.packed, Init::Zero, dx, k);
         } else if let Some(dx) = io.dx {
             T::product_transposed(rows, n, k, io.dy, &io.params[self.weight.clone()], dx, io.scratch);
         }
