@@ -1,6 +1,7 @@
 # make run    set up, build, and train the built-in example under mpirun on all cores
 # make test   set up, and run the whole test suite
 # make check  formatting and lints          make bench   benchmarks of the kernels
+# make test-hosts  the same weights on virtual hosts with slow links (root)    make test-mpich  and under MPICH
 # make setup  only install what is missing  make clean   remove what was built
 
 SHELL := /bin/bash
@@ -20,7 +21,8 @@ endif
 # rustup installs here; a shell opened before that does not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: run test check bench setup build clean
+# Exit code 77 of these scripts: not possible here, and they say why.
+.PHONY: run test test-hosts test-mpich check bench setup build clean
 .DEFAULT_GOAL := run
 
 run: build
@@ -28,6 +30,15 @@ run: build
 
 test: setup
 	cargo test --release --locked
+
+test-hosts: build
+	@scripts/same-weights hosts target/release/ddl || [ $$? = 77 ]
+
+test-mpich: setup
+	@if ! { command -v mpicc.mpich && command -v mpiexec.mpich; } > /dev/null; then \
+	  echo "skipped: needs MPICH (apt-get install mpich libmpich-dev)"; exit; fi; \
+	MPICC=mpicc.mpich CARGO_TARGET_DIR=target-mpich cargo build --release --locked && \
+	scripts/same-weights mpich target-mpich/release/ddl
 
 check: setup
 	cargo fmt --check

@@ -382,7 +382,7 @@ fn wrong_usage() {
 
 #[test]
 fn help_has_an_example() {
-    for command in ["train", "evaluate", "predict", "export", "inspect", "bench step"] {
+    for command in ["train", "evaluate", "predict", "export", "inspect", "bench step", "bench reduce"] {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let output = ddl(0, &args);
         let text = String::from_utf8_lossy(&output.stdout);

@@ -4,6 +4,7 @@ pub mod clock;
 mod environment;
 pub mod evaluate;
 mod progress;
+pub mod rehearsal;
 mod replica;
 mod sentinel;
 mod session;

@@ -1,6 +1,6 @@
-//! `ddl bench`.
+//! `ddl bench step`.
 
-use super::train::overrides;
+use crate::cli::train::overrides;
 use crate::comm::{Comm, agree};
 use crate::config::Job;
 use crate::data::{Dataset, Part};
@@ -9,28 +9,16 @@ use crate::rng;
 use crate::train::Trainer;
 use crate::train::clock::Phase;
 use crate::train::terminal::{say, table};
-use clap::{Args, Subcommand};
+use clap::Args;
 use std::path::PathBuf;
 use std::time::Instant;
-
-/// Measure ddl itself
-#[derive(Args)]
-pub(super) struct Bench {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
-    Step(Step),
-}
 
 /// Throughput of whole training steps of a job: data, forward, backward, sums, update
 #[derive(Args)]
 #[command(after_help = "Examples:
   ddl bench step jobs/cifar10-simplecnn.toml
   mpirun -n 2 ddl bench step jobs/sp500-lstm.toml --steps 100 --json")]
-struct Step {
+pub(super) struct Step {
     /// The job file
     job: PathBuf,
     /// Set a key of the job (repeatable)
@@ -50,16 +38,8 @@ struct Step {
     json: bool,
 }
 
-impl Bench {
-    pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
-        match self.what {
-            What::Step(step) => step.run(comm),
-        }
-    }
-}
-
 impl Step {
-    fn run(self, comm: &dyn Comm) -> Result<()> {
+    pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let job = agree(comm, overrides(&self.set).and_then(|overrides| Job::load(&self.job, &overrides)))?;
         let data = agree(comm, Dataset::open(&job.data, job.seed))?;
         let mut trainer = agree(comm, Trainer::build(&job, &data, comm))?;
