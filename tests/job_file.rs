@@ -403,3 +403,12 @@ fn an_environment_that_is_no_text_is_ignored() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("there is no such job file"), "{stderr}");
 }
+
+/// Sums that run ahead of the last micro-batch cannot follow the tree: the weights would be wrong without a word.
+#[test]
+fn overlap_does_not_go_with_reproducible_sums() {
+    let error = parse(&changed("reduction = \"allreduce\"", "reduction = \"reproducible\"")).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    let (text, place) = (error.to_string(), format!("job.toml:{}, distributed.overlap", line("overlap = true")));
+    assert!(text.starts_with(&place) && text.contains("reproducible"), "{text}");
+}

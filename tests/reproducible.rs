@@ -127,6 +127,38 @@ fn a_convolutional_network_has_the_same_bits_at_any_rank_count() {
     same_bits(IMAGES, &[1, 2, 3, 4, 7, 8]);
 }
 
+/// The network with statistics over the global batch, on both paths of a residual block too.
+fn synchronised() -> String {
+    let skip =
+        ", shortcut = [ { type = \"conv2d\", out_channels = 24, kernel_size = 1 }, { type = \"batch_norm2d\" } ] },\n";
+    let job = IMAGES.replacen("  ] },\n", &format!("  ]{skip}"), 1);
+    job.replace("\"batch_norm2d\" }", "\"batch_norm2d\", sync = true }")
+}
+
+#[test]
+fn batch_norm_over_the_global_batch_has_the_same_bits_at_any_rank_count() {
+    same_bits(&synchronised(), &[1, 2, 3, 7]);
+}
+
+/// Then the size of micro-batches reaches no value but by rounding; without it, it does.
+#[test]
+fn synchronised_statistics_are_those_of_one_large_micro_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = ["--set", "distributed.reduction=allreduce", "--set", "train.max_steps=4"];
+    let whole: Vec<&str> = plain.iter().copied().chain(["--set", "train.micro_batch=52"]).collect();
+    let steps = |job: &str, ranks: usize, more: &[&str]| {
+        let run = train(folder.path(), job, ranks, more).run;
+        run.step_column("loss").expect("losses").to_vec()
+    };
+    let expected = steps(&synchronised().replace("sync = true", "sync = false"), 0, &whole);
+    let close = |found: &[f64]| expected.iter().zip(found).all(|(a, b)| (a - b).abs() <= 2e-4 * a.abs());
+    for ranks in [0, 2, 4] {
+        let found = steps(&synchronised(), ranks, &plain);
+        assert!(found.len() == 4 && close(&found), "{ranks} ranks: {found:?}, expected {expected:?}");
+    }
+    assert!(!close(&steps(IMAGES, 0, &plain)), "then this test could not fail");
+}
+
 #[test]
 fn an_lstm_has_the_same_bits_at_any_rank_count() {
     same_bits(&series("adamw"), &[2, 3, 8]);

@@ -31,12 +31,13 @@ pub(super) struct Evaluate {
 impl Evaluate {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let (job, checkpoint) = job_of(comm, &self.checkpoint, &self.set)?;
-        let data = agree(comm, Dataset::open(&job.data, job.seed))?;
+        let mut data = agree(comm, Dataset::open(&job.data, job.seed))?;
         if data.len(Part::Test) == 0 {
             let what = "the data has no test samples";
             return Err(Error::data(&job.file, what, "give a data set with a test part by --set data.path=..."));
         }
-        let mut trainer = agree(comm, Trainer::build(&alone(&job), &data, comm))?;
+        let mut trainer = Trainer::build(&alone(&job, comm.size()), &data, comm)?;
+        trainer.share(&mut data);
         broadcast_checkpoint(&mut trainer, &self.checkpoint, checkpoint.as_ref())?;
         let metrics = trainer.evaluate(&data, Part::Test);
         if comm.rank() == 0 {
@@ -57,9 +58,10 @@ pub(super) fn job_of(comm: &dyn Comm, path: &Path, set: &[String]) -> Result<(Jo
 }
 
 /// The job with batches that any number of ranks can share: nothing is trained.
-pub(super) fn alone(job: &Job) -> Job {
+pub(super) fn alone(job: &Job, ranks: usize) -> Job {
     let mut job = job.clone();
-    (job.train.micro_batch, job.train.batch_size) = (Some(job.train.micro_batch()), Some(1 << 24));
+    let micro = job.train.micro_batch();
+    (job.train.micro_batch, job.train.batch_size) = (Some(micro), Some(micro * ranks));
     job.train.batch_per_rank = None;
     job.distributed = Default::default();
     job

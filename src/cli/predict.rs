@@ -40,7 +40,7 @@ impl Predict {
         let (job, checkpoint) = job_of(comm, &self.checkpoint, &self.set)?;
         let trained_on = agree(comm, Dataset::open(&job.data, job.seed))?;
         let inputs = agree(comm, open_inputs(&trained_on, &job.data, &self.input))?;
-        let mut trainer = agree(comm, Trainer::build(&alone(&job), &trained_on, comm))?;
+        let mut trainer = Trainer::build(&alone(&job, comm.size()), &trained_on, comm)?;
         broadcast_checkpoint(&mut trainer, &self.checkpoint, checkpoint.as_ref())?;
         let mut outputs: Vec<f32> = Vec::new();
         trainer.for_each_output(&inputs, Part::Test, false, |_, y, _, _| outputs.extend(y));

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use crate::error::Result;
+use bytemuck::Pod;
 
 /// The ranks that share a host's memory, and this rank's lane: the ranks of the same number on the other hosts.
 /// All ranks of a host call each of these, in the same order, but for the lane's, which all ranks of a lane call.
@@ -14,25 +15,73 @@ pub trait Host {
     fn index(&self) -> usize;
     /// The ranks of each host, ascending.
     fn members(&self) -> &[Vec<usize>];
-    /// Shared memory of `len` zeros.
+    /// Shared memory of `len` zeros, aligned to a cache line.
     ///
     /// # Errors
-    /// The host has not enough of it; on all ranks.
-    fn share_f32(&self, len: usize) -> Result<Shared<f32>>;
-    /// As [`Host::share_f32`].
-    fn share_f64(&self, len: usize) -> Result<Shared<f64>>;
-    /// As [`Host::share_f32`].
-    fn share_u8(&self, len: usize) -> Result<Shared<u8>>;
+    /// The host has not enough of it; on all its ranks.
+    fn share_bytes(&self, len: usize) -> Result<Shared<u8>>;
     /// Waits for the ranks of this host.
     fn barrier(&self);
     /// Lanes there are: ranks of the host that has fewest. A rank of a higher number has no lane.
     fn lanes(&self) -> usize;
     /// Sums element by element over the lane, in place.
     fn sum_lane(&self, values: &mut [f32]);
-    /// Sends `sent[h]` elements of `send` to host h of the lane, one after the other, and gets `received[h]` from it.
-    fn exchange_lane(&self, send: &[f32], sent: &[i32], receive: &mut [f32], received: &[i32]);
-    /// Everybody in the lane gets all parts of `whole`: part h, of `counts[h]` elements, is host h's.
-    fn gather_lane(&self, whole: &mut [f32], counts: &[i32]);
+    /// Sends part h of `send` to host h of the lane, and gets part h of `receive` from it.
+    fn exchange_lane(&self, send: &[f32], sent: &Parts, receive: &mut [f32], received: &Parts);
+    /// Everybody in the lane gets all parts of `whole`, of which part h is host h's.
+    fn gather_lane(&self, whole: &mut [f32], parts: &Parts);
+}
+
+impl dyn Host + '_ {
+    /// Shared memory of `len` zero elements.
+    ///
+    /// # Errors
+    /// As [`Host::share_bytes`].
+    pub fn share<T: Pod>(&self, len: usize) -> Result<Shared<T>> {
+        Ok(self.share_bytes(len * size_of::<T>())?.cast())
+    }
+}
+
+/// A buffer's parts, one a host, one after the other; counted in i32 as MPI does.
+#[derive(Debug, Default)]
+pub struct Parts {
+    lens: Vec<i32>,
+    starts: Vec<i32>,
+}
+
+impl Parts {
+    /// For so many hosts without further allocation.
+    pub fn with_capacity(hosts: usize) -> Self {
+        Self { lens: Vec::with_capacity(hosts), starts: Vec::with_capacity(hosts) }
+    }
+
+    /// Takes these lengths, whose sum must fit an i32.
+    pub fn set(&mut self, lens: impl Iterator<Item = usize>) {
+        self.lens.clear();
+        self.starts.clear();
+        let mut start = 0;
+        for len in lens {
+            self.starts.push(start as i32);
+            self.lens.push(len as i32);
+            start += len;
+        }
+        assert!(i32::try_from(start).is_ok(), "{start} elements in a message");
+    }
+
+    /// Length of each part.
+    pub fn lens(&self) -> &[i32] {
+        &self.lens
+    }
+
+    /// Where each part starts.
+    pub fn starts(&self) -> &[i32] {
+        &self.starts
+    }
+
+    /// Elements of all parts.
+    pub fn total(&self) -> usize {
+        self.lens.iter().map(|len| *len as usize).sum()
+    }
 }
 
 /// A host of one rank, alone.
@@ -66,13 +115,7 @@ impl Host for Alone {
     fn members(&self) -> &[Vec<usize>] {
         &self.members
     }
-    fn share_f32(&self, len: usize) -> Result<Shared<f32>> {
-        Ok(Shared::private(len))
-    }
-    fn share_f64(&self, len: usize) -> Result<Shared<f64>> {
-        Ok(Shared::private(len))
-    }
-    fn share_u8(&self, len: usize) -> Result<Shared<u8>> {
+    fn share_bytes(&self, len: usize) -> Result<Shared<u8>> {
         Ok(Shared::private(len))
     }
     fn barrier(&self) {}
@@ -80,8 +123,8 @@ impl Host for Alone {
         1
     }
     fn sum_lane(&self, _values: &mut [f32]) {}
-    fn exchange_lane(&self, send: &[f32], _sent: &[i32], receive: &mut [f32], _received: &[i32]) {
+    fn exchange_lane(&self, send: &[f32], _sent: &Parts, receive: &mut [f32], _received: &Parts) {
         receive[..send.len()].copy_from_slice(send);
     }
-    fn gather_lane(&self, _whole: &mut [f32], _counts: &[i32]) {}
+    fn gather_lane(&self, _whole: &mut [f32], _parts: &Parts) {}
 }

@@ -7,7 +7,7 @@ mod mpi;
 mod shared;
 mod solo;
 
-pub use host::{Alone, Host};
+pub use host::{Alone, Host, Parts};
 pub use launcher::{Launcher, launched};
 pub use shared::Shared;
 pub use solo::Solo;

@@ -1,7 +1,9 @@
 //! Memory that the ranks of a host have in common.
 
+use super::Host;
 use crate::arena::Buffer;
-use bytemuck::Zeroable;
+use crate::error::Result;
+use bytemuck::{Pod, Zeroable};
 use std::any::Any;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
@@ -27,6 +29,29 @@ impl<T: Zeroable + Copy + 'static> Shared<T> {
     /// `data` points to `len` zeroed elements, aligned, for as long as `owner` lives.
     pub(super) unsafe fn new(data: NonNull<T>, len: usize, owner: Box<dyn Any>) -> Self {
         Self { data, len, _owner: owner }
+    }
+}
+
+impl Shared<u8> {
+    /// The host's one copy of `bytes`, which all its ranks hold alike.
+    ///
+    /// # Errors
+    /// As [`Host::share_bytes`].
+    pub fn copy_of(bytes: &[u8], host: &dyn Host) -> Result<Self> {
+        let mut shared = host.share_bytes(bytes.len())?;
+        if host.rank() == 0 {
+            // SAFETY: the other ranks wait at the barrier below.
+            unsafe { shared.part_mut(0..bytes.len()) }.copy_from_slice(bytes);
+        }
+        host.barrier();
+        Ok(shared)
+    }
+
+    /// The same bytes as elements.
+    pub(super) fn cast<T: Pod>(self) -> Shared<T> {
+        let data = if self.len == 0 { NonNull::dangling() } else { self.data.cast::<T>() };
+        assert!(data.is_aligned() && self.len.is_multiple_of(size_of::<T>()));
+        Shared { data, len: self.len / size_of::<T>(), _owner: self._owner }
     }
 }
 

@@ -333,7 +333,12 @@ impl Sections<'_> {
         let section = self.section("train")?;
         let train: Train = section.parse()?;
         check_train(&section, &train)?;
-        let distributed = self.section("distributed")?.parse()?;
+        let section = self.section("distributed")?;
+        let distributed: Distributed = section.parse()?;
+        if distributed.overlap && distributed.reduction == Reduction::Reproducible {
+            let what = "does not go with reproducible sums, which start when all micro-batches are done";
+            return Err(section.error("overlap", what, "keep one: overlap = false, or reduction = \"allreduce\""));
+        }
         Ok(Job { name, seed, data, layers, loss, optimizer, schedule, train, distributed, file: self.file.into() })
     }
 

@@ -1,5 +1,6 @@
 //! `batch_norm2d` and `batch_norm1d`: y = γ·(x − μ)/√(σ² + ε) + β per channel, as torch.nn.BatchNorm2d and 1d
-//! (Ioffe and Szegedy, 2015). μ and σ² are of the micro-batch in training, the running ones in evaluation.
+//! (Ioffe and Szegedy, 2015). μ and σ² are of the micro-batch in training, with `sync` of the global batch (as
+//! torch.nn.SyncBatchNorm's), and the running ones in evaluation.
 
 use super::registry::{Entry, Example, Place, wrong_input};
 use super::{Backward, Forward, Initial, Layer, Mode, Plan, Step};
@@ -13,21 +14,22 @@ use std::ops::Range;
 
 pub(super) const ENTRY_2D: Entry = Entry {
     name: "batch_norm2d",
-    about: "normalises each channel over the micro-batch and all pixels",
-    keys: "eps = 1e-5, momentum = 0.1, affine = true",
+    about: "normalises each channel over the micro-batch (with sync, the global batch) and all pixels",
+    keys: "eps = 1e-5, momentum = 0.1, affine = true, sync = false",
     resolve: |component| Ok(component.resolve::<Keys>()?.1),
     build_f32: build,
     build_f64: build,
     examples: &[
         Example { keys: "", input: Shape::Image { c: 3, h: 2, w: 4 } },
         Example { keys: "affine = false\neps = 0.01", input: Shape::Image { c: 2, h: 3, w: 3 } },
+        Example { keys: "sync = true", input: Shape::Image { c: 3, h: 2, w: 3 } },
     ],
 };
 
 pub(super) const ENTRY_1D: Entry = Entry {
     name: "batch_norm1d",
-    about: "normalises each feature over the micro-batch (and time)",
-    keys: "eps = 1e-5, momentum = 0.1, affine = true",
+    about: "normalises each feature over the micro-batch (with sync, the global batch) and time",
+    keys: "eps = 1e-5, momentum = 0.1, affine = true, sync = false",
     resolve: |component| Ok(component.resolve::<Keys>()?.1),
     build_f32: build,
     build_f64: build,
@@ -46,6 +48,8 @@ struct Keys {
     momentum: f64,
     #[serde(default = "yes")]
     affine: bool,
+    #[serde(default)]
+    sync: bool,
 }
 
 fn default_eps() -> f64 {
@@ -153,7 +157,11 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
     plan.cache = 2 * channels;
     plan.scratch = 4 * channels;
     let norm = BatchNormSlots { eps: keys.eps, weight, bias, mean, var };
-    plan.step = (component.kind == "batch_norm2d").then(|| Step::BatchNorm(norm.clone()));
+    if keys.sync {
+        (plan.stops, plan.sums) = (1, 1 + 2 * channels);
+    } else if component.kind == "batch_norm2d" {
+        plan.step = Some(Step::BatchNorm(norm.clone()));
+    }
     Ok(Box::new(BatchNorm { plan, channels, rows, norm }))
 }
 
@@ -242,6 +250,39 @@ dispatch! {
     }
 }
 
+impl BatchNorm {
+    /// Mean and biased variance of a micro-batch.
+    fn moments<T: Real>(&self, x: &[T], mean: &mut [T], var: &mut [T], scratch: &mut [T]) {
+        let c = self.channels;
+        let count = T::of((x.len() / c) as f64);
+        let (zeros, rest) = scratch.split_at_mut(c);
+        let (block, sums) = rest[..2 * c].split_at_mut(c);
+        zeros.fill(T::ZERO);
+        shifted_sums(c, x, zeros, block, sums);
+        for (mean, sum) in mean.iter_mut().zip(&*sums) {
+            *mean = *sum / count;
+        }
+        squared_sums(c, x, mean, block, sums);
+        for (var, sum) in var.iter_mut().zip(&*sums) {
+            *var = *sum / count;
+        }
+    }
+}
+
+/// Leaves n and two values per channel, to be summed over micro-batches.
+fn leave(count: usize, pairs: impl Iterator<Item = (f64, f64)>, sums: &mut [f64]) {
+    sums[0] = count as f64;
+    for ((first, second), sums) in pairs.zip(sums[1..].as_chunks_mut::<2>().0) {
+        // Never −0, which would not survive a sum over ranks.
+        *sums = [first + 0.0, second + 0.0];
+    }
+}
+
+/// The way back: n, and the two values of each channel.
+fn summed(sums: &[f64]) -> (usize, impl Iterator<Item = (f64, f64)>) {
+    (sums[0] as usize, sums[1..].as_chunks::<2>().0.iter().map(|[first, second]| (*first, *second)))
+}
+
 impl<T: Real> Layer<T> for BatchNorm {
     fn plan(&self) -> &Plan {
         &self.plan
@@ -249,41 +290,58 @@ impl<T: Real> Layer<T> for BatchNorm {
 
     fn forward(&mut self, io: Forward<'_, T>) {
         let c = self.channels;
-        let count = io.m * self.rows;
-        let (mean, rstd) = io.cache.split_at_mut(c);
-        let (scale, rest) = io.scratch.split_at_mut(c);
-        let (offset, rest) = rest.split_at_mut(c);
-        let (block, sums) = rest[..2 * c].split_at_mut(c);
+        let mut count = io.m * self.rows;
+        let (mean, rstd) = io.cache[..2 * c].split_at_mut(c);
         if let Mode::Train { share, .. } = io.mode {
-            offset.fill(T::ZERO);
-            shifted_sums(c, io.x, offset, block, sums);
-            for (mean, sum) in mean.iter_mut().zip(&*sums) {
-                *mean = *sum / T::of(count as f64);
+            if io.phase == 0 {
+                self.moments(io.x, mean, rstd, io.scratch);
+            } else {
+                let (n, pairs) = summed(io.sums);
+                count = n;
+                for ((sum, squares), (mean, var)) in pairs.zip(mean.iter_mut().zip(rstd.iter_mut())) {
+                    let middle = sum / n as f64;
+                    (*mean, *var) = (T::of(middle), T::of((squares / n as f64 - middle * middle).max(0.0)));
+                }
             }
-            squared_sums(c, io.x, mean, block, sums);
-            for (var, sum) in rstd.iter_mut().zip(&*sums) {
-                *var = *sum / T::of(count as f64);
+            if io.phase < self.plan.stops {
+                let n = count as f64;
+                let moments = mean.iter().zip(&*rstd).map(|(mean, var)| (mean.to_f64(), var.to_f64()));
+                return leave(count, moments.map(|(mean, var)| (n * mean, n * (var + mean * mean))), io.sums);
             }
-            self.norm.finish(count, share, mean, &mut rstd[..c], io.statistics);
+            self.norm.finish(count, share, mean, rstd, io.statistics);
         } else {
-            self.norm.running(io.state, mean, &mut rstd[..c]);
+            self.norm.running(io.state, mean, rstd);
         }
-        self.norm.scale_and_offset(io.params, &rstd[..c], scale, offset);
+        let (scale, offset) = io.scratch[..2 * c].split_at_mut(c);
+        self.norm.scale_and_offset(io.params, rstd, scale, offset);
         normalise(c, io.x, mean, scale, offset, io.y);
     }
 
     /// dx = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)), dγ = Σ dy·x̂, dβ = Σ dy.
     fn backward(&mut self, io: Backward<'_, T>) {
         let c = self.channels;
+        let mut count = io.m * self.rows;
         let (mean, rstd) = io.cache[..2 * c].split_at_mut(c);
         let (dbeta, rest) = io.scratch.split_at_mut(c);
         let (dgamma, block) = rest.split_at_mut(c);
-        gradient_sums(c, io.x, io.dy, mean, rstd, &mut block[..2 * c], dbeta, dgamma);
-        self.norm.add_gradients(dgamma, dbeta, io.dparams);
+        if io.phase == 0 {
+            gradient_sums(c, io.x, io.dy, mean, rstd, &mut block[..2 * c], dbeta, dgamma);
+            self.norm.add_gradients(dgamma, dbeta, io.dparams);
+        } else {
+            let (n, pairs) = summed(io.sums);
+            count = n;
+            for ((beta, gamma), (dbeta, dgamma)) in pairs.zip(dbeta.iter_mut().zip(dgamma.iter_mut())) {
+                (*dbeta, *dgamma) = (T::of(beta), T::of(gamma));
+            }
+        }
+        if io.phase < self.plan.stops {
+            let pairs = dbeta.iter().zip(&*dgamma).map(|(beta, gamma)| (beta.to_f64(), gamma.to_f64()));
+            return leave(count, pairs, io.sums);
+        }
         let Some(dx) = io.dx else { return };
         let (scale, offset) = block[..2 * c].split_at_mut(c);
         self.norm.scale_and_offset(io.params, rstd, scale, offset);
-        BatchNormSlots::slope(io.m * self.rows, rstd, scale, dgamma, dbeta);
+        BatchNormSlots::slope(count, rstd, scale, dgamma, dbeta);
         combine(c, io.x, io.dy, mean, scale, dgamma, dbeta, dx);
     }
 }

@@ -101,6 +101,10 @@ pub struct Plan {
     pub step: Option<Step>,
     /// Multiply-adds of a sample's forward pass, counted as 2.
     pub flops: u64,
+    /// How often a pass stops for sums over all micro-batches of the global batch: it then has so many phases more.
+    pub stops: usize,
+    /// Values that are summed at a stop, at most.
+    pub sums: usize,
     layout: Layout,
     state_layout: Layout,
 }
@@ -119,6 +123,8 @@ impl Plan {
             reads_output: false,
             step: None,
             flops: 0,
+            stops: 0,
+            sums: 0,
             layout: Layout::default(),
             state_layout: Layout::default(),
         }
@@ -194,6 +200,10 @@ pub struct Forward<'a, T> {
     pub cache: &'a mut [T],
     /// Free to use.
     pub scratch: &'a mut [T],
+    /// Which part of the pass: 0, or more if the plan has stops.
+    pub phase: usize,
+    /// Of a micro-batch at the end of a phase, of all micro-batches at the start of the next.
+    pub sums: &'a mut [f64],
 }
 
 /// What a backward pass works on.
@@ -220,6 +230,10 @@ pub struct Backward<'a, T> {
     pub cache: &'a mut [T],
     /// Free to use.
     pub scratch: &'a mut [T],
+    /// As in forward.
+    pub phase: usize,
+    /// As in forward.
+    pub sums: &'a mut [f64],
 }
 
 /// A layer built for one input shape and micro-batch size.

@@ -97,6 +97,8 @@ fn build<T: Element>(component: &Component, place: Place) -> Result<Box<dyn Laye
     let main_params = adopt(&mut plan, &main_stack);
     let shortcut_params = adopt(&mut plan, &shortcut);
     let (main_state, shortcut_state) = (adopt_state(&mut plan, &main_stack), adopt_state(&mut plan, &shortcut));
+    plan.stops = main_stack.stops() + shortcut.stops();
+    plan.sums = main_stack.sums_len().max(shortcut.sums_len());
     plan.flops = main_stack.plans().chain(shortcut.plans()).map(|(_, _, _, plan)| plan.flops).sum();
     Ok(Box::new(Residual {
         plan,
@@ -153,31 +155,48 @@ impl<T: Element> Layer<T> for Residual<T> {
         self.shortcut.prepare(&params[self.shortcut_params.clone()]);
     }
 
+    /// The phases of the layers, then those of the shortcut, of which the first is in the layers' last.
     fn forward(&mut self, io: Forward<'_, T>) {
+        let stops = self.main.stops();
         let paths = [
-            (&mut self.main, &self.main_params, &self.main_state),
-            (&mut self.shortcut, &self.shortcut_params, &self.shortcut_state),
+            (&mut self.main, &self.main_params, &self.main_state, Some(io.phase)),
+            (&mut self.shortcut, &self.shortcut_params, &self.shortcut_state, io.phase.checked_sub(stops)),
         ];
-        io.y.fill(T::ZERO);
-        for (stack, params, state) in paths {
-            stack.x(io.m).copy_from_slice(io.x);
-            let statistics = &mut io.statistics[state.clone()];
-            stack.forward(io.m, io.mode, &io.params[params.clone()], &io.state[state.clone()], statistics);
-            add(stack.y(io.m), io.y);
+        if io.phase == 0 {
+            io.y.fill(T::ZERO);
+        }
+        for (stack, params, state, phase) in paths {
+            let Some(phase) = phase.filter(|phase| *phase <= stack.stops()) else { continue };
+            if phase == 0 {
+                stack.x(io.m).copy_from_slice(io.x);
+            }
+            let (params, state, statistics) =
+                (&io.params[params.clone()], &io.state[state.clone()], &mut io.statistics[state.clone()]);
+            stack.forward_phase(phase, io.m, io.mode, params, state, statistics, io.sums);
+            if phase == stack.stops() {
+                add(stack.y(io.m), io.y);
+            }
         }
     }
 
     fn backward(&mut self, io: Backward<'_, T>) {
-        let paths = [(&mut self.main, &self.main_params), (&mut self.shortcut, &self.shortcut_params)];
+        let stops = self.main.stops();
+        let paths = [
+            (&mut self.main, &self.main_params, Some(io.phase)),
+            (&mut self.shortcut, &self.shortcut_params, io.phase.checked_sub(stops)),
+        ];
         let mut dx = io.dx;
-        if let Some(dx) = &mut dx {
+        if let (Some(dx), 0) = (&mut dx, io.phase) {
             dx.fill(T::ZERO);
         }
-        for (stack, params) in paths {
-            stack.y_and_dy(io.m).1.copy_from_slice(io.dy);
+        for (stack, params, phase) in paths {
+            let Some(phase) = phase.filter(|phase| *phase <= stack.stops()) else { continue };
+            if phase == 0 {
+                stack.y_and_dy(io.m).1.copy_from_slice(io.dy);
+            }
             let dparams = &mut io.dparams[params.clone()];
-            stack.backward(io.m, io.mode, &io.params[params.clone()], dparams, dx.is_some(), usize::MAX, &mut |_| {});
-            if let Some(dx) = &mut dx {
+            stack.backward_phase(phase, io.m, io.mode, &io.params[params.clone()], dparams, dx.is_some(), io.sums);
+            if let (Some(dx), true) = (&mut dx, phase == stack.stops()) {
                 add(stack.dx(io.m), dx);
             }
         }

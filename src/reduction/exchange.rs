@@ -1,9 +1,9 @@
 //! The gradients of a step: where micro-batches leave them, and how they become one sum.
 
 use super::tree::{Addition, Merger, Node};
-use crate::comm::{Comm, Host, Shared};
+use crate::comm::{Comm, Host, Parts, Shared};
 use crate::data::shard::own;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::sum::{BLOCK, add_and_clear, block_squares};
 use std::ops::Range;
 
@@ -12,6 +12,47 @@ use std::ops::Range;
 const APART: usize = 4;
 /// Up to so many micro-batches the number of buffers is found by trying all counts.
 const TRIED: usize = 1024;
+
+/// What an [`Exchange`] is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand {
+    /// Whether sums follow the tree of micro-batches; otherwise a rank adds up its own, and then ranks are summed.
+    pub reproducible: bool,
+    /// Micro-batches of a step, at most.
+    pub leaves: usize,
+    /// Whether a rank works on all its micro-batches at once, instead of one after the other.
+    pub together: bool,
+    /// Elements of the gradient.
+    pub params: usize,
+    /// Elements behind it that are summed with it.
+    pub riders: usize,
+}
+
+impl Demand {
+    /// Elements of shared memory that each of `ranks` adds.
+    pub fn elements(&self, ranks: usize) -> usize {
+        self.buffers(ranks) * self.stride()
+    }
+
+    /// Elements from one place to the next: not a power of two, whose places would share sets of the cache.
+    fn stride(&self) -> usize {
+        (self.params + self.riders).next_multiple_of(BLOCK) + 16
+    }
+
+    /// Up to so many micro-batches of a rank stay apart.
+    fn apart(&self, ranks: usize) -> usize {
+        if self.together { APART.max(self.leaves.div_ceil(ranks)) } else { APART }
+    }
+
+    /// Gradients that a rank holds at once, at most.
+    fn buffers(&self, ranks: usize) -> usize {
+        match (self.reproducible, self.together) {
+            (false, _) => 1,
+            (true, false) => most_buffers(self.leaves, ranks),
+            (true, true) => self.leaves.div_ceil(ranks),
+        }
+    }
+}
 
 /// The gradients of one step.
 ///
@@ -24,6 +65,8 @@ pub struct Exchange {
     ranks: usize,
     /// Whether sums follow the tree of micro-batches; otherwise a rank adds up its own, and then ranks are summed.
     reproducible: bool,
+    /// Up to so many micro-batches of a rank stay apart.
+    apart: usize,
     /// Gradients a rank keeps apart.
     buffers: usize,
     /// Elements of the gradient and what rides behind it.
@@ -53,35 +96,34 @@ pub struct Exchange {
     across: Merger,
     outbox: Vec<f32>,
     inbox: Vec<f32>,
-    counts: [Vec<i32>; 2],
+    sending: Parts,
+    receiving: Parts,
 }
 
 impl Exchange {
-    /// For gradients of `params` elements followed by `riders` that are summed with them, of up to `leaves` micro-batches.
     /// This rank updates `part` of the parameters, no other rank of its host does.
     ///
     /// # Errors
-    /// The host has no memory to share for them.
-    pub fn build(
-        comm: &dyn Comm,
-        host: Box<dyn Host>,
-        reproducible: bool,
-        leaves: usize,
-        params: usize,
-        riders: usize,
-        part: Range<usize>,
-    ) -> Result<Self> {
+    /// The host has no memory to share for them, or MPI cannot count what a message would hold.
+    pub fn build(comm: &dyn Comm, host: Box<dyn Host>, demand: Demand, part: Range<usize>) -> Result<Self> {
+        let Demand { reproducible, leaves, params, riders, .. } = demand;
         let (rank, ranks, len) = (comm.rank(), comm.size(), params + riders);
-        let buffers = if reproducible { most_buffers(leaves, ranks) } else { 1 };
-        // Not a power of two, whose places would share sets of the cache.
-        let stride = len.next_multiple_of(BLOCK) + 16;
-        let gradients = host.share_f32(host.size() * buffers * stride)?;
-        let squares = host.share_f64(params.div_ceil(BLOCK))?;
+        let (buffers, stride) = (demand.buffers(ranks), demand.stride());
+        let gradients = host.share(host.size() * buffers * stride)?;
+        let squares = host.share(params.div_ceil(BLOCK))?;
         let (hosts, places) = (host.members().len(), host.size() * buffers);
+        // Of each of its places a lane sends its slice.
+        let message = (places * len.div_ceil(host.lanes())) as u64;
+        if reproducible && hosts > 1 && message > i32::MAX as u64 {
+            let what = format!("a message between hosts would have {message} elements, more than MPI can count");
+            let mend = "use \"allreduce\", a larger train.micro_batch, or more ranks on each host";
+            return Err(Error::usage("distributed.reduction", what, mend));
+        }
         Ok(Self {
             rank,
             ranks,
             reproducible,
+            apart: demand.apart(ranks),
             buffers,
             len,
             params,
@@ -99,7 +141,8 @@ impl Exchange {
             across: Merger::with_capacity(places * hosts),
             outbox: Vec::new(),
             inbox: Vec::new(),
-            counts: [vec![0; hosts], vec![0; hosts]],
+            sending: Parts::with_capacity(hosts),
+            receiving: Parts::with_capacity(hosts),
             host,
         })
     }
@@ -107,12 +150,6 @@ impl Exchange {
     /// Elements of shared memory a rank adds for its gradients.
     pub fn elements(&self) -> usize {
         self.buffers * self.stride
-    }
-
-    /// As [`Exchange::elements`], before building one.
-    pub fn elements_for(reproducible: bool, leaves: usize, ranks: usize, len: usize) -> usize {
-        let buffers = if reproducible { most_buffers(leaves, ranks) } else { 1 };
-        buffers * (len.next_multiple_of(BLOCK) + 16)
     }
 
     /// The ranks that share memory with this one.
@@ -142,7 +179,7 @@ impl Exchange {
             for (number, &rank) in members.iter().enumerate() {
                 let (range, first) = (own(leaves, rank, ranks), number * self.buffers);
                 if self.reproducible {
-                    nodes_of(range, leaves, &mut self.local);
+                    nodes_of(range, leaves, self.apart, &mut self.local);
                     self.local.nodes.iter().for_each(|(node, place)| of_host.push(*node, first + place, leaves));
                 } else if !range.is_empty() {
                     add_in_order(of_host, first);
@@ -168,7 +205,7 @@ impl Exchange {
     fn next(&self, index: usize) -> usize {
         let buffer = match self.reproducible {
             false => 0,
-            true if self.mine.len() <= APART => index - self.mine.start,
+            true if self.mine.len() <= self.apart => index - self.mine.start,
             true => self.local.nodes.len(),
         };
         self.host.rank() * self.buffers + buffer
@@ -183,7 +220,7 @@ impl Exchange {
 
     /// Says that the gradient of micro-batch `index` is complete.
     pub fn finish(&mut self, index: usize) {
-        if !self.reproducible || self.mine.len() <= APART {
+        if !self.reproducible || self.mine.len() <= self.apart {
             return;
         }
         let (done, first) = (self.local.additions.len(), self.host.rank() * self.buffers);
@@ -266,9 +303,9 @@ impl Exchange {
                 let at = place * self.stride;
                 self.outbox.extend_from_slice(&self.gradients[at + part.start..at + part.end]);
             }
-            self.counts[0][host] = (self.sent[me] * part.len()) as i32;
-            self.counts[1][host] = (self.sent[host] * sub(me).len()) as i32;
         }
+        self.sending.set((0..hosts).map(|host| self.sent[me] * sub(host).len()));
+        self.receiving.set((0..hosts).map(|host| self.sent[host] * sub(me).len()));
         for (_, place) in &self.hosted.nodes {
             let at = place * self.stride;
             // SAFETY: as above.
@@ -276,15 +313,12 @@ impl Exchange {
         }
         let part = sub(me);
         self.inbox.resize(self.arriving.len() * part.len(), 0.0);
-        let [sent, received] = &self.counts;
-        self.host.exchange_lane(&self.outbox, sent, &mut self.inbox, received);
+        self.host.exchange_lane(&self.outbox, &self.sending, &mut self.inbox, &self.receiving);
         self.add_arrived(part.clone(), total);
-        for (host, count) in self.counts[0].iter_mut().enumerate() {
-            *count = sub(host).len() as i32;
-        }
+        self.sending.set((0..hosts).map(|host| sub(host).len()));
         // SAFETY: as above.
         let slice = unsafe { self.gradients.part_mut(total + slice.start..total + slice.end) };
-        self.host.gather_lane(slice, &self.counts[0]);
+        self.host.gather_lane(slice, &self.sending);
     }
 
     /// Adds up what came from all hosts for `part`, into the place that begins at `total`.
@@ -343,9 +377,9 @@ impl Exchange {
 }
 
 /// Leaves in `local` the nodes that a rank with the leaves `range` brings into its host's sum, with its buffers.
-fn nodes_of(range: Range<usize>, leaves: usize, local: &mut Merger) {
+fn nodes_of(range: Range<usize>, leaves: usize, apart: usize, local: &mut Merger) {
     local.clear();
-    let apart = range.len() <= APART;
+    let apart = range.len() <= apart;
     for (number, leaf) in range.enumerate() {
         match apart {
             true => local.nodes.push((Node::leaf(leaf, leaves), number)),

@@ -6,4 +6,4 @@
 mod exchange;
 pub mod tree;
 
-pub use exchange::Exchange;
+pub use exchange::{Demand, Exchange};

@@ -1,6 +1,6 @@
 //! Exact metrics on the test part at any number of ranks: every sample once, no padding.
 
-use super::step::Trainer;
+use super::trainer::Trainer;
 use crate::data::shard::{micro_batches, own};
 use crate::data::{Dataset, Part, Task};
 use crate::layer::Mode;
@@ -146,10 +146,10 @@ impl Trainer<'_> {
             self.model.stack.forward(m, Mode::Eval, &self.replica.params, &self.replica.state, &mut statistics);
             let y = self.model.stack.y(m);
             if with_loss {
-                losses[index] = self.loss.evaluate(m, self.outputs, y, &self.targets, 1.0, None);
+                losses[index] = self.goal.loss.evaluate(m, self.goal.outputs, y, &self.targets, 1.0, None);
             }
             for (row, sample) in samples.iter().enumerate() {
-                visit(*sample, &y[row * self.outputs..][..self.outputs], &self.targets, row);
+                visit(*sample, &y[row * self.goal.outputs..][..self.goal.outputs], &self.targets, row);
             }
         }
         losses
@@ -157,7 +157,7 @@ impl Trainer<'_> {
 
     /// The metrics of the whole of `part`, the same on every rank.
     pub fn evaluate(&mut self, data: &Dataset, part: Part) -> Metrics {
-        let (samples, outputs) = (data.len(part), self.outputs);
+        let (samples, outputs) = (data.len(part), self.goal.outputs);
         let classes = match data.task() {
             Task::Classes(names) => names.len(),
             Task::Values(_) => 0,

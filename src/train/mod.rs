@@ -11,7 +11,9 @@ mod session;
 pub mod signal;
 pub mod step;
 pub mod terminal;
+mod together;
+mod trainer;
 
 pub use progress::{Position, broadcast_checkpoint, load_weights, read_on_root};
 pub use session::{COMMIT, Options, forecast_table, train};
-pub use step::Trainer;
+pub use trainer::Trainer;

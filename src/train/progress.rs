@@ -1,6 +1,6 @@
 //! Where a run stands, and how it gets there from a checkpoint or from given weights.
 
-use super::step::Trainer;
+use super::trainer::Trainer;
 use crate::arena::Layout;
 use crate::comm::{Comm, agree};
 use crate::error::{Error, Result};

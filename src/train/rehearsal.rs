@@ -1,16 +1,15 @@
 //! The sum over ranks and the update without a model: what `ddl bench reduce` measures.
 
 use super::replica::Replica;
+use super::step::EXTRAS;
 use crate::arena::{Buffer, Layout, Storage};
-use crate::comm::Comm;
+use crate::comm::{Comm, agree};
 use crate::config::Component;
 use crate::error::Result;
 use crate::optimizer::{self, Optimizer, Update};
-use crate::reduction::Exchange;
+use crate::reduction::{Demand, Exchange};
 use std::time::{Duration, Instant};
 
-/// What rides behind a gradient of a real step.
-const RIDERS: usize = 16;
 const LR: f32 = 0.01;
 
 /// How gradients become updated weights.
@@ -57,7 +56,7 @@ impl<'c> Rehearsal<'c> {
     /// For gradients of `elements`, of `micro_batches` on each rank. Collective.
     ///
     /// # Errors
-    /// The host has no memory to share for them.
+    /// A host has no memory to share for them; on every rank.
     pub fn build(comm: &'c dyn Comm, way: Way, elements: usize, micro_batches: usize) -> Result<Self> {
         let mut layout = Layout::default();
         layout.push("0", "weight", &[elements], Storage::Plain);
@@ -68,14 +67,13 @@ impl<'c> Rehearsal<'c> {
         } else {
             let (reproducible, leaves) = (way == Way::Reproducible, micro_batches * comm.size());
             let slots = optimizer.slots().len();
-            let len = layout.len() + RIDERS;
-            let gradients = Exchange::elements_for(reproducible, leaves, comm.size(), len);
-            let bytes = 4 * ((1 + slots) * layout.len() + gradients);
-            let host = comm.host((way != Way::Messages).then_some(bytes))?;
-            let replica = Replica::build(&*host, &layout, 0, slots, optimizer.whole_tensors())?;
+            let demand = Demand { reproducible, leaves, together: false, params: layout.len(), riders: EXTRAS };
+            let bytes = 4 * ((1 + slots) * layout.len() + demand.elements(comm.size()));
+            let host = agree(comm, comm.host((way != Way::Messages).then_some(bytes)))?;
+            let replica = agree(comm, Replica::build(&*host, &layout, 0, slots, optimizer.whole_tensors()))?;
             let part = replica.part();
-            let exchange = Exchange::build(comm, host, reproducible, leaves, layout.len(), RIDERS, part)?;
-            Means::Exchange(Box::new((exchange, replica)))
+            let exchange = Exchange::build(comm, host, demand, part);
+            Means::Exchange(Box::new((agree(comm, exchange)?, replica)))
         };
         let content = (0..4096).map(|i| ((i * 7 + comm.rank() * 3) % 31) as f32 / 31.0 - 0.5).collect();
         Ok(Self { comm, layout, optimizer, micro_batches, content, means, steps: 0 })

@@ -38,8 +38,8 @@ impl Replica {
             let blocks = own(len.div_ceil(BLOCK), host.rank(), host.size());
             len.min(blocks.start * BLOCK)..len.min(blocks.end * BLOCK)
         };
-        let moments = (0..slots).map(|_| host.share_f32(len)).collect::<Result<_>>()?;
-        Ok(Self { params: host.share_f32(len)?, state: host.share_f32(state)?, moments, part })
+        let moments = (0..slots).map(|_| host.share(len)).collect::<Result<_>>()?;
+        Ok(Self { params: host.share(len)?, state: host.share(state)?, moments, part })
     }
 
     /// The part of the parameters that this rank updates.
@@ -66,16 +66,15 @@ impl Replica {
     }
 
     /// Lets the host's first rank write everything: parameters, state, then each moment. All wait before and after.
-    pub(super) fn write<R>(&mut self, host: &dyn Host, write: impl FnOnce(&mut [&mut [f32]]) -> R) -> Option<R> {
+    pub(super) fn write(&mut self, host: &dyn Host, write: impl FnOnce(&mut [&mut [f32]])) {
         host.barrier();
-        let result = (host.rank() == 0).then(|| {
+        if host.rank() == 0 {
             let arenas = [&mut self.params, &mut self.state].into_iter().chain(&mut self.moments);
             // SAFETY: the others wait at the barrier below.
             let mut arenas: Vec<&mut [f32]> = arenas.map(|arena| unsafe { arena.part_mut(0..arena.len()) }).collect();
-            write(&mut arenas)
-        });
+            write(&mut arenas);
+        }
         host.barrier();
-        result
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether all hosts still hold the same weights: a host with bad memory, another instruction set or another program must
 //! not go on unseen.
 
-use super::step::Trainer;
+use super::trainer::Trainer;
 use crate::comm::agree;
 use crate::error::{Error, Result};
 use std::hash::{DefaultHasher, Hasher};

@@ -5,8 +5,9 @@ use super::environment;
 use super::evaluate::{Errors, Metrics, last_value};
 use super::progress::{Position, load_weights};
 use super::signal::StopFlag;
-use super::step::{Outcome, Trainer};
+use super::step::Outcome;
 use super::terminal::{self, EpochLine, Progress, say};
+use super::trainer::Trainer;
 use crate::comm::{Comm, agree, on_root};
 use crate::config::{Job, Precision};
 use crate::data::{Dataset, Part};
@@ -40,7 +41,7 @@ pub const COMMIT: &str = env!("SOURCE_COMMIT");
 pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     let (root, stop) = (comm.rank() == 0, StopFlag::listen());
     let mut data = agree(comm, Dataset::open(&job.data, job.seed))?;
-    let mut trainer = agree(comm, Trainer::build(job, &data, comm))?;
+    let mut trainer = Trainer::build(job, &data, comm)?;
     trainer.share(&mut data);
     let config = agree(comm, job.resolved())?;
     let batch = job.train.global_batch(comm.size());
@@ -282,7 +283,7 @@ impl Session<'_> {
             self.trainer.clock.lap(Phase::Evaluation);
             metrics
         });
-        let accuracy = self.trainer.classes.then_some(correct);
+        let accuracy = self.trainer.goal.classes.then_some(correct);
         let mut row = vec![("epoch", epoch as f64), ("train_loss", loss)];
         row.extend(accuracy.map(|accuracy| ("train_accuracy", accuracy)));
         row.extend(test.iter().flat_map(Metrics::columns));

@@ -1,100 +1,21 @@
 //! The life of one mini-batch.
 
-use super::clock::{Clock, Phase};
-use super::replica::Replica;
-use crate::comm::{Comm, agree, overlapped};
-use crate::config::{Job, Reduction};
+use super::clock::Phase;
+use super::trainer::{Goal, Trainer};
+use crate::comm::overlapped;
 use crate::data::shard::micro_batches;
-use crate::data::{AugmentKey, Dataset, Part, Targets, Task};
+use crate::data::{AugmentKey, Dataset, Part, Targets};
 use crate::error::{Error, Result};
-use crate::layer::Mode;
-use crate::loss::{self, Loss};
-use crate::model::Model;
-use crate::optimizer::{self, Optimizer, Schedule, Update};
-use crate::reduction::Exchange;
-use crate::resource::require_memory;
+use crate::layer::{Mode, Stack};
+use crate::loss;
+use crate::optimizer::Update;
+use std::ops::Range;
 
 /// What rides behind the gradient through the same sum over ranks: loss, correct answers, ranks that got a signal.
-const EXTRAS: usize = 16;
+pub(super) const EXTRAS: usize = 16;
 const LOSS: usize = 0;
 const CORRECT: usize = 1;
 const SIGNALLED: usize = 2;
-
-/// Everything a rank needs to train: the model, its parameters and what updates them.
-pub struct Trainer<'c> {
-    pub(super) comm: &'c dyn Comm,
-    pub(super) model: Model<f32>,
-    pub(super) loss: Box<dyn Loss>,
-    pub(super) optimizer: Box<dyn Optimizer>,
-    pub(super) schedule: Schedule,
-    /// Parameters, state and moments.
-    pub replica: Replica,
-    /// Of micro-batches: the gradient, then the step's statistics, then the extras.
-    pub(super) exchange: Exchange,
-    pub(super) targets: Targets,
-    seed: u64,
-    augment: bool,
-    pub(super) micro: usize,
-    pub(super) outputs: usize,
-    pub(super) classes: bool,
-    clip_norm: Option<f64>,
-    /// Bucket elements when sums overlap the backward pass.
-    bucket: Option<usize>,
-    /// Where the time goes.
-    pub clock: Clock,
-}
-
-/// What a job says a trainer is made of, found fitting.
-struct Design {
-    model: Model<f32>,
-    loss: Box<dyn Loss>,
-    optimizer: Box<dyn Optimizer>,
-    schedule: Schedule,
-    /// Micro-batches of a step, at most.
-    parts: usize,
-    /// Memory that ranks of a host share, if they do.
-    shared_bytes: usize,
-}
-
-impl Design {
-    fn of(job: &Job, data: &Dataset, ranks: usize) -> Result<Self> {
-        let (batch, micro) = (job.train.global_batch(ranks), job.train.micro_batch());
-        let parts = batch.div_ceil(micro);
-        if ranks > parts {
-            let what = format!(
-                "{ranks} ranks, but a batch of {batch} has only {parts} micro-batches of {micro}, so {} would idle",
-                ranks - parts
-            );
-            let mend = if batch >= ranks {
-                format!("set train.micro_batch to at most {}, or start {parts} ranks", batch / ranks)
-            } else {
-                format!("start at most {batch} ranks, or raise train.batch_size")
-            };
-            return Err(Error::usage(format!("{}, train.micro_batch", job.file), what, mend));
-        }
-        let samples = data.len(Part::Train);
-        if samples == 0 {
-            let mend = "give a data set with a training part";
-            return Err(job.data.source.error("path", "has no training samples", mend));
-        }
-        let model = Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), micro)?;
-        let loss = loss::build(&job.loss, data.task(), model.stack.output().len())?;
-        let optimizer = optimizer::build(&job.optimizer)?;
-        let steps_per_epoch = samples.div_ceil(batch) as u64;
-        let total = steps_per_epoch * job.train.epochs;
-        let schedule = Schedule::build(&job.schedule, optimizer.lr(), batch, steps_per_epoch, total)?;
-        let parts = parts.min(samples.div_ceil(micro));
-        let (len, state_len) = (model.layout().len(), model.state_layout().len());
-        let reproducible = job.distributed.reduction == Reduction::Reproducible;
-        let gradients = Exchange::elements_for(reproducible, parts, ranks, len + state_len + EXTRAS);
-        let copies = 1 + optimizer.slots().len();
-        let elements = copies * len + state_len + gradients + model.stack.workspace_len();
-        let mend = "use smaller layers, or an optimizer with fewer moments such as sgd";
-        require_memory(&format!("{}, model.layers", job.file), 4.0 * elements as f64, mend)?;
-        let shared_bytes = 4 * (copies * len + state_len + gradients);
-        Ok(Self { model, loss, optimizer, schedule, parts, shared_bytes })
-    }
-}
 
 /// What one step gave, the same on every rank.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,88 +32,78 @@ pub struct Outcome {
     pub signalled: bool,
 }
 
-impl<'c> Trainer<'c> {
-    /// Builds the job's model, loss, optimizer and schedule for `data`, with fresh weights. Collective.
-    ///
-    /// # Errors
-    /// Whatever of the job does not fit, by key; on every rank.
-    pub fn build(job: &Job, data: &Dataset, comm: &'c dyn Comm) -> Result<Self> {
-        let Design { model, loss, optimizer, schedule, parts, shared_bytes } =
-            agree(comm, Design::of(job, data, comm.size()))?;
-        let host = comm.host(job.distributed.shares_memory().then_some(shared_bytes))?;
-        let (len, state_len) = (model.layout().len(), model.state_layout().len());
-        let (slots, whole_tensors) = (optimizer.slots().len(), optimizer.whole_tensors());
-        let mut replica = Replica::build(&*host, model.layout(), state_len, slots, whole_tensors)?;
-        replica.write(&*host, |arenas| {
-            if let [params, state, ..] = arenas {
-                model.initialise(job.seed, params, state);
-            }
-        });
-        let reproducible = job.distributed.reduction == Reduction::Reproducible;
-        let exchange = Exchange::build(comm, host, reproducible, parts, len, state_len + EXTRAS, replica.part())?;
-        Ok(Self {
-            comm,
-            loss,
-            schedule,
-            replica,
-            exchange,
-            targets: Targets::default(),
-            seed: job.seed,
-            augment: !job.data.augment.is_empty(),
-            micro: job.train.micro_batch(),
-            outputs: model.stack.output().len(),
-            classes: matches!(data.task(), Task::Classes(_)),
-            clip_norm: job.train.clip_norm,
-            bucket: (job.distributed.overlap && comm.size() > 1).then(|| job.distributed.bucket_len()),
-            clock: Clock::start(),
-            optimizer,
-            model,
+/// A step's global batch.
+#[derive(Clone, Copy)]
+pub(super) struct Batch<'a> {
+    pub data: &'a Dataset,
+    pub samples: &'a [u32],
+    augment: Option<AugmentKey>,
+    seed: u64,
+    step: u64,
+    signalled: bool,
+    /// Samples of a micro-batch.
+    micro: usize,
+}
+
+/// One of its micro-batches.
+pub(super) struct MicroBatch<'a> {
+    pub index: usize,
+    samples: &'a [u32],
+    pub mode: Mode,
+}
+
+impl MicroBatch<'_> {
+    /// Samples in it.
+    pub fn m(&self) -> usize {
+        self.samples.len()
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// Those that this rank computes.
+    pub fn micro_batches(self, mine: Range<usize>) -> impl Iterator<Item = MicroBatch<'a>> {
+        let share = 1.0 / self.samples.len() as f64;
+        let all = micro_batches(self.samples.len(), self.micro).enumerate();
+        all.skip(mine.start).take(mine.len()).map(move |(index, range)| {
+            let (first, share) = (range.start as u64, range.len() as f64 * share);
+            let mode = Mode::Train { seed: self.seed, step: self.step, first, share };
+            MicroBatch { index, samples: &self.samples[range], mode }
         })
     }
 
+    /// 1, 2: the samples of a micro-batch and their targets.
+    pub fn fill(self, micro: &MicroBatch, stack: &mut Stack<f32>, targets: &mut Targets) {
+        self.data.fill(Part::Train, micro.samples, self.augment, stack.x(micro.m()), targets);
+    }
+
+    /// 4: the loss, its gradient, and what else rides behind the gradient.
+    pub fn judge(self, goal: &Goal, m: usize, stack: &mut Stack<f32>, targets: &Targets, extras: &mut [f32]) {
+        let (y, dy) = stack.y_and_dy(m);
+        let share = 1.0 / self.samples.len() as f64;
+        extras[LOSS] += goal.loss.evaluate(m, goal.outputs, y, targets, share, Some(dy)) as f32;
+        if goal.classes {
+            extras[CORRECT] += loss::correct(m, goal.outputs, y, targets) as f32;
+        }
+        extras[SIGNALLED] = if self.signalled { 1.0 } else { 0.0 };
+    }
+}
+
+impl Trainer<'_> {
     /// One step on the global batch `samples` of epoch `epoch`; `step` counts from 0. Allocates nothing once warm.
     ///
     /// # Errors
     /// `Diverged`, on every rank, before anything is updated.
     pub fn step(&mut self, data: &Dataset, samples: &[u32], epoch: u64, step: u64, signalled: bool) -> Result<Outcome> {
         self.clock.skip();
-        let parts = samples.len().div_ceil(self.micro);
-        let mine = self.exchange.begin(parts);
+        let augment = self.augment.then_some(AugmentKey { seed: self.seed, epoch });
+        let batch = Batch { data, samples, augment, seed: self.seed, step, signalled, micro: self.micro };
+        let mine = self.exchange.begin(samples.len().div_ceil(self.micro));
         self.prepare();
         self.clock.lap(Phase::Forward);
-        let augment = self.augment.then_some(AugmentKey { seed: self.seed, epoch });
-        let share = 1.0 / samples.len() as f64;
-        for (index, part) in micro_batches(samples.len(), self.micro).enumerate() {
-            if !mine.contains(&index) {
-                continue;
-            }
-            // 1, 2: my samples and their targets.
-            let (m, first) = (part.len(), part.start as u64);
-            data.fill(Part::Train, &samples[part], augment, self.model.stack.x(m), &mut self.targets);
-            self.clock.lap(Phase::Data);
-            // 3: forward. 4: loss and its gradient.
-            let mode = Mode::Train { seed: self.seed, step, first, share: m as f64 * share };
-            let leaf = self.exchange.leaf(index);
-            let (gradient, riders) = leaf.split_at_mut(self.replica.params.len());
-            let (statistics, extras) = riders.split_at_mut(self.replica.state.len());
-            self.model.stack.forward(m, mode, &self.replica.params, &self.replica.state, statistics);
-            let (y, dy) = self.model.stack.y_and_dy(m);
-            extras[LOSS] += self.loss.evaluate(m, self.outputs, y, &self.targets, share, Some(dy)) as f32;
-            if self.classes {
-                extras[CORRECT] += loss::correct(m, self.outputs, y, &self.targets) as f32;
-            }
-            extras[SIGNALLED] = if signalled { 1.0 } else { 0.0 };
-            self.clock.lap(Phase::Forward);
-            // 5: backward; the last one hands finished parts of the gradient to the sum over ranks, if they overlap.
-            let stack = &mut self.model.stack;
-            match self.bucket {
-                Some(bucket) if index + 1 == mine.end => overlapped(self.comm, |reduce| {
-                    stack.backward(m, mode, &self.replica.params, gradient, false, bucket, reduce);
-                }),
-                _ => stack.backward(m, mode, &self.replica.params, gradient, false, usize::MAX, &mut |_| {}),
-            }
-            self.exchange.finish(index);
-            self.clock.lap(Phase::Backward);
+        // 1 to 5: the gradients of my micro-batches.
+        match self.together.is_some() {
+            false => self.pass_one_by_one(batch, mine.clone()),
+            true => self.pass_together(batch, mine.clone()),
         }
         // 6: sums over ranks.
         let done = self.finish_buckets(mine.is_empty());
@@ -217,9 +128,36 @@ impl<'c> Trainer<'c> {
         Ok(outcome)
     }
 
+    /// Forward and backward of one micro-batch after the other.
+    fn pass_one_by_one(&mut self, batch: Batch, mine: Range<usize>) {
+        let (params, state) = (&self.replica.params, &self.replica.state);
+        for micro in batch.micro_batches(mine.clone()) {
+            let (m, mode, stack) = (micro.m(), micro.mode, &mut self.model.stack);
+            batch.fill(&micro, stack, &mut self.targets);
+            self.clock.lap(Phase::Data);
+            // 3: forward.
+            let [gradient, statistics, extras] = split(self.exchange.leaf(micro.index), params.len(), state.len());
+            stack.forward(m, mode, params, state, statistics);
+            batch.judge(&self.goal, m, stack, &self.targets, extras);
+            self.clock.lap(Phase::Forward);
+            // 5: backward; the last one hands finished parts of the gradient to the sum over ranks, if they overlap.
+            match self.bucket {
+                Some(bucket) if micro.index + 1 == mine.end => overlapped(self.comm, |reduce| {
+                    stack.backward(m, mode, params, gradient, false, bucket, reduce);
+                }),
+                _ => stack.backward(m, mode, params, gradient, false, usize::MAX, &mut |_| {}),
+            }
+            self.exchange.finish(micro.index);
+            self.clock.lap(Phase::Backward);
+        }
+    }
+
     /// Packs weights for the passes to come.
     pub(super) fn prepare(&mut self) {
         self.model.stack.prepare(&self.replica.params);
+        if let Some(together) = &mut self.together {
+            together.prepare(&self.replica.params);
+        }
         self.exchange.host().barrier();
     }
 
@@ -255,45 +193,11 @@ impl<'c> Trainer<'c> {
         });
         self.exchange.release();
     }
+}
 
-    /// Lets the ranks of a host keep one copy of the samples, if it has the memory. Collective.
-    pub fn share(&self, data: &mut Dataset) {
-        let host = self.exchange.host();
-        if host.size() == 1 {
-            return;
-        }
-        let kept = data.keep_samples(&mut |samples| {
-            let mut shared = host.share_u8(samples.len())?;
-            if host.rank() == 0 {
-                // SAFETY: the other ranks wait at the barrier below.
-                unsafe { shared.part_mut(0..samples.len()) }.copy_from_slice(samples);
-            }
-            host.barrier();
-            Ok(Box::new(shared))
-        });
-        if let Err(error) = kept {
-            log::info!("each rank keeps its own copy of the data: {error}");
-        }
-    }
-
-    /// The model.
-    pub fn model(&self) -> &Model<f32> {
-        &self.model
-    }
-
-    /// Bytes that this rank needs of its own: gradients and workspace.
-    pub fn memory(&self) -> usize {
-        4 * (self.exchange.elements() + self.model.stack.workspace_len())
-    }
-
-    /// Bytes of parameters, state and moments, once a host.
-    pub fn shared_memory(&self) -> usize {
-        let moments: usize = self.replica.moments.iter().map(|moment| moment.len()).sum();
-        4 * (self.replica.params.len() + self.replica.state.len() + moments)
-    }
-
-    /// The names of the optimizer's moments.
-    pub fn slots(&self) -> &'static [&'static str] {
-        self.optimizer.slots()
-    }
+/// A leaf's gradient, statistics and extras.
+pub(super) fn split(leaf: &mut [f32], params: usize, state: usize) -> [&mut [f32]; 3] {
+    let (gradient, riders) = leaf.split_at_mut(params);
+    let (statistics, extras) = riders.split_at_mut(state);
+    [gradient, statistics, extras]
 }

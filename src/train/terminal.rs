@@ -2,7 +2,7 @@
 
 use super::clock::Phase;
 use super::evaluate::{Errors, Metrics};
-use super::step::Trainer;
+use super::trainer::Trainer;
 use crate::data::{Dataset, Part};
 use crate::model::Row;
 use comfy_table::{CellAlignment, Table, presets};

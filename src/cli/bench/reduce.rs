@@ -81,9 +81,11 @@ impl Reduce {
         }
         let [plain, others @ ..] = &rehearsals[..] else { unreachable!("there are several ways") };
         let differs = others.iter().map(|other| other.difference(plain)).fold(0.0, f32::max);
-        if differs > 1e-4 {
-            return Err(Error::internal("ddl bench reduce", format!("weights differ by {differs:.1e}")));
-        }
+        let right = match differs {
+            0.0..=1e-4 => Ok(()),
+            _ => Err(Error::internal("ddl bench reduce", format!("weights differ by {differs:.1e}"))),
+        };
+        agree(comm, right)?;
         Ok(Row { bytes: 4 * elements, micros: medians.into_iter().map(median).collect() })
     }
 

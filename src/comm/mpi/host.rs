@@ -1,14 +1,13 @@
 //! Hosts under MPI: windows that ranks share, and communicators across hosts.
 
-use super::in_place;
 use crate::comm::barrier::{self, Barrier};
-use crate::comm::{Host, Shared};
+use crate::comm::{Host, Parts, Shared};
 use crate::error::{Error, Result};
-use bytemuck::Zeroable;
 use mpi::collective::SystemOperation;
 use mpi::ffi;
 use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::*;
+use rustix::process::{Resource, getrlimit};
 use std::ffi::{c_int, c_void};
 use std::ptr::{NonNull, null_mut};
 
@@ -23,11 +22,12 @@ pub(super) struct MpiHost {
     index: usize,
     lanes: usize,
     barrier: Option<Barrier>,
+    in_place: *const c_void,
 }
 
 impl MpiHost {
     /// Collective over `world`. With `shared` false each rank counts as a host.
-    pub(super) fn split(world: &SimpleCommunicator, shared: bool) -> Result<Self> {
+    pub(super) fn split(world: &SimpleCommunicator, in_place: *const c_void, shared: bool) -> Result<Self> {
         let rank = world.rank();
         let node = match shared {
             true => world.split_shared(rank),
@@ -49,13 +49,13 @@ impl MpiHost {
         let lanes = members.iter().map(Vec::len).min().unwrap_or(1);
         let color = if (node.rank() as usize) < lanes { Color::with_value(node.rank()) } else { Color::undefined() };
         let lane = world.split_by_color_with_key(color, index as i32);
-        Ok(Self { node, lane, members, index, lanes, barrier: None })
+        Ok(Self { node, lane, members, index, lanes, barrier: None, in_place })
     }
 
     /// Ready to share memory.
     pub(super) fn with_barrier(mut self) -> Result<Self> {
         if self.size() > 1 {
-            self.barrier = Some(Barrier::new(self.window(barrier::WORDS)?, self.size()));
+            self.barrier = Some(Barrier::new(self.window(barrier::WORDS * size_of::<u32>())?.cast(), self.size()));
             self.node.barrier();
         }
         Ok(self)
@@ -67,30 +67,17 @@ impl MpiHost {
         if self.size() == 1 {
             return None;
         }
-        // SAFETY: plain structures that the calls fill.
-        let (limit, space) = unsafe {
-            let mut limit: libc::rlimit = std::mem::zeroed();
-            let mut space: libc::statvfs = std::mem::zeroed();
-            let limited = libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) == 0;
-            let found = libc::statvfs(c"/dev/shm".as_ptr(), &mut space) == 0;
-            (limited.then_some(limit.rlim_cur), found.then(|| space.f_bavail * space.f_frsize))
-        };
-        if let Some(limit) = limit.filter(|limit| *limit < bytes as u64) {
+        if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|limit| *limit < bytes as u64) {
             return Some(format!("files may have {limit} bytes (ulimit -f), {bytes} are needed"));
         }
-        let space = space.filter(|space| *space < bytes as u64)?;
+        let shm = rustix::fs::statvfs("/dev/shm").ok()?;
+        let space = Some(shm.f_bavail * shm.f_frsize).filter(|space| *space < bytes as u64)?;
         Some(format!("/dev/shm has {space} bytes left, {bytes} are needed; enlarge it (docker run --shm-size)"))
     }
 
-    fn share<T: Zeroable + Copy + 'static>(&self, len: usize) -> Result<Shared<T>> {
-        let shared = if self.size() > 1 { self.window(len)? } else { Shared::private(len) };
-        self.barrier();
-        Ok(shared)
-    }
-
-    /// A window of `len` elements, all at the host's first rank.
-    fn window<T: Zeroable + Copy + 'static>(&self, len: usize) -> Result<Shared<T>> {
-        let bytes = len * size_of::<T>() + CACHE_LINE;
+    /// A window of `len` bytes, all at the host's first rank.
+    fn window(&self, len: usize) -> Result<Shared<u8>> {
+        let bytes = len + CACHE_LINE;
         let (refused, mut worst) = (self.cannot_share(bytes), 0);
         self.node.all_reduce_into(&i32::from(refused.is_some()), &mut worst, SystemOperation::max());
         if worst > 0 {
@@ -125,7 +112,7 @@ impl MpiHost {
         };
         // Mapped at a multiple of a page plus the same offset everywhere, so all ranks round up alike.
         let data = there.map_addr(|address| address.next_multiple_of(CACHE_LINE));
-        let (0, Some(data)) = (code, NonNull::new(data.cast::<T>())) else {
+        let (0, Some(data)) = (code, NonNull::new(data.cast::<u8>())) else {
             let what = format!("{bytes} bytes of shared memory were refused");
             return Err(Error::io(
                 std::path::Path::new("/dev/shm"),
@@ -139,7 +126,7 @@ impl MpiHost {
         // SAFETY: within the window; the ranks' parts are disjoint, and all wait below.
         unsafe { std::ptr::write_bytes(data.as_ptr().add(first), 0, last - first) };
         self.node.barrier();
-        // SAFETY: `bytes` hold `len` elements from the rounded address; T is valid when zeroed.
+        // SAFETY: the window holds `len` bytes from the rounded address.
         Ok(unsafe { Shared::new(data, len, Box::new(Window(window))) })
     }
 }
@@ -152,11 +139,6 @@ impl Drop for Window {
         // SAFETY: the handle came from MPI_Win_allocate_shared and is freed once.
         unsafe { ffi::MPI_Win_free(&mut self.0) };
     }
-}
-
-/// Where each part starts.
-fn starts(counts: &[i32]) -> Vec<i32> {
-    counts.iter().scan(0, |at, count| Some(std::mem::replace(at, *at + count))).collect()
 }
 
 impl Host for MpiHost {
@@ -176,16 +158,10 @@ impl Host for MpiHost {
         &self.members
     }
 
-    fn share_f32(&self, len: usize) -> Result<Shared<f32>> {
-        self.share(len)
-    }
-
-    fn share_f64(&self, len: usize) -> Result<Shared<f64>> {
-        self.share(len)
-    }
-
-    fn share_u8(&self, len: usize) -> Result<Shared<u8>> {
-        self.share(len)
+    fn share_bytes(&self, len: usize) -> Result<Shared<u8>> {
+        let shared = if self.size() > 1 { self.window(len)? } else { Shared::private(len) };
+        self.barrier();
+        Ok(shared)
     }
 
     fn barrier(&self) {
@@ -203,44 +179,41 @@ impl Host for MpiHost {
         for chunk in values.chunks_mut(super::CHUNK) {
             let (data, count) = (chunk.as_mut_ptr().cast(), chunk.len() as c_int);
             // SAFETY: a slice of f32 is MPI_FLOATs; errors abort the job.
-            unsafe { ffi::MPI_Allreduce(in_place(), data, count, ffi::RSMPI_FLOAT, ffi::RSMPI_SUM, lane.as_raw()) };
+            unsafe { ffi::MPI_Allreduce(self.in_place, data, count, ffi::RSMPI_FLOAT, ffi::RSMPI_SUM, lane.as_raw()) };
         }
     }
 
-    fn exchange_lane(&self, send: &[f32], sent: &[i32], receive: &mut [f32], received: &[i32]) {
+    fn exchange_lane(&self, send: &[f32], sent: &Parts, receive: &mut [f32], received: &Parts) {
         let Some(lane) = &self.lane else { return };
-        let total = |counts: &[i32]| counts.iter().map(|count| *count as usize).sum::<usize>();
-        assert!(total(sent) <= send.len() && total(received) <= receive.len());
-        let (from, to) = (starts(sent), starts(received));
-        // SAFETY: the counts lie within the slices, as just checked.
+        assert!(sent.total() <= send.len() && received.total() <= receive.len());
+        // SAFETY: the parts lie within the slices, as just checked.
         unsafe {
             ffi::MPI_Alltoallv(
                 send.as_ptr().cast(),
-                sent.as_ptr(),
-                from.as_ptr(),
+                sent.lens().as_ptr(),
+                sent.starts().as_ptr(),
                 ffi::RSMPI_FLOAT,
                 receive.as_mut_ptr().cast(),
-                received.as_ptr(),
-                to.as_ptr(),
+                received.lens().as_ptr(),
+                received.starts().as_ptr(),
                 ffi::RSMPI_FLOAT,
                 lane.as_raw(),
             )
         };
     }
 
-    fn gather_lane(&self, whole: &mut [f32], counts: &[i32]) {
+    fn gather_lane(&self, whole: &mut [f32], parts: &Parts) {
         let Some(lane) = &self.lane else { return };
-        assert!(counts.iter().map(|count| *count as usize).sum::<usize>() <= whole.len());
-        let to = starts(counts);
+        assert!(parts.total() <= whole.len());
         // SAFETY: as above; in place, each rank's part lies where it belongs.
         unsafe {
             ffi::MPI_Allgatherv(
-                in_place(),
+                self.in_place,
                 0,
                 ffi::RSMPI_FLOAT,
                 whole.as_mut_ptr().cast(),
-                counts.as_ptr(),
-                to.as_ptr(),
+                parts.lens().as_ptr(),
+                parts.starts().as_ptr(),
                 ffi::RSMPI_FLOAT,
                 lane.as_raw(),
             )

@@ -142,7 +142,7 @@ impl Comm for Mpi {
     }
 
     fn host(&self, bytes: Option<usize>) -> Result<Box<dyn Host>> {
-        let host = host::MpiHost::split(&self.world, bytes.is_some())?;
+        let host = host::MpiHost::split(&self.world, self.in_place, bytes.is_some())?;
         let refused = bytes.and_then(|bytes| host.cannot_share(bytes * host.size()));
         if self.max(i64::from(refused.is_some())) == 0 {
             return Ok(Box::new(host.with_barrier()?));
@@ -150,7 +150,7 @@ impl Comm for Mpi {
         if let (Some(why), 0) = (refused, host.rank()) {
             log::warn!("ranks do not share memory but send messages, which is slower: {why}");
         }
-        Ok(Box::new(host::MpiHost::split(&self.world, false)?))
+        Ok(Box::new(host::MpiHost::split(&self.world, self.in_place, false)?))
     }
 
     fn library(&self) -> String {

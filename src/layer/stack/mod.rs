@@ -1,6 +1,8 @@
 //! Layers one after the other, and the one workspace that holds their activations, caches and scratch.
 
-use super::{Backward, Element, Forward, Layer, Mode, Place, Plan, build};
+mod pass;
+
+use super::{Element, Layer, Place, Plan, build};
 use crate::arena::{Buffer, Layout};
 use crate::config::Component;
 use crate::error::Result;
@@ -45,6 +47,8 @@ pub struct Stack<T> {
     gradients: [Range<usize>; 2],
     /// Which of them holds dy now.
     at: usize,
+    /// What is summed at a stop, where this stack's micro-batch is the whole batch.
+    sums: Vec<f64>,
 }
 
 /// Hands out ranges of the workspace.
@@ -128,6 +132,7 @@ impl<T: Element> Stack<T> {
         let scratch = planner.take(scratch);
         let gradients = [planner.take(m * widest), planner.take(m * widest)];
         Ok(Self {
+            sums: vec![0.0; nodes.iter().map(|node| node.layer.plan().sums).max().unwrap_or(0)],
             nodes,
             input: place.input,
             output: input,
@@ -202,107 +207,14 @@ impl<T: Element> Stack<T> {
         }
     }
 
-    /// Runs the layers over the `m` samples in [`Stack::x`]. `statistics` is laid out as `state`.
-    pub fn forward(&mut self, m: usize, mode: Mode, params: &[T], state: &[T], statistics: &mut [T]) {
-        let mut x = self.x.clone();
-        for node in self.nodes.iter_mut().filter(|node| !node.absorbed) {
-            let plan = node.layer.plan();
-            let (x_len, y_len) = (m * node.input.len(), m * node.output.len());
-            if plan.in_place && !node.in_place {
-                self.workspace.copy_within(x.start..x.start + x_len, node.y.start);
-            }
-            let x_range = if plan.in_place { x.end..x.end } else { x };
-            let ranges = [x_range, node.y.clone(), node.cache.clone(), self.scratch.clone(), node.packed.clone()];
-            let in_place = plan.in_place;
-            let [xs, y, cache, scratch, packed] = disjoint(&mut self.workspace, ranges);
-            node.layer.forward(Forward {
-                m,
-                mode,
-                x: if in_place { &[] } else { &xs[..x_len] },
-                y: &mut y[..y_len],
-                params: &params[node.params.clone()],
-                packed,
-                state: &state[node.state.clone()],
-                statistics: &mut statistics[node.state.clone()],
-                cache,
-                scratch,
-            });
-            x = node.y.clone();
-        }
+    /// Where a pass in training stops for sums over the batch: it has one phase more.
+    pub fn stops(&self) -> usize {
+        self.nodes.iter().map(|node| node.layer.plan().stops).sum()
     }
 
-    /// Runs the layers backward from the gradient in [`Stack::y_and_dy`], adding to `grads` (laid out as the
-    /// parameters). `finished` gets each stretch of at least `bucket` elements of `grads` as soon as nothing will be
-    /// added to it any more, from the tail on, and at last the rest. With `need_dx`, [`Stack::dx`] then holds the gradient of the input.
-    pub fn backward<'g>(
-        &mut self,
-        m: usize,
-        mode: Mode,
-        params: &[T],
-        mut grads: &'g mut [T],
-        need_dx: bool,
-        bucket: usize,
-        finished: &mut dyn FnMut(&'g mut [T]),
-    ) {
-        for index in (0..self.nodes.len()).rev() {
-            if self.nodes[index].absorbed {
-                continue;
-            }
-            let x = if index == 0 { self.x.clone() } else { self.nodes[index - 1].y.clone() };
-            let wants_dx = need_dx || self.nodes[..index].iter().any(|node| !node.params.is_empty());
-            let node = &mut self.nodes[index];
-            if !wants_dx && node.params.is_empty() {
-                break;
-            }
-            let plan = node.layer.plan();
-            let (x_len, y_len, in_place) = (m * node.input.len(), m * node.output.len(), plan.in_place);
-            let x_range = if in_place { x.end..x.end } else { x };
-            let ranges = [
-                x_range,
-                node.y.clone(),
-                node.cache.clone(),
-                self.scratch.clone(),
-                node.packed.clone(),
-                self.gradients[self.at].clone(),
-                self.gradients[1 - self.at].clone(),
-            ];
-            let [xs, y, cache, scratch, packed, dy, dx] = disjoint(&mut self.workspace, ranges);
-            let (start, end) = (node.params.start, node.params.end);
-            node.layer.backward(Backward {
-                m,
-                mode,
-                x: if in_place { &[] } else { &xs[..x_len] },
-                y: &y[..y_len],
-                dy: &mut dy[..y_len],
-                dx: (wants_dx && !in_place).then(|| &mut dx[..x_len]),
-                params: &params[node.params.clone()],
-                packed,
-                dparams: &mut grads[start..end],
-                cache,
-                scratch,
-            });
-            if !in_place && wants_dx {
-                self.at = 1 - self.at;
-            }
-            if !node.params.is_empty() && grads.len() - start >= bucket {
-                let tail;
-                (grads, tail) = grads.split_at_mut(start);
-                finished(tail);
-            }
-        }
-        finished(grads);
-    }
-
-    /// Hands out `grads` in the stretches that [`Stack::backward`] does, without a backward pass.
-    pub fn hand_over<'g>(&self, mut grads: &'g mut [T], bucket: usize, finished: &mut dyn FnMut(&'g mut [T])) {
-        for node in self.nodes.iter().rev().filter(|node| !node.params.is_empty()) {
-            if grads.len() - node.params.start >= bucket {
-                let tail;
-                (grads, tail) = grads.split_at_mut(node.params.start);
-                finished(tail);
-            }
-        }
-        finished(grads);
+    /// Values that are summed at a stop, at most.
+    pub fn sums_len(&self) -> usize {
+        self.sums.len()
     }
 
     fn y_range(&self) -> Range<usize> {
@@ -354,6 +266,7 @@ pub(super) fn disjoint<T, const N: usize>(workspace: &mut [T], ranges: [Range<us
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::Mode;
     use crate::rng::{Purpose, Stream};
 
     fn numbers(index: u64, n: usize) -> Vec<f32> {

@@ -1,0 +1,187 @@
+//! What trains: a model, its parameters and what updates them, built from a job.
+
+use super::clock::Clock;
+use super::replica::Replica;
+use super::step::EXTRAS;
+use super::together::Together;
+use crate::comm::{Comm, Shared, agree};
+use crate::config::{Job, Reduction};
+use crate::data::{Dataset, Part, Targets, Task};
+use crate::error::{Error, Result};
+use crate::loss::{self, Loss};
+use crate::model::Model;
+use crate::optimizer::{self, Optimizer, Schedule};
+use crate::reduction::{Demand, Exchange};
+use crate::resource::require_memory;
+
+/// Everything a rank needs to train: the model, its parameters and what updates them.
+pub struct Trainer<'c> {
+    pub(super) comm: &'c dyn Comm,
+    pub(super) model: Model<f32>,
+    pub(super) goal: Goal,
+    pub(super) optimizer: Box<dyn Optimizer>,
+    pub(super) schedule: Schedule,
+    /// Parameters, state and moments.
+    pub replica: Replica,
+    /// Of micro-batches: the gradient, then the step's statistics, then the extras.
+    pub(super) exchange: Exchange,
+    pub(super) targets: Targets,
+    /// Where layers stop for sums over the batch.
+    pub(super) together: Option<Together>,
+    pub(super) seed: u64,
+    pub(super) augment: bool,
+    pub(super) micro: usize,
+    pub(super) clip_norm: Option<f64>,
+    /// Bucket elements when sums overlap the backward pass.
+    pub(super) bucket: Option<usize>,
+    /// Where the time goes.
+    pub clock: Clock,
+}
+
+/// What the outputs are judged by.
+pub(super) struct Goal {
+    pub loss: Box<dyn Loss>,
+    /// Outputs of a sample.
+    pub outputs: usize,
+    /// Whether they are scores of classes.
+    pub classes: bool,
+}
+
+/// What a job says a trainer is made of, found fitting.
+struct Design {
+    model: Model<f32>,
+    loss: Box<dyn Loss>,
+    optimizer: Box<dyn Optimizer>,
+    schedule: Schedule,
+    /// Passes side by side, with room for all of a rank's micro-batches.
+    together: Option<Together>,
+    demand: Demand,
+    /// Memory that ranks of a host share, if they do.
+    shared_bytes: usize,
+}
+
+impl Design {
+    fn of(job: &Job, data: &Dataset, ranks: usize) -> Result<Self> {
+        let (batch, micro) = (job.train.global_batch(ranks), job.train.micro_batch());
+        let parts = batch.div_ceil(micro);
+        if ranks > parts {
+            let what = format!(
+                "{ranks} ranks, but a batch of {batch} has only {parts} micro-batches of {micro}, so {} would idle",
+                ranks - parts
+            );
+            let mend = if batch >= ranks {
+                format!("set train.micro_batch to at most {}, or start {parts} ranks", batch / ranks)
+            } else {
+                format!("start at most {batch} ranks, or raise train.batch_size")
+            };
+            return Err(Error::usage(format!("{}, train.micro_batch", job.file), what, mend));
+        }
+        let samples = data.len(Part::Train);
+        if samples == 0 {
+            let mend = "give a data set with a training part";
+            return Err(job.data.source.error("path", "has no training samples", mend));
+        }
+        let model = Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), micro)?;
+        let loss = loss::build(&job.loss, data.task(), model.stack.output().len())?;
+        let optimizer = optimizer::build(&job.optimizer)?;
+        let steps_per_epoch = samples.div_ceil(batch) as u64;
+        let total = steps_per_epoch * job.train.epochs;
+        let schedule = Schedule::build(&job.schedule, optimizer.lr(), batch, steps_per_epoch, total)?;
+        let (len, state_len) = (model.layout().len(), model.state_layout().len());
+        let demand = Demand {
+            reproducible: job.distributed.reduction == Reduction::Reproducible,
+            leaves: parts.min(samples.div_ceil(micro)),
+            together: model.stack.stops() > 0,
+            params: len,
+            riders: state_len + EXTRAS,
+        };
+        if demand.together && job.distributed.overlap {
+            let what = "does not go with batch norm over the global batch (sync)";
+            return Err(Error::usage(format!("{}, distributed.overlap", job.file), what, "set overlap = false"));
+        }
+        let lanes = if demand.together { demand.leaves.div_ceil(ranks) } else { 0 };
+        let (gradients, copies) = (demand.elements(ranks), 1 + optimizer.slots().len());
+        let elements = copies * len + state_len + gradients + (1 + lanes) * model.stack.workspace_len();
+        let mend = "use smaller layers, or an optimizer with fewer moments such as sgd";
+        require_memory(&format!("{}, model.layers", job.file), 4.0 * elements as f64, mend)?;
+        let shared_bytes = 4 * (copies * len + state_len + gradients);
+        let build = || Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), micro);
+        let together = match demand.together {
+            true => Some(Together::new((0..lanes).map(|_| Ok(build()?.stack)).collect::<Result<_>>()?, demand.leaves)),
+            false => None,
+        };
+        Ok(Self { model, loss, optimizer, schedule, together, demand, shared_bytes })
+    }
+}
+
+impl<'c> Trainer<'c> {
+    /// Builds the job's model, loss, optimizer and schedule for `data`, with fresh weights. Collective.
+    ///
+    /// # Errors
+    /// Whatever of the job does not fit, by key; on every rank.
+    pub fn build(job: &Job, data: &Dataset, comm: &'c dyn Comm) -> Result<Self> {
+        let Design { model, loss, optimizer, schedule, together, demand, shared_bytes } =
+            agree(comm, Design::of(job, data, comm.size()))?;
+        let host = agree(comm, comm.host(job.distributed.shares_memory().then_some(shared_bytes)))?;
+        let state_len = model.state_layout().len();
+        let (slots, whole_tensors) = (optimizer.slots().len(), optimizer.whole_tensors());
+        let mut replica = agree(comm, Replica::build(&*host, model.layout(), state_len, slots, whole_tensors))?;
+        replica.write(&*host, |arenas| {
+            if let [params, state, ..] = arenas {
+                model.initialise(job.seed, params, state);
+            }
+        });
+        let exchange = Exchange::build(comm, host, demand, replica.part());
+        Ok(Self {
+            comm,
+            goal: Goal { loss, outputs: model.stack.output().len(), classes: matches!(data.task(), Task::Classes(_)) },
+            schedule,
+            replica,
+            exchange: agree(comm, exchange)?,
+            targets: Targets::default(),
+            together,
+            seed: job.seed,
+            augment: !job.data.augment.is_empty(),
+            micro: job.train.micro_batch(),
+            clip_norm: job.train.clip_norm,
+            bucket: (job.distributed.overlap && comm.size() > 1).then(|| job.distributed.bucket_len()),
+            clock: Clock::start(),
+            optimizer,
+            model,
+        })
+    }
+
+    /// Lets the ranks of a host keep one copy of the samples, if it has the memory. Collective.
+    pub fn share(&self, data: &mut Dataset) {
+        let host = self.exchange.host();
+        if host.size() == 1 {
+            return;
+        }
+        let kept = data.keep_samples(&mut |samples| Ok(Box::new(Shared::copy_of(samples, host)?)));
+        if let Err(error) = kept {
+            log::info!("each rank keeps its own copy of the data: {error}");
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model<f32> {
+        &self.model
+    }
+
+    /// Bytes that this rank needs of its own: gradients and workspace.
+    pub fn memory(&self) -> usize {
+        let lanes = self.together.as_ref().map_or(0, Together::workspace_len);
+        4 * (self.exchange.elements() + self.model.stack.workspace_len() + lanes)
+    }
+
+    /// Bytes of parameters, state and moments, once a host.
+    pub fn shared_memory(&self) -> usize {
+        let moments: usize = self.replica.moments.iter().map(|moment| moment.len()).sum();
+        4 * (self.replica.params.len() + self.replica.state.len() + moments)
+    }
+
+    /// The names of the optimizer's moments.
+    pub fn slots(&self) -> &'static [&'static str] {
+        self.optimizer.slots()
+    }
+}
