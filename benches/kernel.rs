@@ -61,28 +61,26 @@ fn conv(cases: &mut Vec<Case>, m: usize, size: usize, c: usize, o: usize, paddin
     let first = c <= 3;
     let name = |pass: &str| format!("conv {pass} m{m} {size}x{size} {c}->{o}");
     let working = move || {
-        let needs = f32::conv2d_needs(&window, m);
-        [needs.packed, needs.cache, needs.scratch].map(Buffer::<f32>::zeros)
+        let needs = f32::conv2d_needs(&window);
+        [needs.packed, needs.scratch].map(Buffer::<f32>::zeros)
     };
     push(cases, name("forward"), flop, move || {
         let (x, panels, bias, mut y) = (filled(inputs), filled(panels), filled(o), filled(outputs));
-        let [mut packed, mut cache, mut scratch] = working();
+        let [mut packed, mut scratch] = working();
         f32::conv2d_prepare(&window, &panels, &mut packed);
-        Box::new(move || {
-            f32::conv2d_forward(&window, m, &x, &panels, &packed, Some(&bias), &mut y, &mut cache, &mut scratch)
-        })
+        Box::new(move || f32::conv2d_forward(&window, m, &x, &panels, &packed, Some(&bias), &mut y, &mut scratch))
     });
     push(cases, name("backward"), if first { flop } else { 2 * flop }, move || {
         let (x, dy, panels, mut dx) = (filled(inputs), filled(outputs), filled(panels), filled(inputs));
-        let [mut packed, mut cache, mut scratch] = working();
+        let [mut packed, mut scratch] = working();
         let (mut dpanels, mut dbias) = (filled(panels.len()), filled(o));
         f32::conv2d_prepare(&window, &panels, &mut packed);
         let mut y = filled(outputs);
-        f32::conv2d_forward(&window, m, &x, &panels, &packed, None, &mut y, &mut cache, &mut scratch);
+        f32::conv2d_forward(&window, m, &x, &panels, &packed, None, &mut y, &mut scratch);
         Box::new(move || {
             let dx = (!first).then_some(&mut dx[..]);
             let (dpanels, dbias) = (&mut dpanels[..], Some(&mut dbias[..]));
-            f32::conv2d_backward(&window, m, &x, &cache, &dy, &panels, &packed, dx, dpanels, dbias, &mut scratch)
+            f32::conv2d_backward(&window, m, &x, &dy, &panels, &packed, dx, dpanels, dbias, &mut scratch)
         })
     });
     push(cases, name("prepare"), 0, move || {

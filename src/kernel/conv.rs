@@ -38,9 +38,9 @@ pub(super) fn method(window: &Window) -> Method {
 }
 
 /// See [`Real::conv2d_needs`](super::Real::conv2d_needs).
-pub(crate) fn needs(window: &Window, _m: usize) -> ConvNeeds {
+pub(crate) fn needs(window: &Window) -> ConvNeeds {
     match method(window) {
-        Method::Product { .. } => ConvNeeds { packed: panels_len(window.o, window.depth()), cache: 0, scratch: 0 },
+        Method::Product { .. } => ConvNeeds { packed: panels_len(window.o, window.depth()), scratch: 0 },
         Method::Direct => direct::needs(window),
         Method::Winograd => winograd::needs(window),
     }
@@ -65,7 +65,6 @@ pub(crate) fn forward(
     packed: &[f32],
     bias: Option<&[f32]>,
     y: &mut [f32],
-    _cache: &mut [f32],
     scratch: &mut [f32],
 ) {
     check(window, m, x.len(), y.len(), panels.len());
@@ -89,9 +88,7 @@ pub(crate) fn backward(
     window: &Window,
     m: usize,
     x: &[f32],
-    _cache: &[f32],
     dy: &[f32],
-    _panels: &[f32],
     packed: &[f32],
     dx: Option<&mut [f32]>,
     dpanels: &mut [f32],
@@ -143,12 +140,11 @@ mod tests {
         product::pack(window.depth(), window.o, &filled(case + 2, window.depth() * window.o), window.o, 1, &mut panels);
         let bias = filled(case + 3, window.o);
         let bias = (!case.is_multiple_of(3)).then_some(&bias[..]);
-        let needs = needs(window, m + 1);
-        let [mut packed, mut cache, mut scratch] =
-            [needs.packed, needs.cache, needs.scratch].map(|len| vec![f32::NAN; len]);
+        let needs = needs(window);
+        let [mut packed, mut scratch] = [needs.packed, needs.scratch].map(|len| vec![f32::NAN; len]);
         prepare(isa, window, &panels, &mut packed);
         let (mut y, mut y_expected) = (vec![f32::NAN; m * outputs], vec![f32::NAN; m * outputs]);
-        forward(isa, window, m, &x, &panels, &packed, bias, &mut y, &mut cache, &mut scratch);
+        forward(isa, window, m, &x, &panels, &packed, bias, &mut y, &mut scratch);
         reference::conv2d_forward(window, m, &x, &panels, bias, &mut y_expected);
         let what = (isa, window, m);
         close(&y, &y_expected, tolerance(window) * (window.depth() as f32).sqrt(), &("y", what));
@@ -164,9 +160,7 @@ mod tests {
             window,
             m,
             &x,
-            &cache,
             &dy,
-            &panels,
             &packed,
             wants_dx.then_some(&mut dx[..]),
             &mut dpanels,
@@ -263,33 +257,19 @@ mod tests {
             let mut panels = vec![0.0; panels_len(window.depth(), o)];
             product::pack(window.depth(), o, &filled(4, window.depth() * o), o, 1, &mut panels);
             for isa in isas() {
-                let needs = needs(&window, m);
+                let needs = needs(&window);
                 // What was in the buffers before, and where they lie, must not matter.
                 let run = |dirt: f32, shift: usize| {
                     let buffer = |len: usize| vec![dirt; len + shift];
-                    let (mut packed, mut cache, mut scratch) =
-                        (buffer(needs.packed), buffer(needs.cache), buffer(needs.scratch));
+                    let (mut packed, mut scratch) = (buffer(needs.packed), buffer(needs.scratch));
                     let (packed, scratch) = (&mut packed[shift..], &mut scratch[shift..]);
                     let (mut y, mut dx) = (buffer(m * outputs), buffer(m * inputs));
                     let (mut dpanels, mut dbias) = (vec![0.0; panels.len()], vec![0.0; o]);
                     let (y, dx) = (&mut y[shift..], &mut dx[shift..]);
                     prepare(isa, &window, &panels, packed);
-                    forward(isa, &window, m, &x, &panels, packed, Some(&bias), y, &mut cache, scratch);
+                    forward(isa, &window, m, &x, &panels, packed, Some(&bias), y, scratch);
                     let dbias_out = Some(&mut dbias[..]);
-                    backward(
-                        isa,
-                        &window,
-                        m,
-                        &x,
-                        &cache,
-                        &dy,
-                        &panels,
-                        packed,
-                        Some(dx),
-                        &mut dpanels,
-                        dbias_out,
-                        scratch,
-                    );
+                    backward(isa, &window, m, &x, &dy, packed, Some(dx), &mut dpanels, dbias_out, scratch);
                     [y.to_vec(), dx.to_vec(), dpanels, dbias].concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
                 };
                 assert!(run(f32::NAN, 0) == run(1e30, 3), "{isa:?} {c} {o}");

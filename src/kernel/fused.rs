@@ -308,11 +308,11 @@ mod tests {
         let mut panels = vec![0.0; panels_len(window.depth(), o)];
         pack(window.depth(), o, &filled(seed + 1, window.depth() * o), o, 1, &mut panels);
         let bias = filled(seed + 2, o);
-        let ConvNeeds { packed, scratch, .. } = conv::needs(window, m);
+        let ConvNeeds { packed, scratch } = conv::needs(window);
         let (mut packed, mut scratch) = (vec![f32::NAN; packed], vec![f32::NAN; scratch]);
         conv::prepare(isa, window, &panels, &mut packed);
         let (mut conv_y, mut kept) = (vec![f32::NAN; outputs], vec![f32::NAN; outputs]);
-        conv::forward(isa, window, m, &x, &panels, &packed, Some(&bias), &mut conv_y, &mut [], &mut scratch);
+        conv::forward(isa, window, m, &x, &panels, &packed, Some(&bias), &mut conv_y, &mut scratch);
 
         let channels: [Vec<f32>; 6] = std::array::from_fn(|array| filled(seed + 3 + array as u64, o));
         let [mean, scale, offset, a, b, d] = channels.each_ref().map(|each| &each[..]);
@@ -365,20 +365,7 @@ mod tests {
                 backward(isa, window, m, &x, &from, &packed, out, &mut dpanels, dbias_out, &mut scratch);
             } else {
                 let (dpanels, scratch) = (&mut dpanels, &mut scratch);
-                conv::backward(
-                    isa,
-                    window,
-                    m,
-                    &x,
-                    &[],
-                    &dy_expected,
-                    &panels,
-                    &packed,
-                    out,
-                    dpanels,
-                    dbias_out,
-                    scratch,
-                );
+                conv::backward(isa, window, m, &x, &dy_expected, &packed, out, dpanels, dbias_out, scratch);
             }
             [dx, dpanels, dbias]
         };

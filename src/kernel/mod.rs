@@ -253,14 +253,13 @@ pub trait Real:
         Self::outer(m, k, n, a, lda, b, ldb, panels);
     }
 
-    /// Elements of scratch that the three convolution kernels need for `m` images, and of the weights packed by
-    /// [`Real::conv2d_prepare`].
-    fn conv2d_needs(window: &Window, m: usize) -> ConvNeeds;
+    /// Elements of scratch that the two passes need, and of the weights packed by [`Real::conv2d_prepare`].
+    fn conv2d_needs(window: &Window) -> ConvNeeds;
 
     /// Once a step: whatever the kernels want of the weights `panels` (depth×O, as stored) in another form.
     fn conv2d_prepare(window: &Window, panels: &[Self], packed: &mut [Self]);
 
-    /// y(M, OH, OW, O) = conv(x(M, H, W, C)) + bias. May keep a form of x in `cache` for the weight gradient.
+    /// y(M, OH, OW, O) = conv(x(M, H, W, C)) + bias.
     fn conv2d_forward(
         window: &Window,
         m: usize,
@@ -269,17 +268,14 @@ pub trait Real:
         packed: &[Self],
         bias: Option<&[Self]>,
         y: &mut [Self],
-        cache: &mut [Self],
         scratch: &mut [Self],
     );
 
-    /// dpanels += the weight gradient, dbias += sums of dy, and dx = the data gradient where asked for.
-    /// `x` and `cache` are as the forward pass had and left them.
+    /// dpanels += the weight gradient, dbias += sums of dy, and dx = the data gradient where asked for. `x` is as the forward pass had it.
     fn conv2d_backward(
         window: &Window,
         m: usize,
         x: &[Self],
-        cache: &[Self],
         dy: &[Self],
         panels: &[Self],
         packed: &[Self],
@@ -331,8 +327,6 @@ pub trait Real:
 pub struct ConvNeeds {
     /// Packed weights.
     pub packed: usize,
-    /// Kept from forward to backward.
-    pub cache: usize,
     /// Free between calls.
     pub scratch: usize,
 }

@@ -93,7 +93,7 @@ macro_rules! reference_kernels {
         fn column_sums(m: usize, n: usize, a: &[Self], lda: usize, sums: &mut [Self]) {
             reference::column_sums(m, n, a, lda, sums)
         }
-        fn conv2d_needs(_window: &Window, _m: usize) -> ConvNeeds {
+        fn conv2d_needs(_window: &Window) -> ConvNeeds {
             ConvNeeds::default()
         }
         fn conv2d_prepare(_window: &Window, _panels: &[Self], _packed: &mut [Self]) {}
@@ -105,7 +105,6 @@ macro_rules! reference_kernels {
             _packed: &[Self],
             bias: Option<&[Self]>,
             y: &mut [Self],
-            _cache: &mut [Self],
             _scratch: &mut [Self],
         ) {
             reference::conv2d_forward(window, m, x, panels, bias, y)
@@ -114,7 +113,6 @@ macro_rules! reference_kernels {
             window: &Window,
             m: usize,
             x: &[Self],
-            _cache: &[Self],
             dy: &[Self],
             panels: &[Self],
             _packed: &[Self],
@@ -253,8 +251,8 @@ impl Real for f32 {
     ) {
         bf16::outer(isa(), m, k, n, a, lda, b, ldb, panels, scratch)
     }
-    fn conv2d_needs(window: &Window, m: usize) -> ConvNeeds {
-        conv::needs(window, m)
+    fn conv2d_needs(window: &Window) -> ConvNeeds {
+        conv::needs(window)
     }
     fn conv2d_prepare(window: &Window, panels: &[Self], packed: &mut [Self]) {
         conv::prepare(isa(), window, panels, packed)
@@ -267,25 +265,23 @@ impl Real for f32 {
         packed: &[Self],
         bias: Option<&[Self]>,
         y: &mut [Self],
-        cache: &mut [Self],
         scratch: &mut [Self],
     ) {
-        conv::forward(isa(), window, m, x, panels, packed, bias, y, cache, scratch)
+        conv::forward(isa(), window, m, x, panels, packed, bias, y, scratch)
     }
     fn conv2d_backward(
         window: &Window,
         m: usize,
         x: &[Self],
-        cache: &[Self],
         dy: &[Self],
-        panels: &[Self],
+        _panels: &[Self],
         packed: &[Self],
         dx: Option<&mut [Self]>,
         dpanels: &mut [Self],
         dbias: Option<&mut [Self]>,
         scratch: &mut [Self],
     ) {
-        conv::backward(isa(), window, m, x, cache, dy, panels, packed, dx, dpanels, dbias, scratch)
+        conv::backward(isa(), window, m, x, dy, packed, dx, dpanels, dbias, scratch)
     }
     fn lstm_prepare(r: &Recurrence, weights: &LstmWeights<'_, Self>, packed: &mut [Self]) {
         lstm::prepare(isa(), r, weights, packed)

@@ -137,8 +137,8 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
     let shape = [window.o, window.c, window.kernel.0, window.kernel.1];
     let weight = plan.parameter("weight", &shape, Storage::Panels, Initial::Uniform(bound));
     let bias = keys.bias.then(|| plan.parameter("bias", &[window.o], Storage::Plain, Initial::Uniform(bound)));
-    let needs = T::conv2d_needs(&window, place.m);
-    (plan.packed, plan.cache, plan.scratch) = (needs.packed, needs.cache, needs.scratch);
+    let needs = T::conv2d_needs(&window);
+    (plan.packed, plan.scratch) = (needs.packed, needs.scratch);
     plan.flops = 2 * (window.out_h() * window.out_w() * window.depth() * window.o) as u64;
     Ok(Box::new(Conv2d::<T> { plan, window, weight, bias, m: place.m, chain: None }))
 }
@@ -163,7 +163,7 @@ impl<T: Real> Layer<T> for Conv2d<T> {
         let panels = &io.params[self.weight.clone()];
         match &self.chain {
             Some(chain) => chain.forward(&self.window, panels, bias, io),
-            None => T::conv2d_forward(&self.window, io.m, io.x, panels, io.packed, bias, io.y, io.cache, io.scratch),
+            None => T::conv2d_forward(&self.window, io.m, io.x, panels, io.packed, bias, io.y, io.scratch),
         }
     }
 
@@ -173,19 +173,7 @@ impl<T: Real> Layer<T> for Conv2d<T> {
         }
         let panels = &io.params[self.weight.clone()];
         let (dpanels, dbias) = gradients(self.weight.clone(), self.bias.clone(), io.dparams);
-        T::conv2d_backward(
-            &self.window,
-            io.m,
-            io.x,
-            io.cache,
-            io.dy,
-            panels,
-            io.packed,
-            io.dx,
-            dpanels,
-            dbias,
-            io.scratch,
-        );
+        T::conv2d_backward(&self.window, io.m, io.x, io.dy, panels, io.packed, io.dx, dpanels, dbias, io.scratch);
     }
 }
 

@@ -68,7 +68,6 @@ pub(super) fn needs(window: &Window) -> ConvNeeds {
     let Window { c, o, .. } = *window;
     ConvNeeds {
         packed: PLANES * (panels_len(c, o) + panels_len(o, c)),
-        cache: 0,
         scratch: PLANES * (plane(window, c) + plane(window, o) + panels_len(c, o)),
     }
 }
