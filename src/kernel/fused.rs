@@ -5,7 +5,7 @@ use super::direct::{Gradient, Output};
 use super::epilogue::{Activation, Epilogue, MOMENTS, Norm, finish_images};
 use super::patch::Side;
 use super::upstream::{SUMS, Source, Upstream, norm_sums};
-use super::{Isa, Window, direct, isa, panels_len, winograd};
+use super::{Isa, Window, direct, panels_len, winograd};
 
 /// Where the output of a fused convolution goes.
 pub enum Sink<'a, T> {
@@ -83,82 +83,24 @@ pub trait Fused<T>: Sync {
     );
 }
 
-/// For f32.
-pub(super) struct FastFused;
+/// For f32, on an instruction set.
+pub(super) struct FastFused(Isa);
+
+impl FastFused {
+    /// The one for an instruction set.
+    pub(super) fn on(isa: Isa) -> &'static Self {
+        match isa {
+            Isa::Portable => &Self(Isa::Portable),
+            Isa::Avx2 => &Self(Isa::Avx2),
+            Isa::Avx512 => &Self(Isa::Avx512),
+        }
+    }
+}
 
 /// Panics unless x and the panels hold what the window says: the kernels rely on it.
 fn check(window: &Window, m: usize, x: &[f32], panels: &[f32]) {
     assert!(x.len() >= m * window.h * window.w * window.c, "x is too short");
     assert!(panels.len() >= panels_len(window.depth(), window.o), "the panels are too short");
-}
-
-fn forward(
-    isa: Isa,
-    window: &Window,
-    m: usize,
-    x: &[f32],
-    panels: &[f32],
-    packed: &[f32],
-    bias: Option<&[f32]>,
-    sink: Sink<'_, f32>,
-    scratch: &mut [f32],
-) {
-    check(window, m, x, panels);
-    assert!(bias.is_none_or(|bias| bias.len() >= window.o), "the bias is too short");
-    let epilogue = match sink {
-        Sink::Activated { activation, y, taps } => Epilogue::activate(window, m, None, activation, y, taps),
-        Sink::Moments { y, moments } => {
-            moments[..MOMENTS * window.o].fill(0.0);
-            Epilogue::moments(window, m, y, moments)
-        }
-    };
-    match method(window) {
-        Method::Winograd => winograd::forward(isa, window, m, x, packed, bias, &epilogue, scratch),
-        _ => direct::forward(isa, window, m, x, panels, bias, Output::Epilogue(&epilogue), scratch),
-    }
-}
-
-fn backward(
-    isa: Isa,
-    window: &Window,
-    m: usize,
-    x: &[f32],
-    from: &Upstream<'_, f32>,
-    packed: &[f32],
-    dx: Option<&mut [f32]>,
-    dpanels: &mut [f32],
-    dbias: Option<&mut [f32]>,
-    scratch: &mut [f32],
-) {
-    check(window, m, x, dpanels);
-    assert!(dx.as_ref().is_none_or(|dx| dx.len() >= m * window.h * window.w * window.c), "dx is too short");
-    let source = Source::of(window, m, from);
-    match method(window) {
-        Method::Winograd => winograd::backward(isa, window, m, x, &source, packed, dx, dpanels, dbias, scratch),
-        _ => {
-            let gradient = Gradient::Source(&source);
-            direct::backward(isa, window, m, x, gradient, packed, dx, dpanels, dbias, scratch)
-        }
-    }
-}
-
-fn normalise(isa: Isa, window: &Window, m: usize, x: &[f32], epilogue: &Epilogue) {
-    let side = Side::output(window);
-    assert!(x.len() >= m * side.image(), "x is too short");
-    // SAFETY: `x` and the epilogue are of m images.
-    unsafe { finish_images(isa, &side, 0, m * side.tiles.0 * side.tiles.1, x.as_ptr(), epilogue) };
-}
-
-fn sum_for_norm(isa: Isa, window: &Window, m: usize, source: &Source, sums: &mut [f32]) {
-    let (o, side) = (window.o, Side::output(window));
-    let sums = &mut sums[..SUMS * o];
-    sums.fill(0.0);
-    // SAFETY: the source is for m images; `sums` has SUMS arrays of O elements.
-    unsafe { norm_sums(isa, &side, 0, m * side.tiles.0 * side.tiles.1, source, sums.as_mut_ptr()) };
-    let (last, totals) = sums.split_at_mut(2 * o);
-    for (last, total) in last.iter_mut().zip(totals) {
-        *last += *total;
-    }
 }
 
 impl Fused<f32> for FastFused {
@@ -181,7 +123,19 @@ impl Fused<f32> for FastFused {
         sink: Sink<'_, f32>,
         scratch: &mut [f32],
     ) {
-        forward(isa(), window, m, x, panels, packed, bias, sink, scratch)
+        check(window, m, x, panels);
+        assert!(bias.is_none_or(|bias| bias.len() >= window.o), "the bias is too short");
+        let epilogue = match sink {
+            Sink::Activated { activation, y, taps } => Epilogue::activate(window, m, None, activation, y, taps),
+            Sink::Moments { y, moments } => {
+                moments[..MOMENTS * window.o].fill(0.0);
+                Epilogue::moments(window, m, y, moments)
+            }
+        };
+        match method(window) {
+            Method::Winograd => winograd::forward(self.0, window, m, x, packed, bias, &epilogue, scratch),
+            _ => direct::forward(self.0, window, m, x, panels, bias, Output::Epilogue(&epilogue), scratch),
+        }
     }
 
     fn moments(&self, window: &Window, m: usize, moments: &[f32], mean: &mut [f32], var: &mut [f32]) {
@@ -207,11 +161,23 @@ impl Fused<f32> for FastFused {
         y: &mut [f32],
         taps: &mut [u8],
     ) {
-        normalise(isa(), window, m, x, &Epilogue::activate(window, m, Some(norm), activation, y, taps))
+        let side = Side::output(window);
+        assert!(x.len() >= m * side.image(), "x is too short");
+        let epilogue = Epilogue::activate(window, m, Some(norm), activation, y, taps);
+        // SAFETY: `x` and the epilogue are of m images.
+        unsafe { finish_images(self.0, &side, 0, m * side.tiles.0 * side.tiles.1, x.as_ptr(), &epilogue) };
     }
 
     fn norm_sums(&self, window: &Window, m: usize, from: &Upstream<'_, f32>, sums: &mut [f32]) {
-        sum_for_norm(isa(), window, m, &Source::of(window, m, from), sums)
+        let (o, side, source) = (window.o, Side::output(window), Source::of(window, m, from));
+        let sums = &mut sums[..SUMS * o];
+        sums.fill(0.0);
+        // SAFETY: the source is for m images; `sums` has SUMS arrays of O elements.
+        unsafe { norm_sums(self.0, &side, 0, m * side.tiles.0 * side.tiles.1, &source, sums.as_mut_ptr()) };
+        let (last, totals) = sums.split_at_mut(2 * o);
+        for (last, total) in last.iter_mut().zip(totals) {
+            *last += *total;
+        }
     }
 
     fn backward(
@@ -226,7 +192,16 @@ impl Fused<f32> for FastFused {
         dbias: Option<&mut [f32]>,
         scratch: &mut [f32],
     ) {
-        backward(isa(), window, m, x, from, packed, dx, dpanels, dbias, scratch)
+        check(window, m, x, dpanels);
+        assert!(dx.as_ref().is_none_or(|dx| dx.len() >= m * window.h * window.w * window.c), "dx is too short");
+        let source = Source::of(window, m, from);
+        match method(window) {
+            Method::Winograd => winograd::backward(self.0, window, m, x, &source, packed, dx, dpanels, dbias, scratch),
+            _ => {
+                let gradient = Gradient::Source(&source);
+                direct::backward(self.0, window, m, x, gradient, packed, dx, dpanels, dbias, scratch)
+            }
+        }
     }
 }
 
@@ -304,6 +279,7 @@ mod tests {
         let what = (isa, window, m, activation, with_norm);
         let (inputs, o) = (window.h * window.w * window.c, window.o);
         let outputs = m * window.out_h() * window.out_w() * o;
+        let fused = FastFused::on(isa);
         let x = filled(seed, m * inputs);
         let mut panels = vec![0.0; panels_len(window.depth(), o)];
         pack(window.depth(), o, &filled(seed + 1, window.depth() * o), o, 1, &mut panels);
@@ -322,12 +298,12 @@ mod tests {
         let (mut y, mut taps) = (vec![f32::NAN; y_expected.len()], vec![99; y_expected.len()]);
         scratch.fill(f32::NAN);
         if let Some(norm) = norm {
-            let mut moments = vec![f32::NAN; FastFused.sums_len(o)];
+            let mut moments = vec![f32::NAN; fused.sums_len(o)];
             let sink = Sink::Moments { y: &mut kept, moments: &mut moments };
-            forward(isa, window, m, &x, &panels, &packed, Some(&bias), sink, &mut scratch);
+            fused.forward(window, m, &x, &panels, &packed, Some(&bias), sink, &mut scratch);
             close(&kept, &conv_y, 0.0, &("output", what));
             let (mut mean, mut var) = (vec![0.0; o], vec![0.0; o]);
-            FastFused.moments(window, m, &moments, &mut mean, &mut var);
+            fused.moments(window, m, &moments, &mut mean, &mut var);
             for channel in 0..o {
                 let values = || conv_y.iter().skip(channel).step_by(o).map(|&v| f64::from(v));
                 let count = values().count() as f64;
@@ -336,10 +312,10 @@ mod tests {
                 assert!((f64::from(mean[channel]) - exact).abs() < 1e-6 * (1.0 + spread.sqrt()), "mean {what:?}");
                 assert!((f64::from(var[channel]) - spread).abs() < 1e-5 * (1e-6 + spread), "variance {what:?}");
             }
-            normalise(isa, window, m, &kept, &Epilogue::activate(window, m, Some(norm), activation, &mut y, &mut taps));
+            fused.normalise(window, m, &kept, norm, activation, &mut y, &mut taps);
         } else {
             let sink = Sink::Activated { activation, y: &mut y, taps: &mut taps };
-            forward(isa, window, m, &x, &panels, &packed, Some(&bias), sink, &mut scratch);
+            fused.forward(window, m, &x, &panels, &packed, Some(&bias), sink, &mut scratch);
         }
         close(&y, &y_expected, 1e-6, &("y", what));
 
@@ -348,8 +324,8 @@ mod tests {
         let normalised = norm.map(|norm| Normalised { x: &kept, norm, slope: [a, b, d] });
         let from = Upstream { activation, dy: &dy, y: &y, taps: &taps, normalised };
         if with_norm {
-            let mut sums = vec![f32::NAN; FastFused.sums_len(o)];
-            sum_for_norm(isa, window, m, &Source::of(window, m, &from), &mut sums);
+            let mut sums = vec![f32::NAN; fused.sums_len(o)];
+            fused.norm_sums(window, m, &from, &mut sums);
             let mut expected = vec![0.0; 2 * o];
             for (at, &g) in g.iter().enumerate() {
                 expected[at % o] += g;
@@ -358,11 +334,11 @@ mod tests {
             close(&sums[..2 * o], &expected, 1e-5, &("sums", what));
         }
         scratch.fill(f32::NAN);
-        let mut run = |fused: bool| {
+        let mut run = |at_once: bool| {
             let (mut dx, mut dpanels, mut dbias) = (vec![f32::NAN; m * inputs], vec![0.5; panels.len()], vec![0.5; o]);
             let (out, dbias_out) = (Some(&mut dx[..]), Some(&mut dbias[..]));
-            if fused {
-                backward(isa, window, m, &x, &from, &packed, out, &mut dpanels, dbias_out, &mut scratch);
+            if at_once {
+                fused.backward(window, m, &x, &from, &packed, out, &mut dpanels, dbias_out, &mut scratch);
             } else {
                 let (dpanels, scratch) = (&mut dpanels, &mut scratch);
                 conv::backward(isa, window, m, &x, &dy_expected, &packed, out, dpanels, dbias_out, scratch);
@@ -418,7 +394,8 @@ mod tests {
         for isa in isas() {
             let (mut y, mut taps) = ([0.0; 4], [9; 4]);
             let activation = Activation { relu: true, pool: true };
-            normalise(isa, &window, 1, &x, &Epilogue::activate(&window, 1, None, activation, &mut y, &mut taps));
+            let norm = Norm { mean: &[0.0], scale: &[1.0], offset: &[0.0] };
+            FastFused::on(isa).normalise(&window, 1, &x, norm, activation, &mut y, &mut taps);
             assert!(y[0].is_nan() && y[1].is_nan() && y[2..] == [5.0, 0.0], "{isa:?} {y:?}");
             assert_eq!(taps[2..], [0, 4], "{isa:?}");
         }

@@ -161,7 +161,7 @@ impl Real for f32 {
     scalar_functions!(f32);
 
     fn fused() -> Option<&'static dyn Fused<Self>> {
-        Some(&FastFused)
+        Some(FastFused::on(isa()))
     }
 
     fn exp_slice(values: &mut [Self]) {
