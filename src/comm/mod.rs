@@ -8,7 +8,7 @@ mod shared;
 mod solo;
 
 pub use host::{Alone, Host, Parts};
-pub use launcher::{Launcher, launched};
+pub use launcher::{Family, Launcher, launched, version};
 pub use shared::Shared;
 pub use solo::Solo;
 

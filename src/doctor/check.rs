@@ -2,6 +2,7 @@
 
 use super::facts::{Disk, Facts, RankFacts};
 use super::finding::{DISK, Finding};
+use crate::comm::Family;
 use crate::resource::cpu::cpu_list;
 use std::collections::BTreeMap;
 
@@ -33,33 +34,19 @@ fn job(facts: &Facts) -> Finding {
     if let Some(launcher) = facts.launcher {
         return Finding::good(subject, format!("{ranks} rank(s) in one MPI job, started by {launcher}"));
     }
-    let library = facts.ranks.iter().flat_map(|rank| &rank.mpi_libraries).find_map(|path| family(path));
+    let library = facts.ranks.iter().flat_map(|rank| &rank.mpi_libraries).next();
     match (&facts.mpirun, library) {
         (None, _) => {
             let mend = "install it (Debian: openmpi-bin) or load its module to use more than one rank";
             Finding::warning(subject, "one rank, started by hand; there is no mpirun in the PATH", mend)
         }
-        (Some(mpirun), Some(library)) if !of_family(mpirun, library) => {
-            let what = format!("this program uses {library}, but mpirun is of another MPI: `{mpirun}`");
+        (Some(mpirun), Some(library)) if Family::of_library(library).clashes(Family::of_launcher(mpirun)) => {
+            let family = Family::of_library(library).name();
+            let what = format!("this program uses {family}, but mpirun is of another MPI: `{mpirun}`");
             Finding::serious(subject, what, same)
         }
         (Some(mpirun), _) => Finding::good(subject, format!("one rank, started by hand; mpirun is there: {mpirun}")),
     }
-}
-
-/// `Open MPI` or `MPICH`, by the name of the library: soname 12 is the MPICH family's ABI.
-fn family(path: &str) -> Option<&'static str> {
-    let name = path.rsplit('/').next()?;
-    match name.strip_prefix("libmpi.so") {
-        Some(version) if version.starts_with(".12") => Some("MPICH"),
-        Some(_) => Some("Open MPI"),
-        None => name.starts_with("libmpich").then_some("MPICH"),
-    }
-}
-
-fn of_family(mpirun: &str, library: &str) -> bool {
-    let open_mpi = ["Open MPI", "OpenRTE", "open-mpi", "prte"].iter().any(|name| mpirun.contains(name));
-    open_mpi == (library == "Open MPI")
 }
 
 fn libraries(facts: &Facts) -> Finding {

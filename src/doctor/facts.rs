@@ -1,6 +1,6 @@
 //! What the checks judge: plain facts of each rank and of rank 0's surroundings, gathered here and nowhere else.
 
-use crate::comm::{Comm, launched};
+use crate::comm::{Comm, launched, version};
 use crate::kernel::{Isa, isa};
 use crate::resource::cpu;
 use crate::train::COMMIT;
@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use std::env;
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// What a rank and its host are like.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -104,7 +103,7 @@ pub fn gather(comm: &dyn Comm, trouble: Option<String>, results: &Path) -> Facts
         mpi: comm.library(),
         hdf5: crate::store::hdf5_version(),
         // A rank under MPI had better not start processes without need.
-        mpirun: if launcher.is_none() { mpirun() } else { None },
+        mpirun: if launcher.is_none() { version("mpirun") } else { None },
         launcher: launcher.map(|launcher| launcher.name),
         trouble,
         disks: vec![disk("results", results), disk("temporary files (TMPDIR)", &env::temp_dir())],
@@ -150,11 +149,6 @@ fn libraries(maps: &str, names: &[&str]) -> Vec<String> {
 fn chosen(text: &str) -> Option<String> {
     let (_, rest) = text.split_once('[')?;
     rest.split_once(']').map(|(word, _)| word.to_owned())
-}
-
-fn mpirun() -> Option<String> {
-    let output = Command::new("mpirun").arg("--version").stdin(Stdio::null()).output().ok()?;
-    String::from_utf8_lossy(&output.stdout).lines().next().map(|line| line.trim().to_owned())
 }
 
 fn disk(what: &'static str, path: &Path) -> Disk {

@@ -1,6 +1,7 @@
 //! Starting `ddl train` on a number of ranks, as a user would: through mpirun or srun.
 
 use super::plan::Point;
+use crate::comm::{Family, version};
 use crate::error::{Error, Result};
 use crate::store;
 use crate::train::signal::StopFlag;
@@ -23,9 +24,8 @@ pub enum Choice {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    OpenMpi,
-    OtherMpi,
-    Slurm,
+    Mpirun(Family),
+    Srun,
 }
 
 /// A launcher that is there.
@@ -62,8 +62,8 @@ impl Launcher {
     pub fn find(choice: Choice, more: Vec<String>) -> Result<Self> {
         let in_slurm = std::env::var_os("SLURM_JOB_ID").is_some();
         if choice == Choice::Srun || (choice == Choice::Auto && in_slurm) {
-            match version_of("srun") {
-                Some(version) => return Ok(Self { kind: Kind::Slurm, version, more }),
+            match version("srun") {
+                Some(version) => return Ok(Self { kind: Kind::Srun, version, more }),
                 None if choice == Choice::Srun => {
                     let mend = "load Slurm, or use --launcher mpirun";
                     return Err(Error::usage("--launcher srun", "there is no srun in the PATH", mend));
@@ -71,13 +71,12 @@ impl Launcher {
                 None => {}
             }
         }
-        let Some(version) = version_of("mpirun") else {
+        let Some(version) = version("mpirun") else {
             let mend = "install it (Debian: openmpi-bin) or load the MPI that ddl was built with (module load openmpi); \
                         --slurm DIR writes scripts instead";
             return Err(Error::usage("ddl scale", "there is no mpirun in the PATH to start ranks with", mend));
         };
-        let open_mpi = ["Open MPI", "OpenRTE", "open-mpi"].iter().any(|name| version.contains(name));
-        Ok(Self { kind: if open_mpi { Kind::OpenMpi } else { Kind::OtherMpi }, version, more })
+        Ok(Self { kind: Kind::Mpirun(Family::of_launcher(&version)), version, more })
     }
 
     /// The program and its arguments before `ddl`'s, for `ranks` ranks where this host has `cores` cores.
@@ -85,16 +84,18 @@ impl Launcher {
         let n = ranks.to_string();
         let given = |names: &[&str]| self.more.iter().any(|arg| names.contains(&arg.as_str()));
         let mut command: Vec<String> = match self.kind {
-            Kind::Slurm => vec!["srun".into(), "-n".into(), n],
-            _ => vec!["mpirun".into(), "-n".into(), n],
+            Kind::Srun => vec!["srun".into(), "-n".into(), n],
+            Kind::Mpirun(_) => vec!["mpirun".into(), "-n".into(), n],
         };
         match self.kind {
-            Kind::Slurm if !self.more.iter().any(|arg| arg.starts_with("--mpi")) => command.push("--mpi=pmix".into()),
+            Kind::Srun if !self.more.iter().any(|arg| arg.starts_with("--mpi")) => command.push("--mpi=pmix".into()),
             // One core a rank, or the kernel may move ranks onto each other.
-            Kind::OpenMpi if ranks <= cores && !given(&["--bind-to", "-bind-to"]) => {
+            Kind::Mpirun(Family::OpenMpi) if ranks <= cores && !given(&["--bind-to", "-bind-to"]) => {
                 command.extend(["--bind-to".into(), "core".into()]);
             }
-            Kind::OpenMpi if ranks > cores && !given(&HOSTS) && std::env::var_os("SLURM_JOB_ID").is_none() => {
+            Kind::Mpirun(Family::OpenMpi)
+                if ranks > cores && !given(&HOSTS) && std::env::var_os("SLURM_JOB_ID").is_none() =>
+            {
                 command.push("--oversubscribe".into());
             }
             _ => {}
@@ -151,12 +152,6 @@ fn overriding(names: impl Iterator<Item = OsString>) -> Vec<OsString> {
     names.filter(changes).collect()
 }
 
-fn version_of(program: &str) -> Option<String> {
-    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
-    let text = [output.stdout, output.stderr].concat();
-    Some(String::from_utf8_lossy(&text).lines().take(2).collect::<Vec<_>>().join(" ").trim().to_owned())
-}
-
 fn wait(mut child: Child, point: &Point, stop: &StopFlag) -> Result<Ended> {
     let failed = |e: std::io::Error| Error::io(&point.folder, format!("the launcher is lost: {e}"), "run it again");
     let mut told = false;
@@ -195,14 +190,14 @@ mod tests {
 
     #[test]
     fn launchers_are_told_the_ranks() {
-        assert_eq!(arguments(Kind::OpenMpi, &[], 2), "mpirun -n 2 --bind-to core");
-        assert_eq!(arguments(Kind::OpenMpi, &["--bind-to", "none"], 2), "mpirun -n 2 --bind-to none");
-        assert_eq!(arguments(Kind::OpenMpi, &["--hostfile", "h"], 4), "mpirun -n 4 --hostfile h");
-        assert_eq!(arguments(Kind::OtherMpi, &["-f", "h"], 4), "mpirun -n 4 -f h");
-        assert_eq!(arguments(Kind::Slurm, &[], 4), "srun -n 4 --mpi=pmix");
-        assert_eq!(arguments(Kind::Slurm, &["--mpi=pmi2"], 4), "srun -n 4 --mpi=pmi2");
+        assert_eq!(arguments(Kind::Mpirun(Family::OpenMpi), &[], 2), "mpirun -n 2 --bind-to core");
+        assert_eq!(arguments(Kind::Mpirun(Family::OpenMpi), &["--bind-to", "none"], 2), "mpirun -n 2 --bind-to none");
+        assert_eq!(arguments(Kind::Mpirun(Family::OpenMpi), &["--hostfile", "h"], 4), "mpirun -n 4 --hostfile h");
+        assert_eq!(arguments(Kind::Mpirun(Family::Mpich), &["-f", "h"], 4), "mpirun -n 4 -f h");
+        assert_eq!(arguments(Kind::Srun, &[], 4), "srun -n 4 --mpi=pmix");
+        assert_eq!(arguments(Kind::Srun, &["--mpi=pmi2"], 4), "srun -n 4 --mpi=pmi2");
         if std::env::var_os("SLURM_JOB_ID").is_none() {
-            assert_eq!(arguments(Kind::OpenMpi, &[], 4), "mpirun -n 4 --oversubscribe");
+            assert_eq!(arguments(Kind::Mpirun(Family::OpenMpi), &[], 4), "mpirun -n 4 --oversubscribe");
         }
     }
 
