@@ -4,6 +4,7 @@ use super::facts::{Disk, Facts, RankFacts};
 use super::finding::{DISK, Finding};
 use crate::comm::Family;
 use crate::resource::cpu::cpu_list;
+use crate::train::terminal::bytes;
 use std::collections::BTreeMap;
 
 const MIB: u64 = 1 << 20;
@@ -205,8 +206,12 @@ fn shared_memory(facts: &Facts) -> Finding {
         let Some(free) = facts.ranks[numbers[0]].shared_memory else { continue };
         let needed = SHARED_MEMORY_NEEDED * numbers.len() as u64;
         if free < needed {
-            let what =
-                format!("{host}: {} free, MPI needs about {} for {} rank(s)", size(free), size(needed), numbers.len());
+            let what = format!(
+                "{host}: {} free, MPI needs about {} for {} rank(s)",
+                bytes(free as usize),
+                bytes(needed as usize),
+                numbers.len()
+            );
             return Finding::serious(subject, what, mend);
         }
         least = least.min(free);
@@ -214,17 +219,9 @@ fn shared_memory(facts: &Facts) -> Finding {
     match least {
         u64::MAX => Finding::warning(subject, "cannot be looked at", "mount a tmpfs at /dev/shm"),
         least if least < 64 * MIB => {
-            Finding::warning(subject, format!("{} free: few ranks will fit", size(least)), mend)
+            Finding::warning(subject, format!("{} free: few ranks will fit", bytes(least as usize)), mend)
         }
-        least => Finding::good(subject, format!("{} free", size(least))),
-    }
-}
-
-fn size(bytes: u64) -> String {
-    if bytes >= GIB {
-        format!("{:.1} GiB", bytes as f64 / GIB as f64)
-    } else {
-        format!("{:.0} MiB", bytes as f64 / MIB as f64)
+        least => Finding::good(subject, format!("{} free", bytes(least as usize))),
     }
 }
 
@@ -274,7 +271,7 @@ fn disk(disk: &Disk) -> Finding {
     if !disk.writable {
         return Finding::serious(DISK, format!("{place}: may not be written to"), mend);
     }
-    let what = format!("{place}: {} of {} free", size(disk.free), size(disk.size));
+    let what = format!("{place}: {} of {} free", bytes(disk.free as usize), bytes(disk.size as usize));
     match disk.free {
         free if free < 100 * MIB => Finding::serious(DISK, what, mend),
         free if free < 2 * GIB => Finding::warning(DISK, what, mend),
@@ -426,7 +423,7 @@ mod tests {
             facts.ranks.iter_mut().for_each(|rank| rank.shared_memory = None);
         });
         expect(Serious, "disk", "free some space", |facts| facts.disks[0].free = 50 * MIB);
-        expect(Warning, "disk", "1.0 GiB of", |facts| facts.disks[0].free = GIB);
+        expect(Warning, "disk", "1.00 GiB of", |facts| facts.disks[0].free = GIB);
         expect(Serious, "disk", "may not be written", |facts| facts.disks[0].writable = false);
     }
 
