@@ -166,6 +166,9 @@ fn wrong_usage_is_told_before_anything_runs() {
         text(&run(command(0, &args(&job, &out, &plain)).env("PATH", "/nowhere"), Duration::from_secs(60)));
     assert_eq!(code, Some(2), "{words}");
     assert!(words.contains("no mpirun in the PATH") && words.contains("--slurm"), "{words}");
+    let unclosed = ["scale", &job, "--out", &out, "--ranks", "1", "--launcher-args", "--hostfile 'my hosts"];
+    let (code, words) = text(&ddl(0, &unclosed));
+    assert!(code == Some(2) && words.contains("--launcher-args: `--hostfile 'my hosts`"), "{code:?} {words}");
     assert!(!Path::new(&out).exists());
 }
 
@@ -186,7 +189,8 @@ fn scripts_for_slurm_are_written_instead_of_runs() {
     assert!(stdout.contains("submit.sh"), "{stdout}");
     assert_eq!(fs::read_dir(&scripts).unwrap().count(), 6);
     let collect = fs::read_to_string(dir.path().join("scripts/collect.sbatch")).unwrap();
-    assert!(collect.contains("--collect --ranks 1,2 --mode strong --repeats 2"), "{collect}");
+    let words = shlex::split(collect.lines().last().unwrap()).unwrap().join(" ");
+    assert!(words.contains("--collect --ranks 1,2 --mode strong --repeats 2"), "{collect}");
     assert!(dir.path().join("study/ranks-2/repeat-2/job.toml").exists());
     assert!(!dir.path().join("study/ranks-2/repeat-2/run.h5").exists());
 }

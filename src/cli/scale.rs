@@ -53,7 +53,7 @@ pub(super) struct Scale {
     /// What starts the ranks
     #[arg(long, value_enum, default_value_t = Choice::Auto)]
     launcher: Choice,
-    /// More arguments for it, in one text, such as "--hostfile hosts"
+    /// More arguments for it, in one text quoted as in a shell, such as "--hostfile hosts"
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true, default_value = "")]
     launcher_args: String,
     /// Write Slurm scripts into DIR instead of running: one a point, one that collects, submit.sh
@@ -112,6 +112,11 @@ impl Scale {
             inside: memory.map(|gbit| Link::new(1.0, gbit)),
             ranks_per_host: self.ranks_per_host.map(|ranks| ranks as usize),
         };
+        let Some(launcher_args) = shlex::split(&self.launcher_args) else {
+            let what = format!("`{}` has a quotation mark or a backslash too many", self.launcher_args);
+            let mend = "quote as in a shell: --launcher-args \"--hostfile 'my hosts'\"";
+            return Err(Error::usage("--launcher-args", what, mend));
+        };
         Ok(Request {
             job,
             repeats: usize::from(self.repeats),
@@ -121,7 +126,7 @@ impl Scale {
             ranks,
             out: self.out,
             launcher: self.launcher,
-            launcher_args: self.launcher_args.split_whitespace().map(str::to_owned).collect(),
+            launcher_args,
             slurm: self.slurm,
             collect: self.collect,
             predict: self.predict,

@@ -8,15 +8,11 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// A word of a shell command, quoted where it must be.
-fn quoted(word: &OsStr) -> String {
-    let text = word.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.into_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
+/// Words as a shell's line that means them.
+fn line<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Result<String> {
+    let words: Vec<_> = words.into_iter().map(OsStr::to_string_lossy).collect();
+    let quoted = shlex::try_join(words.iter().map(|word| &**word));
+    quoted.map_err(|e| Error::usage("--slurm", format!("a shell cannot be told {words:?}: {e}"), "use other names"))
 }
 
 fn header(name: &str, tasks: usize, log: &Path) -> String {
@@ -35,25 +31,25 @@ fn header(name: &str, tasks: usize, log: &Path) -> String {
 /// `Io` when a folder cannot be written to.
 pub fn write(name: &str, points: &[Point], more: &[String], collect: &[String], folder: &Path) -> Result<PathBuf> {
     let here = std::env::current_dir().map_err(|e| Error::io(Path::new("."), e, "start in a folder that exists"))?;
-    let go = format!("cd {}\n", quoted(here.as_os_str()));
+    let go = format!("cd {}\n", line([here.as_os_str()])?);
     let log = here.join(folder);
     let mut submit =
         format!("#!/bin/bash\n# Submits the points of {name}, and what collects them once they have ended.\nset -e\n");
-    submit += &format!("cd {}\njobs=()\n", quoted(log.as_os_str()));
-    let program = quoted(program()?.as_os_str());
+    submit += &format!("cd {}\njobs=()\n", line([log.as_os_str()])?);
+    let program = program()?;
     for point in points {
         store::write_file(&point.job_file(), point.job.as_bytes())?;
         let script = format!("ranks-{}-repeat-{}.sbatch", point.ranks, point.repeat);
         let mpi = if more.iter().any(|arg| arg.starts_with("--mpi")) { "" } else { " --mpi=pmix" };
-        let more: String = more.iter().map(|arg| format!(" {}", quoted(arg.as_ref()))).collect();
-        let arguments = train_arguments(point).map(|argument| quoted(&argument)).join(" ");
+        let arguments = train_arguments(point);
+        let words = more.iter().map(OsStr::new).chain([program.as_os_str()]).chain(arguments.iter().map(|arg| &**arg));
         let text = header(&format!("{name}-{}-{}", point.ranks, point.repeat), point.ranks, &log);
-        let text = format!("{text}{go}srun -n {}{mpi}{more} {program} {arguments}\n", point.ranks);
+        let text = format!("{text}{go}srun -n {}{mpi} {}\n", point.ranks, line(words)?);
         store::write_file(&folder.join(&script), text.as_bytes())?;
         submit += &format!("jobs+=(\"$(sbatch --parsable {script})\")\n");
     }
-    let words: Vec<String> = collect.iter().map(|word| quoted(word.as_ref())).collect();
-    let text = format!("{}{go}{program} {}\n", header(&format!("{name}-collect"), 1, &log), words.join(" "));
+    let collect = line([program.as_os_str()].into_iter().chain(collect.iter().map(OsStr::new)))?;
+    let text = format!("{}{go}{collect}\n", header(&format!("{name}-collect"), 1, &log));
     store::write_file(&folder.join("collect.sbatch"), text.as_bytes())?;
     submit += "sbatch --dependency=\"afterany$(printf ':%s' \"${jobs[@]%%;*}\")\" collect.sbatch\n";
     let path = folder.join("submit.sh");
@@ -69,15 +65,6 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn words_are_quoted_for_the_shell() {
-        for (word, expected) in
-            [("a/b-c.toml", "a/b-c.toml"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("", "''"), ("$x", "'$x'")]
-        {
-            assert_eq!(quoted(OsStr::new(word)), expected);
-        }
-    }
-
-    #[test]
     fn scripts_are_good_bash_and_name_their_points() {
         let dir = tempfile::tempdir().unwrap();
         let of = |ranks| Point {
@@ -88,10 +75,16 @@ mod tests {
         };
         let scripts = dir.path().join("scripts");
         let collect = ["scale", "n.toml", "--collect"].map(str::to_owned);
-        let submit = write("n", &[of(1), of(2)], &["--exact".to_owned()], &collect, &scripts).unwrap();
+        let submit =
+            write("n", &[of(1), of(2)], &["--exact".to_owned(), "--comment=it's $x".to_owned()], &collect, &scripts)
+                .unwrap();
         let read = |name: &str| std::fs::read_to_string(scripts.join(name)).unwrap();
         let two = read("ranks-2-repeat-1.sbatch");
         assert!(two.contains("#SBATCH --ntasks=2") && two.contains("srun -n 2 --mpi=pmix --exact"), "{two}");
+        let command = two.lines().find(|line| line.starts_with("srun")).unwrap();
+        let words = shlex::split(command).unwrap();
+        assert_eq!(words[5], "--comment=it's $x");
+        assert_eq!(words[7..], train_arguments(&of(2)).map(|word| word.into_string().unwrap()));
         assert!(read("collect.sbatch").contains("scale n.toml --collect"));
         assert_eq!(std::fs::read_to_string(of(2).job_file()).unwrap(), "name = \"n\"");
         for name in ["ranks-1-repeat-1.sbatch", "ranks-2-repeat-1.sbatch", "collect.sbatch", "submit.sh"] {
