@@ -4,11 +4,10 @@
 mod support;
 
 use ddl::data::shard::{micro_batches, own};
-use ddl::store::{Checkpoint, RunSummary, checkpoint, read_run};
 use ndarray::{Array1, Array4};
 use ndarray_npy::NpzWriter;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use support::training::{self, Run, shipped, train, untimed};
 use support::{ddl, ddl_ok, value};
 
 /// Losses and metrics may differ by this, relatively, and weights by this times the largest of their tensor.
@@ -16,64 +15,12 @@ const ROUNDING: f64 = 1e-4;
 /// The same in bf16, where the last bit of an f32 may decide how a number of 8 bits is rounded.
 const ROUNDING_BF16: f64 = 1e-2;
 
-fn shipped(path: &str) -> String {
-    format!("{}/data/{path}", env!("CARGO_MANIFEST_DIR"))
+fn images() -> String {
+    training::images(8, "type = \"sgd\"\nlr = 0.02\nmomentum = 0.9")
 }
 
-/// 230 images in batches of 52, the last of 22: 13 micro-batches of 4, or 6 of which the last has 2, so one of 7 idles.
-const IMAGES: &str = r#"
-[data]
-source = "synthetic"
-shape = [3, 12, 12]
-samples = 230
-test_samples = 101
-augment = [{ type = "random_crop", padding = 2 }, { type = "horizontal_flip", p = 0.5 }]
-[model]
-layers = [
-  { type = "conv2d", out_channels = 8, kernel_size = 3, padding = 1 },
-  { type = "batch_norm2d" }, { type = "relu" }, { type = "max_pool2d", kernel_size = 2 },
-  { type = "residual", layers = [
-    { type = "conv2d", out_channels = 8, kernel_size = 3, padding = 1 }, { type = "batch_norm2d" },
-  ] },
-  { type = "relu" }, { type = "dropout", p = 0.2 }, { type = "flatten" }, { type = "linear", out_features = 10 },
-]
-[loss]
-type = "cross_entropy"
-[optimizer]
-type = "sgd"
-lr = 0.02
-momentum = 0.9
-[train]
-epochs = 2
-batch_size = 52
-micro_batch = 4
-"#;
-
-/// 1,489 windows in batches of 106, the last of 5: 9 micro-batches of 12, or a single one, so that all ranks but one idle.
 fn series() -> String {
-    let path = shipped("sp500/index_daily.csv.gz");
-    format!(
-        r#"
-[data]
-source = "stocks"
-path = "{path}"
-window = 20
-train_fraction = 0.3
-[model]
-layers = [
-  {{ type = "lstm", hidden_size = 16, num_layers = 2, dropout = 0.2 }}, {{ type = "linear", out_features = 1 }},
-]
-[loss]
-type = "mse"
-[optimizer]
-type = "adam"
-lr = 0.001
-[train]
-epochs = 1
-batch_size = 106
-micro_batch = 12
-"#
-    )
+    training::series("adam")
 }
 
 /// Digits, with clipping and a schedule.
@@ -105,26 +52,6 @@ clip_norm = 1.0
     )
 }
 
-/// A finished run.
-struct Run {
-    run: RunSummary,
-    path: PathBuf,
-    last: Checkpoint,
-}
-
-/// Trains `job` on `ranks` ranks in a folder of its own.
-fn train(folder: &Path, job: &str, ranks: usize, set: &[&str]) -> Run {
-    let out = tempfile::tempdir_in(folder).unwrap().keep();
-    let file = out.join("job.toml");
-    fs::write(&file, job).unwrap();
-    let (file, place) = (file.display().to_string(), out.display().to_string());
-    let set = set.iter().flat_map(|assignment| ["--set", *assignment]);
-    let args: Vec<&str> = ["train", &file, "--out", &place].into_iter().chain(set).collect();
-    ddl_ok(ranks, &args);
-    let path = checkpoint::list(&out.join("checkpoints")).unwrap().pop().expect("a checkpoint");
-    Run { run: read_run(&out.join("run.h5")).unwrap(), last: checkpoint::read(&path).unwrap(), path }
-}
-
 fn close(a: f64, b: f64, tolerance: f64) -> bool {
     (a - b).abs() <= tolerance * a.abs().max(b.abs())
 }
@@ -139,8 +66,7 @@ impl Run {
                 assert!(close(a, b, rounding), "{what}: {name} of step {}: {a} and {b}", step + 1);
             }
         }
-        let timed = ["seconds", "samples_per_second"];
-        for (name, values) in self.run.epochs.iter().filter(|(name, _)| !timed.contains(&name.as_str())) {
+        for (name, values) in untimed(&self.run) {
             let found = other.run.epoch_column(name).expect("the same columns");
             let tolerance = if name.ends_with("accuracy") && rounding == ROUNDING { 0.0 } else { rounding };
             let same = values.len() == found.len() && values.iter().zip(found).all(|(&a, &b)| close(a, b, tolerance));
@@ -161,30 +87,32 @@ impl Run {
     }
 }
 
+const OVERLAP: [&str; 4] = ["--set", "distributed.overlap=true", "--set", "distributed.bucket_bytes=1024"];
+
 /// Trains `job` on 1 rank and on others, and compares.
-fn is_the_same_on_ranks(job: &str, ranks: &[usize], set: &[&str]) {
+fn is_the_same_on_ranks(job: &str, ranks: &[usize], more: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let alone = train(folder.path(), job, 0, &[]);
     for &ranks in ranks {
         let rounding = if job.contains("bf16") { ROUNDING_BF16 } else { ROUNDING };
-        alone.agrees(&train(folder.path(), job, ranks, set), &format!("{ranks} ranks {set:?}"), rounding);
+        alone.agrees(&train(folder.path(), job, ranks, more), &format!("{ranks} ranks {more:?}"), rounding);
     }
 }
 
 #[test]
 fn a_convolutional_network_is_the_same_at_any_rank_count() {
-    is_the_same_on_ranks(IMAGES, &[1, 2, 3, 4, 6], &[]);
+    is_the_same_on_ranks(&images(), &[1, 2, 3, 4, 6], &[]);
 }
 
 #[test]
 fn sums_that_overlap_the_backward_pass_change_nothing() {
-    is_the_same_on_ranks(IMAGES, &[3, 7], &["distributed.overlap=true", "distributed.bucket_bytes=1024"]);
+    is_the_same_on_ranks(&images(), &[3, 7], &OVERLAP);
 }
 
 #[test]
 fn an_lstm_is_the_same_at_any_rank_count() {
     is_the_same_on_ranks(&series(), &[2, 3, 4, 7], &[]);
-    is_the_same_on_ranks(&series(), &[3], &["distributed.overlap=true", "distributed.bucket_bytes=1024"]);
+    is_the_same_on_ranks(&series(), &[3], &OVERLAP);
 }
 
 #[test]
@@ -202,16 +130,16 @@ fn training_in_bf16_is_the_same_at_any_rank_count() {
 #[test]
 fn each_rank_may_have_its_own_batch() {
     let folder = tempfile::tempdir().unwrap();
-    let global = train(folder.path(), IMAGES, 0, &["train.batch_size=60"]);
-    let weak = IMAGES.replace("batch_size = 52", "batch_per_rank = 20");
+    let global = train(folder.path(), &images(), 0, &["--set", "train.batch_size=60"]);
+    let weak = images().replace("batch_size = 52", "batch_per_rank = 20");
     global.agrees(&train(folder.path(), &weak, 3, &[]), "20 samples on each of 3 ranks", ROUNDING);
 }
 
 #[test]
 fn evaluation_is_exact_at_any_rank_count() {
     let folder = tempfile::tempdir().unwrap();
-    for job in [IMAGES.to_owned(), series()] {
-        let trained = train(folder.path(), &job, 0, &["train.epochs=1"]);
+    for job in [images(), series()] {
+        let trained = train(folder.path(), &job, 0, &["--set", "train.epochs=1"]);
         let checkpoint = trained.path.display().to_string();
         let evaluate = |ranks| -> serde_json::Value {
             let (stdout, _) = ddl_ok(ranks, &["evaluate", &checkpoint, "--json"]);
@@ -241,16 +169,16 @@ fn evaluation_is_exact_at_any_rank_count() {
 #[test]
 fn predictions_are_the_same_bytes_at_any_rank_count() {
     let folder = tempfile::tempdir().unwrap();
-    let images = folder.path().join("images.npz");
-    let mut npz = NpzWriter::new(File::create(&images).unwrap());
+    let file = folder.path().join("images.npz");
+    let mut npz = NpzWriter::new(File::create(&file).unwrap());
     npz.add_array(
         "x",
         &Array4::from_shape_fn((45, 3, 12, 12), |(n, c, h, w)| value(n as u32, (c * 144 + h * 12 + w) as u32)),
     )
     .unwrap();
     npz.finish().unwrap();
-    for (job, input) in [(IMAGES.to_owned(), images), (series(), shipped("sp500/index_daily.csv.gz").into())] {
-        let trained = train(folder.path(), &job, 0, &["train.epochs=1"]);
+    for (job, input) in [(images(), file), (series(), shipped("sp500/index_daily.csv.gz").into())] {
+        let trained = train(folder.path(), &job, 0, &["--set", "train.epochs=1"]);
         let predict = |ranks: usize| {
             let out = folder.path().join(format!("on-{ranks}.csv"));
             let [checkpoint, input, to] = [&trained.path, &input, &out].map(|path| path.display().to_string());
@@ -319,7 +247,7 @@ fn ranks_share_each_batch_without_gap_or_overlap() {
 fn ranks_that_would_never_work_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let job = folder.path().join("job.toml");
-    fs::write(&job, IMAGES).unwrap();
+    fs::write(&job, images()).unwrap();
     let [job, out] = [&job, &folder.path().join("out")].map(|path| path.display().to_string());
     let output = ddl(3, &["train", &job, "--out", &out, "--set", "train.micro_batch=26"]);
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -3,75 +3,19 @@
 
 mod support;
 
-use ddl::store::{Checkpoint, RunSummary, checkpoint, read_run};
+use ddl::store::{Checkpoint, checkpoint};
 use std::fs;
-use std::path::{Path, PathBuf};
-use support::ddl_ok;
+use support::training::{self, Run, train, train_in, untimed};
 
-/// 230 images in batches of 52, the last of 22: 13 micro-batches of 4, or 6 of which the last has 2.
-const IMAGES: &str = r#"
-[data]
-source = "synthetic"
-shape = [3, 12, 12]
-samples = 230
-test_samples = 101
-augment = [{ type = "random_crop", padding = 2 }, { type = "horizontal_flip", p = 0.5 }]
-[model]
-layers = [
-  { type = "conv2d", out_channels = 24, kernel_size = 3, padding = 1 },
-  { type = "batch_norm2d" }, { type = "relu" }, { type = "max_pool2d", kernel_size = 2 },
-  { type = "residual", layers = [
-    { type = "conv2d", out_channels = 24, kernel_size = 3, padding = 1 }, { type = "batch_norm2d" },
-  ] },
-  { type = "relu" }, { type = "dropout", p = 0.2 }, { type = "flatten" }, { type = "linear", out_features = 40 },
-  { type = "relu" }, { type = "linear", out_features = 10 },
-]
-[loss]
-type = "cross_entropy"
-[optimizer]
-type = "adam"
-lr = 0.002
-[train]
-epochs = 2
-batch_size = 52
-micro_batch = 4
-clip_norm = 1.0
-[distributed]
-reduction = "reproducible"
-"#;
+const REPRODUCIBLE: &str = "[distributed]\nreduction = \"reproducible\"\n";
 
-/// Windows in batches of 106, the last of 5: 9 micro-batches of 12, or a single one, so that all ranks but one idle.
+/// With as many channels as Winograd wants.
+fn images() -> String {
+    format!("{}clip_norm = 1.0\n{REPRODUCIBLE}", training::images(24, "type = \"adam\"\nlr = 0.002"))
+}
+
 fn series(optimizer: &str) -> String {
-    let path = format!("{}/data/sp500/index_daily.csv.gz", env!("CARGO_MANIFEST_DIR"));
-    format!(
-        "[data]\nsource = \"stocks\"\npath = \"{path}\"\nwindow = 20\ntrain_fraction = 0.3\n\
-         [model]\nlayers = [{{ type = \"lstm\", hidden_size = 16, num_layers = 2, dropout = 0.2 }}, \
-         {{ type = \"linear\", out_features = 1 }}]\n[loss]\ntype = \"mse\"\n\
-         [optimizer]\ntype = \"{optimizer}\"\nlr = 0.001\n[train]\nepochs = 1\nbatch_size = 106\nmicro_batch = 12\n\
-         [distributed]\nreduction = \"reproducible\"\n"
-    )
-}
-
-/// A finished run.
-struct Run {
-    out: PathBuf,
-    run: RunSummary,
-    last: Checkpoint,
-}
-
-fn train(folder: &Path, job: &str, ranks: usize, more: &[&str]) -> Run {
-    let out = tempfile::tempdir_in(folder).unwrap().keep();
-    train_in(out, job, ranks, more)
-}
-
-fn train_in(out: PathBuf, job: &str, ranks: usize, more: &[&str]) -> Run {
-    let file = out.join("job.toml");
-    fs::write(&file, job).unwrap();
-    let (file, place) = (file.display().to_string(), out.display().to_string());
-    let args: Vec<&str> = ["train", &file, "--out", &place].iter().chain(more).copied().collect();
-    ddl_ok(ranks, &args);
-    let path = checkpoint::list(&out.join("checkpoints")).unwrap().pop().expect("a checkpoint");
-    Run { run: read_run(&out.join("run.h5")).unwrap(), last: checkpoint::read(&path).unwrap(), out }
+    training::series(optimizer) + REPRODUCIBLE
 }
 
 fn bits(values: &[f64]) -> Vec<u64> {
@@ -85,8 +29,7 @@ impl Run {
             let found = other.run.step_column(name).expect("the same columns");
             assert_eq!(bits(values), bits(found), "{what}: {name} of steps");
         }
-        let timed = ["seconds", "samples_per_second"];
-        for (name, values) in self.run.epochs.iter().filter(|(name, _)| !timed.contains(&name.as_str())) {
+        for (name, values) in untimed(&self.run) {
             let found = other.run.epoch_column(name).expect("the same columns");
             assert_eq!(bits(values), bits(found), "{what}: {name} of epochs: {values:?} and {found:?}");
         }
@@ -124,7 +67,7 @@ fn same_bits(job: &str, ranks: &[usize]) {
 
 #[test]
 fn a_convolutional_network_has_the_same_bits_at_any_rank_count() {
-    same_bits(IMAGES, &[1, 2, 3, 4, 7, 8]);
+    same_bits(&images(), &[1, 2, 3, 4, 7, 8]);
 }
 
 /// The network with statistics over the global batch, on both paths of a residual block too.
@@ -173,14 +116,14 @@ fn rates_by_layer_have_the_same_bits_at_any_rank_count() {
 #[test]
 fn a_resume_on_other_ranks_ends_with_the_bits_of_an_uninterrupted_run() {
     let folder = tempfile::tempdir().unwrap();
-    let alone = train(folder.path(), IMAGES, 0, &[]);
+    let alone = train(folder.path(), &images(), 0, &[]);
     for (first, then) in [(3, 2), (4, 7), (1, 8)] {
-        let begun = train(folder.path(), IMAGES, first, &["--set", "train.checkpoint_steps=3"]);
+        let begun = train(folder.path(), &images(), first, &["--set", "train.checkpoint_steps=3"]);
         // As if it had been killed right after the checkpoint in the midst of the second epoch.
         let paths = checkpoint::list(&begun.out.join("checkpoints")).unwrap();
         let kept = paths.iter().find(|path| checkpoint::read(path).is_ok_and(|found| found.sample > 0)).unwrap();
         paths.iter().filter(|path| *path > kept).for_each(|path| fs::remove_file(path).unwrap());
-        let ended = train_in(begun.out, IMAGES, then, &["--resume"]);
+        let ended = train_in(begun.out, &images(), then, &["--resume"]);
         alone.is(&ended, &format!("{first} ranks, then {then}"));
     }
 }
@@ -190,7 +133,7 @@ fn a_resume_on_other_ranks_ends_with_the_bits_of_an_uninterrupted_run() {
 fn plain_sums_differ_in_the_last_bits() {
     let folder = tempfile::tempdir().unwrap();
     let plain = ["--set", "distributed.reduction=allreduce"];
-    let [alone, three] = [0, 3].map(|ranks| train(folder.path(), IMAGES, ranks, &plain));
+    let [alone, three] = [0, 3].map(|ranks| train(folder.path(), &images(), ranks, &plain));
     let differ = alone.last.model.iter().zip(&three.last.model).any(|(a, b)| a.data != b.data);
     assert!(differ, "then these tests could not fail");
 }

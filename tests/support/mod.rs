@@ -1,6 +1,8 @@
 //! What several integration tests share: running the program, the golden formula, reading a run file.
 #![allow(dead_code)] // each test binary compiles all of it and uses a part
 
+pub mod training;
+
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
