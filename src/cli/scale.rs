@@ -143,7 +143,7 @@ impl Scale {
             words.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
         };
         add("--ranks", Some(list.join(",")));
-        add("--mode", Some(self.mode.name().into()));
+        add("--mode", Some(self.mode.to_string()));
         add("--repeats", Some(self.repeats.to_string()));
         add("--epochs", self.epochs.map(|epochs| epochs.to_string()));
         add("--steps", self.steps.map(|steps| steps.to_string()));

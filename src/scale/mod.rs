@@ -91,7 +91,7 @@ impl Study {
             Mode::Weak => format!("batch {} on {} rank(s) and growing with them", self.batch, self.rows[0].ranks),
             _ => format!("global batch {}", self.batch),
         };
-        format!("{}: {} scaling, {batch}, {} steps of training", self.job, self.mode.name(), self.rows[0].steps)
+        format!("{}: {} scaling, {batch}, {} steps of training", self.job, self.mode, self.rows[0].steps)
     }
 
     fn subtitle(&self) -> String {
@@ -106,7 +106,7 @@ impl Study {
 fn study_name(request: &Request) -> String {
     match request.mode {
         Mode::Strong => format!("{}-scale", request.job.name),
-        mode => format!("{}-scale-{}", request.job.name, mode.name()),
+        mode => format!("{}-scale-{mode}", request.job.name),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::config::{Batch, Job};
 use crate::error::{Error, Result};
 use serde::Serialize;
+use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 /// What stays the same from one number of ranks to the next.
@@ -17,14 +18,10 @@ pub enum Mode {
     FixedBatch,
 }
 
-impl Mode {
+impl Display for Mode {
     /// As in `--mode`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mode::Strong => "strong",
-            Mode::Weak => "weak",
-            Mode::FixedBatch => "fixed-batch",
-        }
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -129,7 +126,7 @@ fn job_for(job: &Job, mode: Mode, ranks: usize, fewest: usize, limits: Limits, s
     let steps_an_epoch = |batch: usize| samples.div_ceil(batch).max(1) as u64;
     match (mode, train.batch()) {
         (Mode::Strong | Mode::FixedBatch, Batch::PerRank(_)) => {
-            let what = format!("the batch grows with the ranks, which --mode {} holds fixed", mode.name());
+            let what = format!("the batch grows with the ranks, which --mode {mode} holds fixed");
             let mend = "use --mode weak, or batch_size in the job";
             return Err(Error::usage(format!("{}, train.batch_per_rank", job.file), what, mend));
         }

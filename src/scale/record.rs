@@ -23,7 +23,7 @@ fn csv(study: &Study) -> Result<String> {
     for (index, row) in study.rows.iter().enumerate() {
         let mut columns: Vec<(String, String)> = Vec::new();
         let mut add = |name: &str, value: String| columns.push((name.to_owned(), value));
-        add("mode", study.mode.name().to_owned());
+        add("mode", study.mode.to_string());
         add("ranks", row.ranks.to_string());
         add("hosts", row.hosts.to_string());
         add("repeats", row.repeats.to_string());

@@ -183,8 +183,8 @@ pub fn prediction(outlook: &Outlook) -> String {
         cells.push(ms(prediction.compute_seconds));
         cells.extend(prediction.by_algorithm.iter().map(|forecast| ms(forecast.sum_seconds)));
         cells.extend([figure(best.epoch_seconds), figure(best.speedup), percent(best.efficiency)]);
-        let by = if prediction.ranks == 1 { "-" } else { best.algorithm.name() };
-        cells.push(by.into());
+        let by = if prediction.ranks == 1 { "-".to_owned() } else { best.algorithm.to_string() };
+        cells.push(by);
         table.add_row(cells);
     }
     let mut text = format!("{}\n\n{table}\n\n{}", outlook.assumptions(), epochs(outlook));
@@ -199,7 +199,7 @@ pub fn prediction(outlook: &Outlook) -> String {
 
 /// Time an epoch, speedup and efficiency under each way of summing.
 fn epochs(outlook: &Outlook) -> String {
-    let names = Algorithm::ALL.map(Algorithm::name);
+    let names = Algorithm::ALL.map(|algorithm| algorithm.to_string());
     let header = [
         "ranks".to_owned(),
         format!("{}: s/epoch", names[0]),
