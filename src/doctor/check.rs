@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// Open MPI keeps some MB a rank there.
-const SHARED_MEMORY_NEEDED: u64 = 16 * MIB;
+/// Of /dev/shm for each rank: Open MPI keeps some MB there and does not start without.
+const MPI_SHARES: u64 = 16 * MIB;
+/// And for each host: its ranks' gradients, and one copy of weights, moments and samples. CIFAR-10's samples are 176 MiB,
+/// the rest some 5 MiB a rank for the shipped jobs.
+const JOB_SHARES: u64 = 256 * MIB;
 
 /// All checks, in the order of the report.
 pub fn check(facts: &Facts) -> Vec<Finding> {
@@ -199,12 +202,12 @@ fn alike(facts: &Facts) -> Finding {
 
 fn shared_memory(facts: &Facts) -> Finding {
     let subject = "/dev/shm";
-    let mend =
-        "make it larger: docker run --shm-size=1g, mount -o remount,size=1g /dev/shm, or remove what is left in it";
+    let mend = "make it larger: docker run --shm-size=1g, mount -o remount,size=1g /dev/shm, or remove what is left in it \
+                (`ddl train JOB.toml --dry-run` tells what a job needs)";
     let mut least = u64::MAX;
     for (host, numbers) in by_host(facts) {
         let Some(free) = facts.ranks[numbers[0]].shared_memory else { continue };
-        let needed = SHARED_MEMORY_NEEDED * numbers.len() as u64;
+        let needed = MPI_SHARES * numbers.len() as u64;
         if free < needed {
             let what = format!(
                 "{host}: {} free, MPI needs about {} for {} rank(s)",
@@ -214,14 +217,19 @@ fn shared_memory(facts: &Facts) -> Finding {
             );
             return Finding::serious(subject, what, mend);
         }
-        least = least.min(free);
+        least = least.min(free - needed);
     }
     match least {
         u64::MAX => Finding::warning(subject, "cannot be looked at", "mount a tmpfs at /dev/shm"),
-        least if least < 64 * MIB => {
-            Finding::warning(subject, format!("{} free: few ranks will fit", bytes(least as usize)), mend)
+        least if least < JOB_SHARES => {
+            let what = format!(
+                "{} free beside what MPI needs: where a job's gradients, weights, moments and samples do not fit, ranks send \
+                 messages or copy the samples, which is slower or takes more memory",
+                bytes(least as usize)
+            );
+            Finding::warning(subject, what, mend)
         }
-        least => Finding::good(subject, format!("{} free", bytes(least as usize))),
+        least => Finding::good(subject, format!("{} free beside what MPI needs", bytes(least as usize))),
     }
 }
 
@@ -418,7 +426,10 @@ mod tests {
     #[test]
     fn little_room_is_found() {
         expect(Serious, "/dev/shm", "--shm-size", |facts| facts.ranks[0].shared_memory = Some(20 * MIB));
-        expect(Warning, "/dev/shm", "few ranks", |facts| facts.ranks[0].shared_memory = Some(40 * MIB));
+        // Docker's default.
+        expect(Warning, "/dev/shm", "32.00 MiB free", |facts| facts.ranks[0].shared_memory = Some(64 * MIB));
+        // MPI's need grows with the ranks, and what is left counts.
+        expect(Warning, "/dev/shm", "--dry-run", |facts| facts.ranks[0].shared_memory = Some(287 * MIB));
         expect(Warning, "/dev/shm", "tmpfs", |facts| {
             facts.ranks.iter_mut().for_each(|rank| rank.shared_memory = None);
         });
