@@ -5,11 +5,12 @@ use crate::error::{Error, Result};
 use crate::resource::require_memory;
 use crate::train::rehearsal::{Rehearsal, Way};
 use crate::train::terminal::{say, table};
+use bytesize::ByteSize;
 use clap::Args;
 
 /// Gradients from 1 KB to 64 MB; 4.6 MB is that of mnist-cnn.
 const SIZES: &str = "1KB,16KB,256KB,1MB,4.6MB,16MB,64MB";
-const MOST_BYTES: f64 = 1e11;
+const MOST_BYTES: u64 = 100 * bytesize::GB;
 /// A repeat moves about so many bytes of gradient, by as many steps as that takes within these bounds.
 const BYTES_A_REPEAT: usize = 40_000_000;
 const STEPS: [usize; 2] = [4, 100];
@@ -138,14 +139,8 @@ fn median(mut values: Vec<f64>) -> [f64; 3] {
 /// `4.6MB,800` as bytes.
 fn parse_sizes(text: &str) -> Result<Vec<usize>> {
     let size = |part: &str| {
-        let part = part.trim();
-        let (number, unit) = match part.to_ascii_uppercase() {
-            part if part.ends_with("KB") => (part.trim_end_matches("KB").to_owned(), 1e3),
-            part if part.ends_with("MB") => (part.trim_end_matches("MB").to_owned(), 1e6),
-            part => (part, 1.0),
-        };
-        let bytes = number.trim().parse::<f64>().ok().map(|number| number * unit);
-        bytes.filter(|bytes| (4.0..=MOST_BYTES).contains(bytes)).map(|bytes| bytes as usize).ok_or_else(|| {
+        let bytes = part.trim().parse().ok().map(|ByteSize(bytes)| bytes);
+        bytes.filter(|bytes| (4..=MOST_BYTES).contains(bytes)).map(|bytes| bytes as usize).ok_or_else(|| {
             let what = format!("`{part}` is no size from 4 bytes to 100 GB");
             Error::usage(format!("--sizes {text}"), what, "write such as --sizes 1KB,4.6MB")
         })
@@ -159,9 +154,9 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        assert_eq!(parse_sizes("4, 1KB,4.6mb").unwrap(), [4, 1000, 4_600_000]);
+        assert_eq!(parse_sizes("4, 1KB,4.6mb,2 GiB").unwrap(), [4, 1000, 4_600_000, 2 << 30]);
         assert_eq!(parse_sizes(SIZES).unwrap().len(), 7);
-        for text in ["", "3", "1,,2", "x", "-1KB", "nan", "inf", "1e300", "5GB", "1TB"] {
+        for text in ["", "3", "1,,2", "x", "-1KB", "nan", "inf", "1e300", "101GB", "1PB", "5 apples"] {
             assert_eq!(parse_sizes(text).unwrap_err().exit_code(), 2, "{text}");
         }
     }
