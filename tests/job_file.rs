@@ -404,11 +404,24 @@ fn an_environment_that_is_no_text_is_ignored() {
     assert!(stderr.contains("there is no such job file"), "{stderr}");
 }
 
-/// Sums that run ahead of the last micro-batch cannot follow the tree: the weights would be wrong without a word.
+/// Sums that run ahead of the last micro-batch cannot follow the tree: the weights would be wrong without a word. Likewise
+/// what else one of two options would undo.
 #[test]
-fn overlap_does_not_go_with_reproducible_sums() {
-    let error = parse(&changed("reduction = \"allreduce\"", "reduction = \"reproducible\"")).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
-    let (text, place) = (error.to_string(), format!("job.toml:{}, distributed.overlap", line("overlap = true")));
-    assert!(text.starts_with(&place) && text.contains("reproducible"), "{text}");
+fn options_that_do_not_go_together_are_refused() {
+    let cases = [
+        ("overlap = true\nreduction = \"reproducible\"", "overlap", "reproducible"),
+        ("overlap = true\nwire = \"bf16\"", "wire", "overlapping"),
+        ("wire = \"bf16\"\nreduction = \"reproducible\"", "wire", "reproducible"),
+        ("average_every = 0", "average_every", "at least 1"),
+        ("average_every = 2\nreduction = \"reproducible\"", "average_every", "keep one"),
+        ("average_every = 2\noverlap = true", "average_every", "keep one"),
+        ("average_every = 2\nwire = \"bf16\"", "average_every", "keep one"),
+    ];
+    for (keys, key, why) in cases {
+        let text = FULL.split("[distributed]").next().unwrap().to_owned() + "[distributed]\n" + keys + "\n";
+        let error = parse(&text).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{keys}");
+        let (text, place) = (error.to_string(), format!("distributed.{key}"));
+        assert!(text.starts_with("job.toml:") && text.contains(&place) && text.contains(why), "{keys}: {text}");
+    }
 }

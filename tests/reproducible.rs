@@ -74,7 +74,7 @@ fn a_convolutional_network_has_the_same_bits_at_any_rank_count() {
 fn synchronised() -> String {
     let skip =
         ", shortcut = [ { type = \"conv2d\", out_channels = 24, kernel_size = 1 }, { type = \"batch_norm2d\" } ] },\n";
-    let job = IMAGES.replacen("  ] },\n", &format!("  ]{skip}"), 1);
+    let job = images().replacen("  ] },\n", &format!("  ]{skip}"), 1);
     job.replace("\"batch_norm2d\" }", "\"batch_norm2d\", sync = true }")
 }
 
@@ -99,7 +99,7 @@ fn synchronised_statistics_are_those_of_one_large_micro_batch() {
         let found = steps(&synchronised(), ranks, &plain);
         assert!(found.len() == 4 && close(&found), "{ranks} ranks: {found:?}, expected {expected:?}");
     }
-    assert!(!close(&steps(IMAGES, 0, &plain)), "then this test could not fail");
+    assert!(!close(&steps(&images(), 0, &plain)), "then this test could not fail");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn arenas(value: f32) -> Arenas {
 fn write(dir: &Path, step: u64, config: &str) -> ddl::error::Result<PathBuf> {
     let Arenas { params, state } = arenas(step as f32);
     let progress =
-        Progress { step, epoch: 2, sample: 64, epoch_loss: 0.5, epoch_correct: 3.0, seed: u64::MAX, ranks: 4, config };
+        Progress { step, epoch: 2, sample: 64, sums: [0.5, 3.0, 0.25, 8.0].into(), seed: u64::MAX, ranks: 4, config };
     let v: Vec<f32> = params.1.iter().map(|x| x * x).collect();
     let slots = [("v", v.as_slice()), ("m", params.1.as_slice())];
     checkpoint::write(dir, &progress, (&params.0, &params.1), (&state.0, &state.1), &slots)
@@ -88,8 +88,7 @@ fn values_that_are_no_numbers_keep_their_bits() {
         step: 1,
         epoch: 0,
         sample: 0,
-        epoch_loss: 0.5,
-        epoch_correct: 3.0,
+        sums: [0.5, 3.0, 0.25, 8.0].into(),
         seed: 0,
         ranks: 1,
         config: "a\0b",
@@ -109,7 +108,7 @@ fn an_arena_of_another_layout_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let Arenas { params, state } = arenas(0.0);
     let progress =
-        Progress { step: 1, epoch: 0, sample: 0, epoch_loss: 0.5, epoch_correct: 3.0, seed: 0, ranks: 1, config: "" };
+        Progress { step: 1, epoch: 0, sample: 0, sums: [0.5, 3.0, 0.25, 8.0].into(), seed: 0, ranks: 1, config: "" };
     let short = &params.1[..params.1.len() - 1];
     let error = checkpoint::write(dir.path(), &progress, (&params.0, &params.1), (&state.0, &state.1), &[("m", short)]);
     assert_eq!(error.unwrap_err().exit_code(), 70);

@@ -16,7 +16,7 @@ fn write_checkpoint(dir: &Path, step: u64, elements: usize) -> ddl::error::Resul
     layout.push("0", "weight", &[elements], Storage::Plain);
     let params = vec![step as f32; layout.len()];
     let progress =
-        Progress { step, epoch: 0, sample: 0, epoch_loss: 0.5, epoch_correct: 3.0, seed: 1, ranks: 1, config: "" };
+        Progress { step, epoch: 0, sample: 0, sums: [0.5, 3.0, 0.25, 8.0].into(), seed: 1, ranks: 1, config: "" };
     checkpoint::write(dir, &progress, (&layout, &params), (&none, &[]), &[("m", &params)])
 }
 

@@ -26,10 +26,10 @@ pub trait Host {
     fn lanes(&self) -> usize;
     /// Sums element by element over the lane, in place.
     fn sum_lane(&self, values: &mut [f32]);
-    /// Sends part h of `send` to host h of the lane, and gets part h of `receive` from it.
-    fn exchange_lane(&self, send: &[f32], sent: &Parts, receive: &mut [f32], received: &Parts);
-    /// Everybody in the lane gets all parts of `whole`, of which part h is host h's.
-    fn gather_lane(&self, whole: &mut [f32], parts: &Parts);
+    /// Sends part h of `send` to host h of the lane, and gets part h of `receive` from it; elements have `width` bytes, 2 or 4.
+    fn exchange_lane(&self, width: usize, send: &[u8], sent: &Parts, receive: &mut [u8], received: &Parts);
+    /// Everybody in the lane gets all parts of `whole`, of which part h is host h's; elements have `width` bytes, 2 or 4.
+    fn gather_lane(&self, width: usize, whole: &mut [u8], parts: &Parts);
 }
 
 impl dyn Host + '_ {
@@ -39,6 +39,17 @@ impl dyn Host + '_ {
     /// As [`Host::share_bytes`].
     pub fn share<T: Pod>(&self, len: usize) -> Result<Shared<T>> {
         Ok(self.share_bytes(len * size_of::<T>())?.cast())
+    }
+
+    /// [`Host::exchange_lane`] of elements.
+    pub fn exchange<T: Pod>(&self, send: &[T], sent: &Parts, receive: &mut [T], received: &Parts) {
+        let receive = bytemuck::cast_slice_mut(receive);
+        self.exchange_lane(size_of::<T>(), bytemuck::cast_slice(send), sent, receive, received);
+    }
+
+    /// [`Host::gather_lane`] of elements.
+    pub fn gather<T: Pod>(&self, whole: &mut [T], parts: &Parts) {
+        self.gather_lane(size_of::<T>(), bytemuck::cast_slice_mut(whole), parts);
     }
 }
 
@@ -123,8 +134,8 @@ impl Host for Alone {
         1
     }
     fn sum_lane(&self, _values: &mut [f32]) {}
-    fn exchange_lane(&self, send: &[f32], _sent: &Parts, receive: &mut [f32], _received: &Parts) {
+    fn exchange_lane(&self, _width: usize, send: &[u8], _sent: &Parts, receive: &mut [u8], _received: &Parts) {
         receive[..send.len()].copy_from_slice(send);
     }
-    fn gather_lane(&self, _whole: &mut [f32], _parts: &Parts) {}
+    fn gather_lane(&self, _width: usize, _whole: &mut [u8], _parts: &Parts) {}
 }

@@ -3,7 +3,7 @@
 use super::component::suggestion;
 use super::lines::Lines;
 use super::overrides::Override;
-use super::{Component, DataConfig};
+use super::{Component, DataConfig, Distributed};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -155,91 +155,6 @@ pub enum Precision {
     Bf16,
 }
 
-/// How gradients are summed over ranks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reduction {
-    /// Each rank's own micro-batches first, then ranks: the same to rounding at any number of ranks.
-    #[default]
-    Allreduce,
-    /// Along one fixed tree of micro-batches: the same bits at any number of ranks.
-    Reproducible,
-}
-
-/// How ranks of one host exchange gradients.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Exchange {
-    /// In memory they share, with one copy of the weights a host.
-    #[default]
-    Shared,
-    /// By MPI messages, as between hosts.
-    Mpi,
-}
-
-/// `[distributed]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Distributed {
-    /// How gradients are summed.
-    pub reduction: Reduction,
-    /// How ranks of one host exchange gradients.
-    pub exchange: Exchange,
-    /// Whether finished parts of the gradient are summed while the backward pass goes on (pays between hosts).
-    pub overlap: bool,
-    /// Bytes of a part when they overlap; 0 for 4 MiB.
-    pub bucket_bytes: usize,
-    /// Steps between comparisons of the hosts' weights; they are also compared at each checkpoint. 0: only then.
-    pub check_steps: u64,
-}
-
-impl Default for Distributed {
-    fn default() -> Self {
-        Self {
-            reduction: Reduction::default(),
-            exchange: Exchange::default(),
-            overlap: false,
-            bucket_bytes: 0,
-            check_steps: 100,
-        }
-    }
-}
-
-impl Distributed {
-    /// Its keys: name, meaning with the default.
-    pub const KEYS: [(&str, &str); 5] = [
-        (
-            "reduction",
-            "\"allreduce\": each rank's micro-batches first, then ranks; \"reproducible\": along one fixed tree of \
-             micro-batches, the same bits at any number of ranks (\"allreduce\")",
-        ),
-        (
-            "exchange",
-            "how ranks of a host sum gradients: \"shared\", in memory they share, with one copy of weights and moments, or \
-             \"mpi\", by messages as between hosts (\"shared\")",
-        ),
-        (
-            "overlap",
-            "whether finished parts of the gradient are summed while the backward pass goes on, by MPI (false)",
-        ),
-        ("bucket_bytes", "size of such a part; 0: 4 MiB (0)"),
-        (
-            "check_steps",
-            "steps between comparisons of the hosts' weights, which a checkpoint makes too; 0: only then (100)",
-        ),
-    ];
-
-    /// Whether ranks of a host share memory. Sums that overlap the backward pass are MPI's.
-    pub fn shares_memory(&self) -> bool {
-        self.exchange == Exchange::Shared && !self.overlap
-    }
-
-    /// Elements of a bucket.
-    pub fn bucket_len(&self) -> usize {
-        (if self.bucket_bytes == 0 { 4 << 20 } else { self.bucket_bytes } / 4).max(1)
-    }
-}
-
 impl Job {
     /// Reads a job file and applies the overrides, the later ones last.
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Job> {
@@ -335,10 +250,7 @@ impl Sections<'_> {
         check_train(&section, &train)?;
         let section = self.section("distributed")?;
         let distributed: Distributed = section.parse()?;
-        if distributed.overlap && distributed.reduction == Reduction::Reproducible {
-            let what = "does not go with reproducible sums, which start when all micro-batches are done";
-            return Err(section.error("overlap", what, "keep one: overlap = false, or reduction = \"allreduce\""));
-        }
+        distributed.check(&section)?;
         Ok(Job { name, seed, data, layers, loss, optimizer, schedule, train, distributed, file: self.file.into() })
     }
 

@@ -2,11 +2,13 @@
 
 mod component;
 pub mod data;
+mod distributed;
 mod job;
 mod lines;
 mod overrides;
 
 pub use component::{Component, nearest};
 pub use data::{Augmentation, DataConfig, Normalize};
-pub use job::{Batch, Distributed, Exchange, Job, Precision, Reduction, Train};
+pub use distributed::{Distributed, Exchange, Reduction, Wire};
+pub use job::{Batch, Job, Precision, Train};
 pub use overrides::Override;

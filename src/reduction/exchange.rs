@@ -1,5 +1,6 @@
 //! The gradients of a step: where micro-batches leave them, and how they become one sum.
 
+use super::bf16_wire::Bf16Wire;
 use super::tree::{Addition, Merger, Node};
 use crate::comm::{Comm, Host, Parts, Shared};
 use crate::data::shard::own;
@@ -22,6 +23,8 @@ pub struct Demand {
     pub leaves: usize,
     /// Whether a rank works on all its micro-batches at once, instead of one after the other.
     pub together: bool,
+    /// Whether hosts send each other bf16.
+    pub bf16_wire: bool,
     /// Elements of the gradient.
     pub params: usize,
     /// Elements behind it that are summed with it.
@@ -98,6 +101,7 @@ pub struct Exchange {
     inbox: Vec<f32>,
     sending: Parts,
     receiving: Parts,
+    wire: Option<Bf16Wire>,
 }
 
 impl Exchange {
@@ -143,6 +147,7 @@ impl Exchange {
             inbox: Vec::new(),
             sending: Parts::with_capacity(hosts),
             receiving: Parts::with_capacity(hosts),
+            wire: demand.bf16_wire.then(|| Bf16Wire::with_capacity(hosts)),
             host,
         })
     }
@@ -255,6 +260,33 @@ impl Exchange {
         self.squares.iter().sum()
     }
 
+    /// Sums over this host's ranks only, but what rides behind the gradient over all ranks; before, `ride` may add to that,
+    /// on one rank of each host, from the host's Σ v². Returns that.
+    pub fn sum_on_host(&mut self, ride: impl FnOnce(f64, &mut [f32])) -> f64 {
+        self.host.barrier();
+        for block in own(self.len.div_ceil(BLOCK), self.host.rank(), self.host.size()) {
+            self.add_hosted(block);
+            self.square(block);
+        }
+        self.host.barrier();
+        let squares = self.squares.iter().sum();
+        if self.host.rank() == 0 {
+            let at = self.total_place() * self.stride;
+            // SAFETY: until the next barrier what rides behind the gradient is this rank's.
+            ride(squares, unsafe { self.gradients.part_mut(at + self.params..at + self.len) });
+            self.sum_riders();
+        }
+        self.host.barrier();
+        squares
+    }
+
+    /// Sums what rides behind the gradient over this lane.
+    fn sum_riders(&mut self) {
+        let at = self.total_place() * self.stride;
+        // SAFETY: the callers' lane has it to itself.
+        self.host.sum_lane(unsafe { self.gradients.part_mut(at + self.params..at + self.len) });
+    }
+
     /// Adds up the host's gradients in a block.
     fn add_hosted(&mut self, block: usize) {
         let (first, last) = (block * BLOCK, (block * BLOCK + BLOCK).min(self.len));
@@ -282,9 +314,18 @@ impl Exchange {
         if lane >= lanes {
             return;
         }
+        let total = self.total_place() * self.stride;
+        if let Some(wire) = &mut self.wire {
+            let slice = own(self.params, lane, lanes);
+            // SAFETY: until the next barrier the lane's slice is this rank's in all places.
+            wire.sum(&*self.host, unsafe { self.gradients.part_mut(total + slice.start..total + slice.end) });
+            if lane == 0 {
+                self.sum_riders();
+            }
+            return;
+        }
         let slice = own(self.len - done, lane, lanes);
         let slice = done + slice.start..done + slice.end;
-        let total = self.total_place() * self.stride;
         if !self.reproducible {
             // SAFETY: until the next barrier the slice is this rank's in all places.
             self.host.sum_lane(unsafe { self.gradients.part_mut(total + slice.start..total + slice.end) });
@@ -313,12 +354,12 @@ impl Exchange {
         }
         let part = sub(me);
         self.inbox.resize(self.arriving.len() * part.len(), 0.0);
-        self.host.exchange_lane(&self.outbox, &self.sending, &mut self.inbox, &self.receiving);
+        self.host.exchange(&self.outbox, &self.sending, &mut self.inbox, &self.receiving);
         self.add_arrived(part.clone(), total);
         self.sending.set((0..hosts).map(|host| sub(host).len()));
         // SAFETY: as above.
         let slice = unsafe { self.gradients.part_mut(total + slice.start..total + slice.end) };
-        self.host.gather_lane(slice, &self.sending);
+        self.host.gather(slice, &self.sending);
     }
 
     /// Adds up what came from all hosts for `part`, into the place that begins at `total`.

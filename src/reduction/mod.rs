@@ -3,6 +3,7 @@
 //! The ranks of a host keep their gradients in memory that all of them see; each sums its slice of all of them, exchanges
 //! it with the same slice of other hosts, and later updates its slice of the host's one copy of the weights.
 
+mod bf16_wire;
 mod exchange;
 pub mod tree;
 

@@ -16,6 +16,34 @@ use std::path::{Path, PathBuf};
 
 const FORMAT_VERSION: u64 = 1;
 
+/// Sums over the steps of the epoch under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct EpochSums {
+    /// Σ loss·samples.
+    pub loss: f64,
+    /// Right answers.
+    pub correct: f64,
+    /// Of the gradients' noise: see `train::Noise`.
+    pub noise_spread: f64,
+    /// Likewise.
+    pub noise_signal: f64,
+}
+
+impl EpochSums {
+    const NAMES: [&str; 4] = ["epoch_loss", "epoch_correct", "epoch_noise_spread", "epoch_noise_signal"];
+
+    /// In the order of the fields.
+    pub fn to_array(self) -> [f64; 4] {
+        [self.loss, self.correct, self.noise_spread, self.noise_signal]
+    }
+}
+
+impl From<[f64; 4]> for EpochSums {
+    fn from([loss, correct, noise_spread, noise_signal]: [f64; 4]) -> Self {
+        Self { loss, correct, noise_spread, noise_signal }
+    }
+}
+
 /// All that is needed to go on with a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
@@ -25,10 +53,8 @@ pub struct Checkpoint {
     pub epoch: u64,
     /// Samples done in the current epoch.
     pub sample: u64,
-    /// Σ loss·samples of the current epoch.
-    pub epoch_loss: f64,
-    /// Right answers in the current epoch.
-    pub epoch_correct: f64,
+    /// Of the current epoch.
+    pub sums: EpochSums,
     /// The job's seed.
     pub seed: u64,
     /// Ranks of the run that wrote it; it may go on at any other number.
@@ -50,10 +76,8 @@ pub struct Progress<'a> {
     pub epoch: u64,
     /// Samples done in the current epoch.
     pub sample: u64,
-    /// Σ loss·samples of the current epoch.
-    pub epoch_loss: f64,
-    /// Right answers in the current epoch.
-    pub epoch_correct: f64,
+    /// Of the current epoch.
+    pub sums: EpochSums,
     /// The job's seed.
     pub seed: u64,
     /// Ranks of the run.
@@ -73,8 +97,8 @@ impl Progress<'_> {
         ]
     }
 
-    fn sums(&self) -> [(&'static str, f64); 2] {
-        [("epoch_loss", self.epoch_loss), ("epoch_correct", self.epoch_correct)]
+    fn sums(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        EpochSums::NAMES.into_iter().zip(self.sums.to_array())
     }
 }
 
@@ -82,16 +106,15 @@ impl Progress<'_> {
 struct Content(Sha256);
 
 impl Content {
-    /// Starts with format_version, step, epoch, sample, seed, ranks (each u64, little-endian), the bits of epoch_loss and
-    /// epoch_correct, and the config (its
-    /// length as u64, then its bytes). Tensors follow, `/model` first, then the slots by name: the path
+    /// Starts with format_version, step, epoch, sample, seed, ranks (each u64, little-endian), the bits of the epoch's
+    /// sums, and the config (its length as u64, then its bytes). Tensors follow, `/model` first, then the slots by name: the path
     /// (`model/0/weight`) as the config, the number of dimensions, the dimensions, then the elements as f32,
     /// little-endian.
     fn new(progress: &Progress) -> Self {
         let mut content = Self(Sha256::new());
         content.number(FORMAT_VERSION);
         progress.counters().iter().for_each(|&(_, value)| content.number(value));
-        progress.sums().iter().for_each(|&(_, value)| content.number(value.to_bits()));
+        progress.sums().for_each(|(_, value)| content.number(value.to_bits()));
         content.text(progress.config);
         content
     }
@@ -231,12 +254,15 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
 
 fn read_content(file: &File) -> hdf5::Result<(Checkpoint, String)> {
     let config = hdf::text(file, "config")?;
+    let mut sums = [0.0; 4];
+    for (sum, name) in sums.iter_mut().zip(EpochSums::NAMES) {
+        *sum = hdf::get(file, name)?;
+    }
     let progress = Progress {
         step: hdf::get(file, "step")?,
         epoch: hdf::get(file, "epoch")?,
         sample: hdf::get(file, "sample")?,
-        epoch_loss: hdf::get(file, "epoch_loss")?,
-        epoch_correct: hdf::get(file, "epoch_correct")?,
+        sums: sums.into(),
         seed: hdf::get(file, "seed")?,
         ranks: hdf::get(file, "ranks")?,
         config: &config,
@@ -251,9 +277,8 @@ fn read_content(file: &File) -> hdf5::Result<(Checkpoint, String)> {
         let tensors = read_tensors(file, &slots.group(&name)?, &format!("optimizer/{name}"), &mut content)?;
         optimizer.push((name, tensors));
     }
-    let Progress { step, epoch, sample, epoch_loss, epoch_correct, seed, ranks, .. } = progress;
-    let checkpoint =
-        Checkpoint { step, epoch, sample, epoch_loss, epoch_correct, seed, ranks, config, model, optimizer };
+    let Progress { step, epoch, sample, sums, seed, ranks, .. } = progress;
+    let checkpoint = Checkpoint { step, epoch, sample, sums, seed, ranks, config, model, optimizer };
     Ok((checkpoint, content.finish()))
 }
 
@@ -351,16 +376,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut layout, none) = (Layout::default(), Layout::default());
         layout.push("0", "bias", &[2], Storage::Plain);
-        let progress = Progress {
-            step: 1,
-            epoch: 0,
-            sample: 0,
-            epoch_loss: 0.0,
-            epoch_correct: 0.0,
-            seed: 0,
-            ranks: 1,
-            config: "",
-        };
+        let progress =
+            Progress { step: 1, epoch: 0, sample: 0, sums: EpochSums::default(), seed: 0, ranks: 1, config: "" };
         let refused = |edit: &dyn Fn(&File) -> hdf5::Result<()>| {
             let params = vec![1.0; layout.len()];
             let path = write(dir.path(), &progress, (&layout, &params), (&none, &[]), &[]).unwrap();

@@ -17,7 +17,7 @@ mod summary;
 pub mod table;
 pub mod weights;
 
-pub use checkpoint::{Checkpoint, Progress};
+pub use checkpoint::{Checkpoint, EpochSums, Progress};
 pub use run::{RunFile, RunInfo, StepRow};
 pub use summary::{RunSummary, read_run};
 

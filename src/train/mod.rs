@@ -3,6 +3,8 @@
 pub mod clock;
 mod environment;
 pub mod evaluate;
+mod local;
+mod noise;
 mod progress;
 pub mod rehearsal;
 mod replica;
@@ -14,6 +16,7 @@ pub mod terminal;
 mod together;
 mod trainer;
 
+pub use noise::Noise;
 pub use progress::{Position, broadcast_checkpoint, load_weights, read_on_root};
 pub use session::{COMMIT, Options, forecast_table, train};
 pub use trainer::Trainer;

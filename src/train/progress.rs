@@ -4,7 +4,7 @@ use super::trainer::Trainer;
 use crate::arena::Layout;
 use crate::comm::{Comm, agree};
 use crate::error::{Error, Result};
-use crate::store::{Checkpoint, Tensor, checkpoint, weights};
+use crate::store::{Checkpoint, EpochSums, Tensor, checkpoint, weights};
 use std::path::Path;
 
 /// How far a run is.
@@ -16,10 +16,8 @@ pub struct Position {
     pub epoch: u64,
     /// Samples done in the epoch under way.
     pub sample: u64,
-    /// Σ loss·samples of the epoch under way.
-    pub epoch_loss: f64,
-    /// Right answers in the epoch under way.
-    pub epoch_correct: f64,
+    /// Of the epoch under way.
+    pub sums: EpochSums,
 }
 
 /// Parameters, state, then each moment.
@@ -42,8 +40,7 @@ impl Trainer<'_> {
                     step: checkpoint.step,
                     epoch: checkpoint.epoch,
                     sample: checkpoint.sample,
-                    epoch_loss: checkpoint.epoch_loss,
-                    epoch_correct: checkpoint.epoch_correct,
+                    sums: checkpoint.sums,
                 };
                 log::info!("resuming from {} at step {}", path.display(), checkpoint.step);
                 self.load_checkpoint(&mut arenas, path, checkpoint, seed)
@@ -52,25 +49,21 @@ impl Trainer<'_> {
         };
         agree(comm, result)?;
         let mut head = match &found {
-            Some(_) => serde_json::to_vec(&(
-                position.step,
-                position.epoch,
-                position.sample,
-                position.epoch_loss.to_bits(),
-                position.epoch_correct.to_bits(),
-            ))
-            .map_err(|e| Error::internal("resume", e))?,
+            Some(_) => {
+                let sums = position.sums.to_array().map(f64::to_bits);
+                serde_json::to_vec(&(position.step, position.epoch, position.sample, sums))
+                    .map_err(|e| Error::internal("resume", e))?
+            }
             None => Vec::new(),
         };
         comm.broadcast(0, &mut head);
         if head.is_empty() {
             return Ok(None);
         }
-        let (step, epoch, sample, loss, correct): (u64, u64, u64, u64, u64) =
+        let (step, epoch, sample, sums): (u64, u64, u64, [u64; 4]) =
             serde_json::from_slice(&head).map_err(|e| Error::internal("resume", e))?;
         self.broadcast(arenas);
-        let (epoch_loss, epoch_correct) = (f64::from_bits(loss), f64::from_bits(correct));
-        Ok(Some(Position { step, epoch, sample, epoch_loss, epoch_correct }))
+        Ok(Some(Position { step, epoch, sample, sums: sums.map(f64::from_bits).into() }))
     }
 
     fn load_checkpoint(&self, to: &mut Arenas, path: &Path, checkpoint: &Checkpoint, seed: u64) -> Result<()> {

@@ -67,7 +67,14 @@ impl<'c> Rehearsal<'c> {
         } else {
             let (reproducible, leaves) = (way == Way::Reproducible, micro_batches * comm.size());
             let slots = optimizer.slots().len();
-            let demand = Demand { reproducible, leaves, together: false, params: layout.len(), riders: EXTRAS };
+            let demand = Demand {
+                reproducible,
+                leaves,
+                together: false,
+                bf16_wire: false,
+                params: layout.len(),
+                riders: EXTRAS,
+            };
             let bytes = 4 * ((1 + slots) * layout.len() + demand.elements(comm.size()));
             let host = agree(comm, comm.host((way != Way::Messages).then_some(bytes)))?;
             let replica = agree(comm, Replica::build(&*host, &layout, 0, slots, optimizer.whole_tensors()))?;

@@ -65,6 +65,19 @@ impl Replica {
         unsafe { self.state.part_mut(0..len) }
     }
 
+    /// Everything becomes the sum over hosts of `weight` times what they have; the state is the same already.
+    pub(super) fn average(&mut self, host: &dyn Host, weight: f32) {
+        host.barrier();
+        let (lane, lanes) = (host.rank(), host.lanes());
+        for arena in std::iter::once(&mut self.params).chain(&mut self.moments).filter(|_| lane < lanes) {
+            // SAFETY: until the barrier below each lane has its slice to itself.
+            let slice = unsafe { arena.part_mut(own(arena.len(), lane, lanes)) };
+            slice.iter_mut().for_each(|value| *value *= weight);
+            host.sum_lane(slice);
+        }
+        host.barrier();
+    }
+
     /// Lets the host's first rank write everything: parameters, state, then each moment. All wait before and after.
     pub(super) fn write(&mut self, host: &dyn Host, write: impl FnOnce(&mut [&mut [f32]])) {
         host.barrier();

@@ -3,6 +3,7 @@
 use super::clock::Phase;
 use super::environment;
 use super::evaluate::{Errors, Metrics, last_value};
+use super::noise::Noise;
 use super::progress::{Position, load_weights};
 use super::signal::StopFlag;
 use super::step::Outcome;
@@ -114,6 +115,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         order: vec![0; data.len(Part::Train)],
         steps: Vec::new(),
         totals: vec![0.0; Phase::ALL.len()],
+        noise: None,
         stop,
     };
     if root {
@@ -160,6 +162,8 @@ struct Session<'a> {
     steps: Vec<StepRow>,
     /// Seconds by phase so far.
     totals: Vec<f64>,
+    /// The gradient noise scale of the last epoch.
+    noise: Option<f64>,
     stop: StopFlag,
 }
 
@@ -251,12 +255,15 @@ impl Session<'_> {
         let outcome = self.trainer.step(self.data, samples, self.at.epoch, self.at.step, stop)?;
         self.at.step += 1;
         let every = self.job.distributed.check_steps;
-        if every > 0 && self.at.step.is_multiple_of(every) {
+        if every > 0 && self.at.step.is_multiple_of(every) && self.job.distributed.average_every == 1 {
             self.trainer.compare_hosts(self.at.step)?;
         }
         self.at.sample += samples.len() as u64;
-        self.at.epoch_loss += outcome.loss * samples.len() as f64;
-        self.at.epoch_correct += outcome.correct;
+        let sums = &mut self.at.sums;
+        sums.loss += outcome.loss * samples.len() as f64;
+        sums.correct += outcome.correct;
+        sums.noise_spread += outcome.noise.spread;
+        sums.noise_signal += outcome.noise.signal;
         *lr = outcome.lr;
         let Outcome { loss, grad_norm, .. } = outcome;
         self.steps.push(StepRow { step: self.at.step, loss, lr: outcome.lr, grad_norm });
@@ -269,7 +276,9 @@ impl Session<'_> {
 
     fn finish_epoch(&mut self, seconds: f64, rate: f64, lr: f64) -> Result<Option<Metrics>> {
         let (train, epoch, seen) = (&self.job.train, self.at.epoch + 1, self.at.sample as f64);
-        let (loss, correct) = (self.at.epoch_loss / seen, self.at.epoch_correct / seen);
+        let sums = self.at.sums;
+        self.noise = Noise { spread: sums.noise_spread, signal: sums.noise_signal }.scale();
+        let (loss, correct) = (sums.loss / seen, sums.correct / seen);
         // An epoch cut short by max_steps stays open: with a higher limit the run goes on inside it.
         if self.at.sample as usize == self.order.len() {
             self.at = Position { step: self.at.step, epoch, ..Position::default() };
@@ -278,6 +287,7 @@ impl Session<'_> {
         let due = |every: u64| last || (every > 0 && epoch.is_multiple_of(every));
         let (evaluate, save) = (due(train.evaluate_every), due(train.checkpoint_every));
         let test = (evaluate && self.data.len(Part::Test) > 0).then(|| {
+            self.trainer.average();
             self.trainer.clock.skip();
             let metrics = self.trainer.evaluate(self.data, Part::Test);
             self.trainer.clock.lap(Phase::Evaluation);
@@ -287,6 +297,7 @@ impl Session<'_> {
         let mut row = vec![("epoch", epoch as f64), ("train_loss", loss)];
         row.extend(accuracy.map(|accuracy| ("train_accuracy", accuracy)));
         row.extend(test.iter().flat_map(Metrics::columns));
+        row.extend(self.noise.map(|scale| ("noise_scale", scale)));
         row.extend([("lr", lr), ("seconds", seconds), ("samples_per_second", rate)]);
         let run = &mut self.run;
         on_root(self.comm, || run.as_mut().map_or(Ok(()), |run| run.epoch(&row)))?;
@@ -335,6 +346,7 @@ impl Session<'_> {
     /// Saves everything; the path on every rank. The rows so far are flushed first: whoever goes on from a checkpoint finds
     /// every row up to it, and later ones are dropped.
     fn checkpoint(&mut self) -> Result<PathBuf> {
+        self.trainer.average();
         self.trainer.compare_hosts(self.at.step)?;
         self.trainer.clock.skip();
         let dir = self.out.join("checkpoints");
@@ -342,8 +354,7 @@ impl Session<'_> {
             step: self.at.step,
             epoch: self.at.epoch,
             sample: self.at.sample,
-            epoch_loss: self.at.epoch_loss,
-            epoch_correct: self.at.epoch_correct,
+            sums: self.at.sums,
             seed: self.job.seed,
             ranks: self.comm.size() as u64,
             config: &self.config,
@@ -405,6 +416,9 @@ impl Session<'_> {
         let rows: Vec<Vec<f64>> = totals.chunks(Phase::ALL.len()).map(<[f64]>::to_vec).collect();
         say(&terminal::timing_table(&rows));
         say("");
+        if let Some(scale) = self.noise {
+            say(&format!("noise scale  {}", terminal::noise_text(scale, self.batch)));
+        }
         say(&format!("metrics      {}", self.out.join("run.h5").display()));
         say(&format!("checkpoints  {}", self.out.join("checkpoints").display()));
     }

@@ -1,21 +1,26 @@
 //! The life of one mini-batch.
 
 use super::clock::Phase;
+use super::noise::Noise;
 use super::trainer::{Goal, Trainer};
 use crate::comm::overlapped;
 use crate::data::shard::micro_batches;
 use crate::data::{AugmentKey, Dataset, Part, Targets};
 use crate::error::{Error, Result};
+use crate::kernel::sum::squares;
 use crate::layer::{Mode, Stack};
 use crate::loss;
 use crate::optimizer::Update;
 use std::ops::Range;
 
-/// What rides behind the gradient through the same sum over ranks: loss, correct answers, ranks that got a signal.
+/// What rides behind the gradient through the same sum over ranks: loss, correct answers, ranks that got a signal, Σ v² of
+/// the first micro-batch's gradient, and the mean of the hosts' squared norms where they make steps of their own.
 pub(super) const EXTRAS: usize = 16;
 const LOSS: usize = 0;
 const CORRECT: usize = 1;
 const SIGNALLED: usize = 2;
+const FIRST_SQUARES: usize = 3;
+pub(super) const NORM: usize = 4;
 
 /// What one step gave, the same on every rank.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,6 +31,8 @@ pub struct Outcome {
     pub correct: f64,
     /// L2 norm of the gradient, before clipping.
     pub grad_norm: f64,
+    /// From the gradients of the first micro-batch and of the batch.
+    pub noise: Noise,
     /// The learning rate used.
     pub lr: f64,
     /// Whether some rank was asked to stop.
@@ -107,23 +114,36 @@ impl Trainer<'_> {
         }
         // 6: sums over ranks.
         let done = self.finish_buckets(mine.is_empty());
-        let grad_norm = self.exchange.sum(done).sqrt();
-        let (lr, extras) = (self.schedule.rate(step), self.replica.params.len() + self.replica.state.len());
-        let extras = &self.exchange.total()[extras..];
+        let (params, state) = (self.replica.params.len(), self.replica.state.len());
+        let norm = match self.local {
+            Some(local) => self.sum_on_host(local, samples.len(), state),
+            None => self.exchange.sum(done).sqrt(),
+        };
+        let lr = self.schedule.rate(step);
+        let extras = &self.exchange.total()[params + state..];
+        let first = self.micro.min(samples.len());
+        // That micro-batch's gradient is its share of the batch's.
+        let first_squares = f64::from(extras[FIRST_SQUARES]) * (samples.len() as f64 / first as f64).powi(2);
         let outcome = Outcome {
             loss: f64::from(extras[LOSS]),
             correct: f64::from(extras[CORRECT]),
-            grad_norm,
+            grad_norm: self.local.map_or(norm, |_| f64::from(extras[NORM]).sqrt()),
+            noise: match first_squares {
+                0.0 => Noise::default(),
+                _ => Noise::of((first, first_squares), (samples.len(), norm * norm)),
+            },
             lr,
             signalled: extras[SIGNALLED] > 0.0,
         };
         self.clock.lap(Phase::Communication);
-        if !outcome.loss.is_finite() || !outcome.grad_norm.is_finite() {
+        if !outcome.is_finite() {
             let bad = if outcome.loss.is_finite() { outcome.grad_norm } else { outcome.loss };
             return Err(Error::Diverged { step: step + 1, loss: bad.to_string() });
         }
         // 7: the update.
-        self.update(lr, step, outcome.grad_norm);
+        let scale = if self.local.is_some() { self.host_scale(samples.len()) } else { 1.0 };
+        self.update(lr, step, norm, scale);
+        self.stray(step);
         self.clock.lap(Phase::Optimizer);
         Ok(outcome)
     }
@@ -146,6 +166,10 @@ impl Trainer<'_> {
                     stack.backward(m, mode, params, gradient, false, bucket, reduce);
                 }),
                 _ => stack.backward(m, mode, params, gradient, false, usize::MAX, &mut |_| {}),
+            }
+            // Alone in its buffer: nothing was added before, and it has not been summed.
+            if micro.index == 0 && self.bucket.is_none() && self.local.is_none() && m < batch.samples.len() {
+                extras[FIRST_SQUARES] = squares(gradient) as f32;
             }
             self.exchange.finish(micro.index);
             self.clock.lap(Phase::Backward);
@@ -173,9 +197,9 @@ impl Trainer<'_> {
         len
     }
 
-    /// Each rank of a host updates its part.
-    fn update(&mut self, lr: f64, step: u64, grad_norm: f64) {
-        let clip = self.clip_norm.map_or(1.0, |most| (most / grad_norm).min(1.0));
+    /// Each rank of a host updates its part by `scale` times the gradient, whose norm is `norm` then, before it is clipped.
+    fn update(&mut self, lr: f64, step: u64, norm: f64, scale: f64) {
+        let clip = self.clip_norm.map_or(1.0, |most| (most / norm).min(1.0));
         let len = self.replica.params.len();
         let state = self.replica.state_mut(self.exchange.host());
         self.model.update_state(state, &self.exchange.total()[len..]);
@@ -189,7 +213,7 @@ impl Trainer<'_> {
             moments: mine.moments,
             lr: lr as f32,
             step: step + 1,
-            grad_scale: clip as f32,
+            grad_scale: (clip * scale) as f32,
         });
         self.exchange.release();
     }

@@ -207,6 +207,21 @@ pub fn errors_text(errors: &Errors) -> String {
     format!("MAPE {:.2} %  RMSE {:.4}  R² {:.4}", errors.mape, errors.rmse, errors.r2)
 }
 
+/// What the gradient noise scale says of a batch size.
+pub fn noise_text(scale: f64, batch: usize) -> String {
+    if scale.is_infinite() {
+        return format!(
+            "not to be measured in an epoch: far above the batch of {batch}; a larger one may need fewer steps"
+        );
+    }
+    let advice = if scale > batch as f64 {
+        "a larger one needs fewer steps, so more ranks may help"
+    } else {
+        "a larger one needs hardly fewer steps"
+    };
+    format!("{} samples, the batch has {}: {advice}", thousands(scale.round() as u64), thousands(batch as u64))
+}
+
 /// Seconds by phase over ranks: `rows[rank]` holds a total for each phase.
 pub fn timing_table(rows: &[Vec<f64>]) -> String {
     let mut table = table(&["seconds", "minimum", "mean", "maximum", "share"], 1);

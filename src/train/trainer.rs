@@ -1,11 +1,12 @@
 //! What trains: a model, its parameters and what updates them, built from a job.
 
 use super::clock::Clock;
+use super::local::Local;
 use super::replica::Replica;
 use super::step::EXTRAS;
 use super::together::Together;
 use crate::comm::{Comm, Shared, agree};
-use crate::config::{Job, Reduction};
+use crate::config::{Job, Reduction, Wire};
 use crate::data::{Dataset, Part, Targets, Task};
 use crate::error::{Error, Result};
 use crate::loss::{self, Loss};
@@ -26,6 +27,8 @@ pub struct Trainer<'c> {
     /// Of micro-batches: the gradient, then the step's statistics, then the extras.
     pub(super) exchange: Exchange,
     pub(super) targets: Targets,
+    /// Where hosts make steps of their own.
+    pub(super) local: Option<Local>,
     /// Where layers stop for sums over the batch.
     pub(super) together: Option<Together>,
     pub(super) seed: u64,
@@ -92,6 +95,7 @@ impl Design {
             reproducible: job.distributed.reduction == Reduction::Reproducible,
             leaves: parts.min(samples.div_ceil(micro)),
             together: model.stack.stops() > 0,
+            bf16_wire: job.distributed.wire == Wire::Bf16,
             params: len,
             riders: state_len + EXTRAS,
         };
@@ -124,6 +128,9 @@ impl<'c> Trainer<'c> {
             agree(comm, Design::of(job, data, comm.size()))?;
         let host = agree(comm, comm.host(job.distributed.shares_memory().then_some(shared_bytes)))?;
         let state_len = model.state_layout().len();
+        let (every, hosts) = (job.distributed.average_every, host.members());
+        let weight = hosts[host.index()].len() as f64 / comm.size() as f64;
+        let local = (every > 1 && hosts.len() > 1).then_some(Local { every, weight, strayed: false });
         let (slots, whole_tensors) = (optimizer.slots().len(), optimizer.whole_tensors());
         let mut replica = agree(comm, Replica::build(&*host, model.layout(), state_len, slots, whole_tensors))?;
         replica.write(&*host, |arenas| {
@@ -139,6 +146,7 @@ impl<'c> Trainer<'c> {
             replica,
             exchange: agree(comm, exchange)?,
             targets: Targets::default(),
+            local,
             together,
             seed: job.seed,
             augment: !job.data.augment.is_empty(),

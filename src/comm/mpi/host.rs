@@ -141,6 +141,13 @@ impl Drop for Window {
     }
 }
 
+/// What moves, and is not computed with, in elements of so many bytes.
+fn datatype(width: usize) -> ffi::MPI_Datatype {
+    assert!(width == 2 || width == 4);
+    // SAFETY: handles that the MPI library defines.
+    unsafe { if width == 2 { ffi::RSMPI_UINT16_T } else { ffi::RSMPI_FLOAT } }
+}
+
 impl Host for MpiHost {
     fn rank(&self) -> usize {
         self.node.rank() as usize
@@ -183,38 +190,40 @@ impl Host for MpiHost {
         }
     }
 
-    fn exchange_lane(&self, send: &[f32], sent: &Parts, receive: &mut [f32], received: &Parts) {
+    fn exchange_lane(&self, width: usize, send: &[u8], sent: &Parts, receive: &mut [u8], received: &Parts) {
         let Some(lane) = &self.lane else { return };
-        assert!(sent.total() <= send.len() && received.total() <= receive.len());
+        assert!(sent.total() * width <= send.len() && received.total() * width <= receive.len());
+        let element = datatype(width);
         // SAFETY: the parts lie within the slices, as just checked.
         unsafe {
             ffi::MPI_Alltoallv(
                 send.as_ptr().cast(),
                 sent.lens().as_ptr(),
                 sent.starts().as_ptr(),
-                ffi::RSMPI_FLOAT,
+                element,
                 receive.as_mut_ptr().cast(),
                 received.lens().as_ptr(),
                 received.starts().as_ptr(),
-                ffi::RSMPI_FLOAT,
+                element,
                 lane.as_raw(),
             )
         };
     }
 
-    fn gather_lane(&self, whole: &mut [f32], parts: &Parts) {
+    fn gather_lane(&self, width: usize, whole: &mut [u8], parts: &Parts) {
         let Some(lane) = &self.lane else { return };
-        assert!(parts.total() <= whole.len());
+        assert!(parts.total() * width <= whole.len());
+        let element = datatype(width);
         // SAFETY: as above; in place, each rank's part lies where it belongs.
         unsafe {
             ffi::MPI_Allgatherv(
                 self.in_place,
                 0,
-                ffi::RSMPI_FLOAT,
+                element,
                 whole.as_mut_ptr().cast(),
                 parts.lens().as_ptr(),
                 parts.starts().as_ptr(),
-                ffi::RSMPI_FLOAT,
+                element,
                 lane.as_raw(),
             )
         };
