@@ -122,7 +122,7 @@ fn a_failing_point_is_named_with_its_words_and_exit_code() {
 fn a_study_that_is_stopped_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (job, data, out) = (job(), data(), dir.path().display().to_string());
-    let more = ["--ranks", "1,2", "--repeats", "1", "--epochs", "6", "--set", &data];
+    let more = ["--ranks", "1,2", "--repeats", "1", "--epochs", "20", "--set", &data];
     let mut study = command(0, &args(&job, &out, &more)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let (second, began) = (dir.path().join("ranks-2/repeat-1/run.h5"), Instant::now());
     while !second.exists() {
