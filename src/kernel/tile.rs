@@ -9,7 +9,7 @@ use super::simd::{Baseline, Simd, best_isa};
 use super::{Isa, PANEL};
 
 /// Elements of a cache line.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
 /// How two elements are multiplied.
 pub(super) trait Multiply<S> {
@@ -67,6 +67,8 @@ pub(crate) struct ProductTile {
     pub columns: usize,
     /// Asks for a cache line from here on with each step of depth: what the next tiles need.
     pub ahead: *const f32,
+    /// Elements from where it asks in a segment to where it does in the next.
+    pub ahead_segment: usize,
 }
 
 /// C(R × columns) = (or +=) Σ over pixels of A(pixel, R) · B(pixel, width). Pixels are `rows` × `cols`: an outer product
@@ -202,12 +204,13 @@ impl Tiles {
 /// The CPU has the instruction set of `S` and `X`; see [`Tiles::product`].
 #[inline(always)]
 unsafe fn product_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(tile: &ProductTile) {
-    let &ProductTile { segments, length, a, a_row, a_segment, mut b, init, c, c_row, columns, mut ahead } = tile;
+    let &ProductTile { segments, length, a, a_row, a_segment, mut b, init, c, c_row, columns, ahead, ahead_segment } =
+        tile;
     // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
     unsafe {
         let mut sums = [[S::splat(0.0); V]; R];
         for segment in 0..segments {
-            let mut a = a.add(segment * a_segment);
+            let (mut a, mut ahead) = (a.add(segment * a_segment), ahead.wrapping_add(segment * ahead_segment));
             // Not unrolled: the compiler would load ahead and spill sums.
             for _ in 0..length {
                 S::prefetch_far(ahead);
