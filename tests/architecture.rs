@@ -69,6 +69,7 @@ const UNSAFE: &[&str] = &[
     "comm/solo",         // as the trait says
     "kernel/activation", // instruction sets, from here on
     "kernel/bf16",
+    "kernel/column",
     "kernel/direct",
     "kernel/epilogue",
     "kernel/fused",

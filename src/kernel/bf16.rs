@@ -7,7 +7,7 @@
 use super::isa::dispatch;
 use super::simd::Simd;
 use super::tile::{Multiply, Tiles};
-use super::{Init, Isa, PANEL, isa, panels_len, product};
+use super::{Init, Isa, PANEL, isa, panels_len, product, transpose};
 use std::sync::OnceLock;
 
 /// Whether products run on AVX-512 BF16.
@@ -162,6 +162,7 @@ dispatch! {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::PANEL;
     use super::super::simd::{Avx512, Simd};
 
     /// See [`super::pair_neighbours`].
@@ -179,6 +180,41 @@ mod x86 {
                     let upper = Avx512::load_first(from.wrapping_add(16), left.saturating_sub(16));
                     let to = pairs.add(row * k.div_ceil(2) + at / 2);
                     Avx512::chain_bf16(lower, upper).store_first(to, left.div_ceil(2));
+                }
+            }
+        }
+    }
+
+    /// See [`super::pack_transposed`].
+    ///
+    /// # Safety
+    /// `panels` are K×N, `packed` N×K of pairs.
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    pub(super) unsafe fn pack_transposed(k: usize, n: usize, panels: *const f32, packed: *mut f32) {
+        // Of 16 rows: a pair is neighbours in a row, so that half as much is transposed as there are numbers.
+        let (mut pairs, mut turned) = ([0.0f32; 256], [0.0f32; 256]);
+        for k0 in (0..k.next_multiple_of(PANEL)).step_by(16) {
+            for n0 in (0..n).step_by(PANEL) {
+                let (height, width) = (k.saturating_sub(k0).min(16), (n - n0).min(PANEL));
+                // SAFETY: `height` rows of a panel, and a pair for each two of `width` columns.
+                unsafe {
+                    for row in 0..16 {
+                        let from = panels.wrapping_add(n0 * k + (k0 + row) * PANEL);
+                        let [lower, upper] =
+                            if row >= height { [0; 2] } else { [width.min(16), width.saturating_sub(16)] };
+                        let upper = Avx512::load_first(from.wrapping_add(16), upper);
+                        Avx512::chain_bf16(Avx512::load_first(from, lower), upper)
+                            .store(pairs.as_mut_ptr().add(16 * row));
+                    }
+                    let to = packed.add((k0 / PANEL * n.div_ceil(2) + n0 / 2) * PANEL + k0 % PANEL);
+                    if width == PANEL {
+                        Avx512::transpose(pairs.as_ptr(), 16, to, PANEL);
+                        continue;
+                    }
+                    Avx512::transpose(pairs.as_ptr(), 16, turned.as_mut_ptr(), 16);
+                    for pair in 0..width.div_ceil(2) {
+                        Avx512::load(turned.as_ptr().add(16 * pair)).store(to.add(pair * PANEL));
+                    }
                 }
             }
         }
@@ -222,12 +258,18 @@ pub(crate) fn pack(k: usize, n: usize, panels: &[f32], packed: &mut [f32]) {
 
 /// See [`Real::pack_transposed_bf16`](super::Real::pack_transposed_bf16).
 pub(crate) fn pack_transposed(isa: Isa, k: usize, n: usize, panels: &[f32], packed: &mut [f32]) {
+    assert!(panels.len() >= panels_len(k, n) && packed.len() >= pairs_len(n, k), "the panels are too short");
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::Avx512 && native() {
+        // SAFETY: the CPU has the instructions, and the lengths were just checked.
+        return unsafe { x86::pack_transposed(k, n, panels.as_ptr(), packed.as_mut_ptr()) };
+    }
     let mut block = [0.0; PANEL * PANEL];
     let depth = n.div_ceil(2);
     for k0 in (0..k).step_by(PANEL) {
         for n0 in (0..n).step_by(PANEL) {
             let (height, width) = (PANEL.min(k - k0), PANEL.min(n - n0));
-            product::transpose_panels(isa, height, width, &panels[n0 * k + k0 * PANEL..], &mut block);
+            transpose::transpose_panels(isa, height, width, &panels[n0 * k + k0 * PANEL..], &mut block);
             pair_rows(width, PANEL, &block, PANEL, &mut packed[(k0 / PANEL * depth + n0 / 2) * PANEL..]);
         }
     }

@@ -3,7 +3,7 @@
 use super::direct::{Gradient, Output};
 use super::epilogue::Epilogue;
 use super::upstream::Source;
-use super::{ConvNeeds, Init, Isa, Window, direct, panels_len, product, winograd};
+use super::{ConvNeeds, Init, Isa, Window, direct, panels_len, product, transpose, winograd};
 use std::sync::OnceLock;
 
 /// How a window is convolved.
@@ -49,7 +49,7 @@ pub(crate) fn needs(window: &Window) -> ConvNeeds {
 /// See [`Real::conv2d_prepare`](super::Real::conv2d_prepare).
 pub(crate) fn prepare(isa: Isa, window: &Window, panels: &[f32], packed: &mut [f32]) {
     match method(window) {
-        Method::Product { .. } => product::transpose_panels(isa, window.depth(), window.o, panels, packed),
+        Method::Product { .. } => transpose::transpose_panels(isa, window.depth(), window.o, panels, packed),
         Method::Direct => direct::prepare(isa, window, panels, packed),
         Method::Winograd => winograd::prepare(isa, window, panels, packed),
     }

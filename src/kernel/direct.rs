@@ -5,8 +5,9 @@
 
 use super::epilogue::{Epilogue, finish_images};
 use super::patch::{OUT, Side};
-use super::product::{column_sums, copy_rows, product, transpose_panels};
-use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
+use super::product::{column_sums, copy_rows, product};
+use super::tile::{LINE, OuterTile, ProductTile, TileInit, Tiles};
+use super::transpose::transpose_panels;
 use super::upstream::{Source, gradient_images};
 use super::{ConvNeeds, Init, Isa, PANEL, Window, panel_index, panels_len};
 
@@ -173,6 +174,7 @@ fn convolve(tiles: &Tiles, g: &Geometry, x: &[f32], panels: &[f32], bias: Option
                     c_row: g.o,
                     columns: tiles.width().min(g.o - col),
                     ahead: b,
+                    ahead_segment: g.run() * LINE,
                 };
                 // SAFETY: the lengths were asserted above.
                 unsafe { tiles.product(pixels, &tile) };
@@ -309,7 +311,9 @@ pub(super) fn backward(
     let (dy_scratch, dy_image) = rest.split_at_mut(parts.dy);
     let side = Side::output(window);
     framed.fill(0.0);
-    dx_scratch.fill(0.0);
+    if dx.is_some() {
+        dx_scratch.fill(0.0);
+    }
     let (in_len, out_len) = (h * w * c, g.out_h * g.out_w * g.o);
     let block = block_rows(window);
     for image in 0..m {

@@ -7,6 +7,7 @@
 
 mod activation;
 mod bf16;
+mod column;
 mod conv;
 mod direct;
 mod epilogue;

@@ -25,14 +25,7 @@ pub(super) fn of_few_rows(
     ldb: usize,
     panels: &mut [f32],
 ) {
-    // Columns that fill no tile get zeros behind them.
-    let whole = n / tiles.width() * tiles.width();
-    let mut rest = [0.0; FEW * PANEL];
-    for (row, rest) in rest.chunks_exact_mut(PANEL).take(m).enumerate() {
-        rest[..n - whole].copy_from_slice(&b[row * ldb + whole..][..n - whole]);
-    }
-    for col in (0..n).step_by(tiles.width()) {
-        let (b, b_col) = if col < whole { (&b[col..], ldb) } else { (&rest[..], PANEL) };
+    let mut run = |col: usize, b: &[f32], b_col: usize| {
         tiles.split(k, |first, height| {
             let tile = OuterTile {
                 rows: 1,
@@ -52,5 +45,17 @@ pub(super) fn of_few_rows(
             // SAFETY: `m` rows of A, of B for a tile's width, and `height` rows of a panel.
             unsafe { tiles.outer(height, &tile) };
         });
+    };
+    let whole = n / tiles.width() * tiles.width();
+    for col in (0..whole).step_by(tiles.width()) {
+        run(col, &b[col..], ldb);
+    }
+    if whole < n {
+        // Columns that fill no tile get zeros behind them.
+        let mut rest = [0.0; FEW * PANEL];
+        for (row, rest) in rest.chunks_exact_mut(PANEL).take(m).enumerate() {
+            rest[..n - whole].copy_from_slice(&b[row * ldb + whole..][..n - whole]);
+        }
+        run(whole, &rest, PANEL);
     }
 }

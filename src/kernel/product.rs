@@ -3,7 +3,7 @@
 use super::isa::dispatch;
 use super::simd::{Simd, simd_entry};
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
-use super::{Init, Isa, PANEL, outer, panel_index, panels_len};
+use super::{Init, Isa, PANEL, column, outer, panel_index, panels_len};
 use crate::arena::Buffer;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -91,6 +91,12 @@ pub(crate) fn product(
     c: &mut [f32],
     ldc: usize,
 ) {
+    if n == 1 && k > 0 {
+        return column::product(isa, m, k, a, lda, panels, init, c, ldc);
+    }
+    if k == 1 {
+        return column::of_depth_one(isa, m, n, a, lda, panels, init, c, ldc);
+    }
     product_by(Tiles::of(isa), isa, m, k, n, a, lda, panels, init, c, ldc)
 }
 
@@ -152,6 +158,7 @@ pub(super) fn product_by(
                     c_row: ldc,
                     columns: tiles.width().min(n - col),
                     ahead: ahead(col, first / rows),
+                    ahead_segment: 0,
                 };
                 // SAFETY: rows `first..first + rows` of A (or their copy) and C and columns `col..` of the panels and
                 // the bias are in bounds by the assertions above.
@@ -192,6 +199,9 @@ pub(crate) fn outer(
     ldb: usize,
     panels: &mut [f32],
 ) {
+    if n == 1 {
+        return column::outer(isa, m, k, a, lda, b, ldb, panels);
+    }
     outer_by(Tiles::of(isa), isa, m, k, n, a, lda, b, ldb, panels)
 }
 
@@ -296,49 +306,6 @@ dispatch! {
     }
 }
 
-simd_entry! {
-    /// # Safety
-    /// `panels` are K×N, `transposed` N×K.
-    unsafe fn transpose_entry(k: usize, n: usize, panels: *const f32, transposed: *mut f32) = transpose_body
-}
-
-/// # Safety
-/// As for `transpose_entry`; the CPU has the instruction set of `S`.
-#[inline(always)]
-unsafe fn transpose_body<S: Simd>(k: usize, n: usize, panels: *const f32, transposed: *mut f32) {
-    // Blocks of 32 × 32 are contiguous on both sides.
-    for depth in (0..k).step_by(PANEL) {
-        for col in (0..n).step_by(PANEL) {
-            let (height, width) = (PANEL.min(k - depth), PANEL.min(n - col));
-            // SAFETY: the block of `height` rows at `from` and of `width` rows at `to` lie in the panels.
-            unsafe {
-                let from = panels.add(col * k + depth * PANEL);
-                let to = transposed.add(depth * n + col * PANEL);
-                for row in (0..PANEL).step_by(S::LANES) {
-                    for column in (0..width).step_by(S::LANES) {
-                        if row + S::LANES <= height && column + S::LANES <= width {
-                            S::transpose(from.add(row * PANEL + column), PANEL, to.add(column * PANEL + row), PANEL);
-                            continue;
-                        }
-                        for c in column..width.min(column + S::LANES) {
-                            for r in row..row + S::LANES {
-                                *to.add(c * PANEL + r) = if r < height { *from.add(r * PANEL + c) } else { 0.0 };
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// See [`Real::transpose_panels`](super::Real::transpose_panels).
-pub(crate) fn transpose_panels(isa: Isa, k: usize, n: usize, panels: &[f32], transposed: &mut [f32]) {
-    assert!(panels.len() >= panels_len(k, n) && transposed.len() >= panels_len(n, k), "the panels are too short");
-    // SAFETY: the lengths were just checked.
-    unsafe { transpose_entry(isa, k, n, panels.as_ptr(), transposed.as_mut_ptr()) }
-}
-
 dispatch! {
     /// See [`Real::column_sums`](super::Real::column_sums).
     pub(crate) fn column_sums<T>(m: usize, n: usize, a: &[T], lda: usize, sums: &mut [T]) {
@@ -379,6 +346,7 @@ dispatch! {
 mod tests {
     use super::super::reference;
     use super::super::testing::{close, filled, isas};
+    use super::super::transpose::transpose_panels;
     use super::*;
 
     #[test]

@@ -207,7 +207,7 @@ impl Real for f32 {
         product::pack(k, n, b, row, column, panels)
     }
     fn transpose_panels(k: usize, n: usize, panels: &[Self], transposed: &mut [Self]) {
-        product::transpose_panels(isa(), k, n, panels, transposed)
+        transpose::transpose_panels(isa(), k, n, panels, transposed)
     }
     fn transpose(rows: usize, columns: usize, from: &[Self], to: &mut [Self]) {
         transpose::transpose(isa(), rows, columns, from, to)

@@ -7,9 +7,12 @@
 use super::bf16::{Emulated, native};
 use super::simd::{Baseline, Simd, best_isa};
 use super::{Isa, PANEL};
+use std::mem::MaybeUninit;
 
 /// Elements of a cache line.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
+/// Rows of the largest tile of any instruction set.
+const MOST_ROWS: usize = 14;
 
 /// How two elements are multiplied.
 pub(super) trait Multiply<S> {
@@ -67,6 +70,8 @@ pub(crate) struct ProductTile {
     pub columns: usize,
     /// Asks for a cache line from here on with each step of depth: what the next tiles need.
     pub ahead: *const f32,
+    /// Elements from where it asks in a segment to where it does in the next.
+    pub ahead_segment: usize,
 }
 
 /// C(R × columns) = (or +=) Σ over pixels of A(pixel, R) · B(pixel, width). Pixels are `rows` × `cols`: an outer product
@@ -202,12 +207,13 @@ impl Tiles {
 /// The CPU has the instruction set of `S` and `X`; see [`Tiles::product`].
 #[inline(always)]
 unsafe fn product_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(tile: &ProductTile) {
-    let &ProductTile { segments, length, a, a_row, a_segment, mut b, init, c, c_row, columns, mut ahead } = tile;
+    let &ProductTile { segments, length, a, a_row, a_segment, mut b, init, c, c_row, columns, ahead, ahead_segment } =
+        tile;
     // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
     unsafe {
         let mut sums = [[S::splat(0.0); V]; R];
         for segment in 0..segments {
-            let mut a = a.add(segment * a_segment);
+            let (mut a, mut ahead) = (a.add(segment * a_segment), ahead.wrapping_add(segment * ahead_segment));
             // Not unrolled: the compiler would load ahead and spill sums.
             for _ in 0..length {
                 S::prefetch_far(ahead);
@@ -217,28 +223,101 @@ unsafe fn product_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(
                 ahead = ahead.wrapping_add(LINE);
             }
         }
-        for r in 0..R {
-            for v in 0..V {
-                let c = c.add(r * c_row + v * S::LANES);
-                let left = columns - (v * S::LANES).min(columns);
-                if left >= S::LANES {
-                    let sum = match init {
-                        TileInit::Zero => sums[r][v],
-                        TileInit::Bias(bias) => sums[r][v] + S::load(bias.add(v * S::LANES)),
-                        TileInit::Add => sums[r][v] + S::load(c),
-                    };
-                    sum.store(c);
-                } else {
-                    let sum = match init {
-                        TileInit::Zero => sums[r][v],
-                        TileInit::Bias(bias) => sums[r][v] + S::load_first(bias.add(v * S::LANES), left),
-                        TileInit::Add => sums[r][v] + S::load_first(c, left),
-                    };
-                    sum.store_first(c, left);
+        match init {
+            TileInit::Zero => write(&sums, c, c_row, columns),
+            TileInit::Bias(bias) => {
+                for v in 0..V {
+                    let left = S::LANES.min(columns - (v * S::LANES).min(columns));
+                    let bias = S::load_first(bias.wrapping_add(v * S::LANES), left);
+                    for r in 0..R {
+                        sums[r][v] = sums[r][v] + bias;
+                    }
+                }
+                write(&sums, c, c_row, columns);
+            }
+            TileInit::Add => add(&sums, c, c_row, columns),
+        }
+    }
+}
+
+/// C = sums. The loops over a whole tile are so short that they unroll, which keeps the sums in registers throughout.
+///
+/// # Safety
+/// R rows of `columns` elements, `c_row` apart, can be written; the CPU has the instruction set of `S`.
+#[inline(always)]
+unsafe fn write<S: Simd, const R: usize, const V: usize>(
+    sums: &[[S; V]; R],
+    c: *mut f32,
+    c_row: usize,
+    columns: usize,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if columns == V * S::LANES {
+            for r in 0..R {
+                for v in 0..V {
+                    sums[r][v].store(c.add(r * c_row + v * S::LANES));
+                }
+            }
+        } else {
+            let mut whole = Whole::uninit();
+            let from = spread(sums, &mut whole);
+            for r in 0..R {
+                for at in (0..columns).step_by(S::LANES) {
+                    let sum = S::load(from.add(r * PANEL + at));
+                    sum.store_first(c.add(r * c_row + at), S::LANES.min(columns - at));
                 }
             }
         }
     }
+}
+
+/// C += sums.
+///
+/// # Safety
+/// As for [`write`]; the rows can be read, too.
+#[inline(always)]
+unsafe fn add<S: Simd, const R: usize, const V: usize>(sums: &[[S; V]; R], c: *mut f32, c_row: usize, columns: usize) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if columns == V * S::LANES {
+            for r in 0..R {
+                for v in 0..V {
+                    let c = c.add(r * c_row + v * S::LANES);
+                    (sums[r][v] + S::load(c)).store(c);
+                }
+            }
+        } else {
+            let mut whole = Whole::uninit();
+            let from = spread(sums, &mut whole);
+            for r in 0..R {
+                for at in (0..columns).step_by(S::LANES) {
+                    let (c, left) = (c.add(r * c_row + at), S::LANES.min(columns - at));
+                    (S::load(from.add(r * PANEL + at)) + S::load_first(c, left)).store_first(c, left);
+                }
+            }
+        }
+    }
+}
+
+/// A tile in memory.
+type Whole = MaybeUninit<[f32; MOST_ROWS * PANEL]>;
+
+/// Puts the sums there, for loops that do not unroll.
+///
+/// # Safety
+/// The CPU has the instruction set of `S`.
+#[inline(always)]
+unsafe fn spread<S: Simd, const R: usize, const V: usize>(sums: &[[S; V]; R], whole: &mut Whole) -> *const f32 {
+    const { assert!(R <= MOST_ROWS && V * S::LANES <= PANEL) };
+    let to = whole.as_mut_ptr().cast::<f32>();
+    for r in 0..R {
+        for v in 0..V {
+            // SAFETY: R rows of V vectors, no more than there is room for.
+            unsafe { sums[r][v].store(to.add(r * PANEL + v * S::LANES)) };
+        }
+    }
+    to
 }
 
 /// sums += column of A (elements `a_row` apart) · row of B.
@@ -270,7 +349,8 @@ unsafe fn multiply<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(
 /// The CPU has the instruction set of `S` and `X`; see [`Tiles::outer`].
 #[inline(always)]
 unsafe fn outer_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize, const SCATTERED: bool>(tile: &OuterTile) {
-    let &OuterTile { rows, cols, a, offsets, a_row, a_col, b, b_row, b_col, mut ahead, c, columns, add } = tile;
+    let &OuterTile { rows, cols, a, offsets, a_row, a_col, b, b_row, b_col, mut ahead, c, columns, add: accumulate } =
+        tile;
     // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
     unsafe {
         let mut scattered = [a; R];
@@ -303,18 +383,10 @@ unsafe fn outer_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize, co
                 b = b.wrapping_add(b_col);
             }
         }
-        for r in 0..R {
-            for v in 0..V {
-                let c = c.add(r * PANEL + v * S::LANES);
-                let left = columns - (v * S::LANES).min(columns);
-                if left >= S::LANES {
-                    let sum = if add { sums[r][v] + S::load(c) } else { sums[r][v] };
-                    sum.store(c);
-                } else {
-                    let sum = if add { sums[r][v] + S::load_first(c, left) } else { sums[r][v] };
-                    sum.store_first(c, left);
-                }
-            }
+        if accumulate {
+            add(&sums, c, PANEL, columns);
+        } else {
+            write(&sums, c, PANEL, columns);
         }
     }
 }

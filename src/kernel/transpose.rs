@@ -1,7 +1,7 @@
-//! Transposition of dense matrices for f32, in blocks of registers.
+//! Transposition of dense matrices and of panels for f32, in blocks of registers.
 
-use super::Isa;
 use super::simd::{Simd, simd_entry};
+use super::{Isa, PANEL, panels_len};
 
 simd_entry! {
     /// Transposes `rows` rows of `columns` elements; rows are `from_row` and `to_row` apart.
@@ -51,6 +51,49 @@ pub(crate) fn transpose(isa: Isa, rows: usize, columns: usize, from: &[f32], to:
         // SAFETY: the chunks have rows × columns elements.
         unsafe { transpose_strided(isa, rows, columns, from.as_ptr(), columns, to.as_mut_ptr(), rows) };
     }
+}
+
+simd_entry! {
+    /// # Safety
+    /// `panels` are K×N, `transposed` N×K.
+    unsafe fn panels_entry(k: usize, n: usize, panels: *const f32, transposed: *mut f32) = panels_body
+}
+
+/// # Safety
+/// As for `panels_entry`; the CPU has the instruction set of `S`.
+#[inline(always)]
+unsafe fn panels_body<S: Simd>(k: usize, n: usize, panels: *const f32, transposed: *mut f32) {
+    // Blocks of 32 × 32 are contiguous on both sides.
+    for depth in (0..k).step_by(PANEL) {
+        for col in (0..n).step_by(PANEL) {
+            let (height, width) = (PANEL.min(k - depth), PANEL.min(n - col));
+            // SAFETY: the block of `height` rows at `from` and of `width` rows at `to` lie in the panels.
+            unsafe {
+                let from = panels.add(col * k + depth * PANEL);
+                let to = transposed.add(depth * n + col * PANEL);
+                for row in (0..PANEL).step_by(S::LANES) {
+                    for column in (0..width).step_by(S::LANES) {
+                        if row + S::LANES <= height && column + S::LANES <= width {
+                            S::transpose(from.add(row * PANEL + column), PANEL, to.add(column * PANEL + row), PANEL);
+                            continue;
+                        }
+                        for c in column..width.min(column + S::LANES) {
+                            for r in row..row + S::LANES {
+                                *to.add(c * PANEL + r) = if r < height { *from.add(r * PANEL + c) } else { 0.0 };
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// See [`Real::transpose_panels`](super::Real::transpose_panels).
+pub(crate) fn transpose_panels(isa: Isa, k: usize, n: usize, panels: &[f32], transposed: &mut [f32]) {
+    assert!(panels.len() >= panels_len(k, n) && transposed.len() >= panels_len(n, k), "the panels are too short");
+    // SAFETY: the lengths were just checked.
+    unsafe { panels_entry(isa, k, n, panels.as_ptr(), transposed.as_mut_ptr()) }
 }
 
 #[cfg(test)]

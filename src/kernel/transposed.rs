@@ -55,8 +55,10 @@ pub(crate) fn product_transposed(
                             init: if panel == 0 { TileInit::Zero } else { TileInit::Add },
                             c: rows[row * PANEL + col..].as_mut_ptr(),
                             c_row: PANEL,
-                            columns: tiles.width(),
-                            ahead: std::ptr::null(),
+                            columns: tiles.width().min(width - col),
+                            // The rows of the next tile.
+                            ahead: panels.as_ptr().wrapping_add((panel * k + k0 + row + count) * PANEL),
+                            ahead_segment: k * PANEL,
                         };
                         // SAFETY: the panels have K rows each, the columns N rounded up, `rows` at least `height`.
                         unsafe { tiles.product(count, &tile) };

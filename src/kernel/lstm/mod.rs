@@ -9,7 +9,8 @@ mod layout;
 pub use layout::Recurrence;
 
 use super::tile::{OuterTile, ProductTile, TileInit};
-use super::{Isa, PANEL, bf16, panel_index, product};
+use super::transpose::transpose_panels;
+use super::{Isa, PANEL, bf16, panel_index};
 
 /// Units whose gates lie side by side.
 const GROUP: usize = 16;
@@ -89,7 +90,7 @@ pub(crate) fn prepare(isa: Isa, r: &Recurrence, weights: &LstmWeights<'_, f32>, 
         bf16::pack(k, n, panels, pairs);
         bf16::pack_transposed(isa, k, n, panels, transposed);
     } else {
-        product::transpose_panels(isa, k, n, panels, transposed);
+        transpose_panels(isa, k, n, panels, transposed);
     }
 }
 
@@ -142,6 +143,7 @@ pub(crate) fn forward(
                         c_row: GATES,
                         columns: tiles.width(),
                         ahead: std::ptr::null(),
+                        ahead_segment: 0,
                     };
                     // SAFETY: `rows` rows of A from row `first` of `m`, a panel of the packed weights, its bias, and
                     // MAX_ROWS rows of sums.
@@ -239,6 +241,7 @@ pub(crate) fn backward(
                     c_row: row_len,
                     columns: tiles.width().min(wanted - col),
                     ahead: std::ptr::null(),
+                    ahead_segment: 0,
                 };
                 // SAFETY: `rows` rows of each group's A from row `first` of `m`, a panel of the packed transpose, and
                 // `rows` rows of dz.
@@ -320,7 +323,7 @@ mod tests {
             let mut panels = vec![0.0; panels_len(k, n)];
             // Small, so that a sequence does not magnify bf16's rounding.
             let weight: Vec<f32> = filled(seed, k * n).iter().map(|v| 0.2 * v).collect();
-            product::pack(k, n, &weight, n, 1, &mut panels);
+            crate::kernel::product::pack(k, n, &weight, n, 1, &mut panels);
             panels
         };
         let (ih, hh, bias) = (panels(1, r.inputs), panels(2, r.hidden), (filled(3, n), filled(4, n)));

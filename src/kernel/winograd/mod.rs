@@ -10,8 +10,9 @@ mod weight;
 
 use super::epilogue::Epilogue;
 use super::patch::{IN, Side, tiles};
-use super::product::{column_sums, transpose_panels};
+use super::product::column_sums;
 use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
+use super::transpose::transpose_panels;
 use super::upstream::Source;
 use super::{ConvNeeds, Isa, Window, panel_index, panels_len};
 use transform::{PLANES, Planes, input_adjoint, input_transform, output_adjoint, output_transform};
@@ -140,6 +141,7 @@ fn multiply(
                 c_row,
                 columns: tiles.width().min(n - col),
                 ahead: ahead.take(k),
+                ahead_segment: 0,
             };
             // SAFETY: the lengths were asserted above.
             unsafe { tiles.product(height, &tile) };
