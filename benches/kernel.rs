@@ -43,7 +43,7 @@ fn linear(cases: &mut Vec<Case>, m: usize, k: usize, n: usize) {
     });
     push(cases, format!("linear dweight m{m} k{k} n{n}"), flop, move || {
         let (x, dy, mut panels) = (filled(m * k), filled(m * n), filled(panels_len(k, n)));
-        Box::new(move || f32::outer(m, k, n, &x, k, &dy, n, &mut panels))
+        Box::new(move || f32::outer(m, k, n, &x, k, &dy, n, true, &mut panels))
     });
     push(cases, format!("linear dx m{m} k{k} n{n}"), flop, move || {
         let (dy, panels, mut dx) = (filled(m * n), filled(panels_len(k, n)), filled(m * k));

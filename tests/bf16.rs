@@ -3,7 +3,7 @@
 mod support;
 
 use ddl::config::{Component, Precision};
-use ddl::layer::{Mode, REGISTRY};
+use ddl::layer::{Mode, Onto, REGISTRY};
 use ddl::model::Model;
 use ddl::shape::Shape;
 use ddl::store::{RunSummary, read_run};
@@ -32,7 +32,7 @@ fn pass(precision: Precision, layers: &[Component], input: Shape, m: usize) -> V
     let y = stack.y(m).to_vec();
     let dy = stack.y_and_dy(m).1;
     dy.copy_from_slice(&filled(2, dy.len()));
-    stack.backward(m, mode, &params, &mut dparams, true, usize::MAX, &mut |_| {});
+    stack.backward(m, mode, &params, &mut dparams, Onto::Add, true, usize::MAX, &mut |_| {});
     let dx = stack.dx(m).to_vec();
     [y, dx].into_iter().chain(model.layout().slots().iter().map(|slot| slot.read(&dparams))).collect()
 }

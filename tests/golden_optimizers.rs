@@ -78,7 +78,6 @@ impl Case {
             let name = format!("{} ({storage:?}, gradients times {grad_scale}), step {t}", self.name);
             compare(&format!("{name}: weight"), &weight.read(&params), &expected.weight);
             compare(&format!("{name}: bias"), &bias.read(&params), &expected.bias);
-            assert!(grads.iter().all(|g| *g == 0.0), "{name}: gradients are not left at zero");
             let mut inside = vec![0.0; layout.len()];
             weight.write(&[1.0; 12], &mut inside);
             bias.write(&[1.0; 3], &mut inside);

@@ -2,7 +2,7 @@
 
 use ddl::config::{Component, Precision};
 use ddl::data::Targets;
-use ddl::layer::{self, Mode, Place, Stack};
+use ddl::layer::{self, Mode, Onto, Place, Stack};
 use ddl::loss;
 use ddl::rng::{Purpose, Stream};
 
@@ -43,7 +43,7 @@ impl Case {
         self.scalar(&params, &x);
         let mut dparams = vec![0.0; params.len()];
         self.stack.y_and_dy(self.m).1.copy_from_slice(&self.r);
-        self.stack.backward(self.m, MODE, &params, &mut dparams, true, usize::MAX, &mut |_| {});
+        self.stack.backward(self.m, MODE, &params, &mut dparams, Onto::Add, true, usize::MAX, &mut |_| {});
         (dparams, self.stack.dx(self.m).to_vec())
     }
 }

@@ -309,6 +309,7 @@ pub(crate) fn outer(
     lda: usize,
     b: &[f32],
     ldb: usize,
+    add: bool,
     panels: &mut [f32],
     scratch: &mut [f32],
 ) {
@@ -316,7 +317,7 @@ pub(crate) fn outer(
     let (pairs_a, pairs_b) = scratch.split_at_mut(pairs * k);
     pair_rows(m, k, a, lda, pairs_a);
     pair_rows(m, n, b, ldb, pairs_b);
-    product::outer_by(Tiles::of_bf16(isa), isa, pairs, k, n, pairs_a, k, pairs_b, n, panels);
+    product::outer_by(Tiles::of_bf16(isa), isa, pairs, k, n, pairs_a, k, pairs_b, n, add, panels);
 }
 
 #[cfg(test)]
@@ -463,7 +464,7 @@ mod tests {
                 let (mut c, mut dc, mut dp) = (vec![f32::NAN; m * n], vec![f32::NAN; m * k], before.clone());
                 product(isa, m, k, n, &a, k + 1, &packed, Init::Bias(&bias), &mut c, n, &mut scratch);
                 product(isa, m, n, k, &dy, n, &packed_t, Init::Zero, &mut dc, k, &mut scratch);
-                outer(isa, m, k, n, &a, k + 1, &dy, n, &mut dp, &mut scratch);
+                outer(isa, m, k, n, &a, k + 1, &dy, n, true, &mut dp, &mut scratch);
                 for (found, expected) in [(&c, &y), (&dc, &dx), (&dp, &dw)] {
                     close(found, expected, 1e-6 * (k.max(n) as f32).sqrt().max(4.0), &(isa, m, k, n));
                 }

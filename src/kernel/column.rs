@@ -152,7 +152,17 @@ unsafe fn add_scaled_body<S: Simd>(n: usize, a: f32, b: *const f32, c: *mut f32)
 }
 
 /// [`Real::outer`](super::Real::outer) for N = 1.
-pub(super) fn outer(isa: Isa, m: usize, k: usize, a: &[f32], lda: usize, b: &[f32], ldb: usize, panels: &mut [f32]) {
+pub(super) fn outer(
+    isa: Isa,
+    m: usize,
+    k: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    add: bool,
+    panels: &mut [f32],
+) {
     assert!(rows_fit(a.len(), m, k, lda), "A is too short");
     assert!(rows_fit(b.len(), m, 1, ldb), "B is too short");
     if m == 0 {
@@ -164,7 +174,7 @@ pub(super) fn outer(isa: Isa, m: usize, k: usize, a: &[f32], lda: usize, b: &[f3
         // SAFETY: `m` rows of A from column `first` on, as many elements of B, and `depth` sums.
         unsafe { weighted_sums(isa, m, depth, a[first..].as_ptr(), lda, b.as_ptr(), ldb, sums.as_mut_ptr()) };
         for (to, sum) in panels[first * PANEL..].iter_mut().step_by(PANEL).zip(&sums[..depth]) {
-            *to += *sum;
+            *to = if add { *to + *sum } else { *sum };
         }
     }
 }
@@ -243,7 +253,7 @@ mod tests {
                         let (mut found, mut found_wide, mut found_sums) = (c.clone(), wide_c.clone(), before.clone());
                         product(isa, m, k, &a, lda, &panels, init, &mut found, ld);
                         of_depth_one(isa, m, k, &c, ld, &wide, init, &mut found_wide, lda);
-                        outer(isa, m, k, &a, lda, &b, ld, &mut found_sums);
+                        outer(isa, m, k, &a, lda, &b, ld, true, &mut found_sums);
                         close(&found, &expected, tolerance, &("column", isa, m, k, init));
                         close(&found_wide, &expected_wide, 1e-6, &("depth one", isa, m, k, init));
                         close(&found_sums, &sums, tolerance, &("outer", isa, m, k));

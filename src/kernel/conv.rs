@@ -105,7 +105,7 @@ pub(crate) fn backward(
             if let Some(dbias) = dbias {
                 product::column_sums(rows, o, dy, o, dbias);
             }
-            product::outer(isa, rows, depth, o, x, depth, dy, o, dpanels);
+            product::outer(isa, rows, depth, o, x, depth, dy, o, true, dpanels);
             if let Some(dx) = dx {
                 product::product(isa, rows, o, depth, dy, o, packed, Init::Zero, dx, depth);
             }

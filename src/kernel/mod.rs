@@ -34,6 +34,7 @@ pub use epilogue::{Activation, Norm};
 pub use fused::{Fused, Sink};
 pub use isa::{Isa, isa};
 pub use lstm::{LstmGradients, LstmWeights, Recurrence};
+pub(crate) use product::OUTER_ROWS;
 pub use upstream::{Normalised, Upstream};
 
 use crate::arena::PANEL;
@@ -194,7 +195,17 @@ pub trait Real:
     fn product_transposed_scratch(n: usize) -> usize;
 
     /// panels(K×N) += Aᵀ·B: `a` is M rows of K, `lda` apart; `b` is M rows of N, `ldb` apart. Columns past N stay as they are.
-    fn outer(m: usize, k: usize, n: usize, a: &[Self], lda: usize, b: &[Self], ldb: usize, panels: &mut [Self]);
+    fn outer(
+        m: usize,
+        k: usize,
+        n: usize,
+        a: &[Self],
+        lda: usize,
+        b: &[Self],
+        ldb: usize,
+        add: bool,
+        panels: &mut [Self],
+    );
 
     /// Packs a dense K×N matrix (element (k, n) at `k * row + n * column` of `b`) into panels; padding becomes zero.
     fn pack(k: usize, n: usize, b: &[Self], row: usize, column: usize, panels: &mut [Self]);
@@ -248,10 +259,11 @@ pub trait Real:
         lda: usize,
         b: &[Self],
         ldb: usize,
+        add: bool,
         panels: &mut [Self],
         _scratch: &mut [Self],
     ) {
-        Self::outer(m, k, n, a, lda, b, ldb, panels);
+        Self::outer(m, k, n, a, lda, b, ldb, add, panels);
     }
 
     /// Elements of scratch that the two passes need, and of the weights packed by [`Real::conv2d_prepare`].

@@ -23,6 +23,7 @@ pub(super) fn of_few_rows(
     lda: usize,
     b: &[f32],
     ldb: usize,
+    add: bool,
     panels: &mut [f32],
 ) {
     let mut run = |col: usize, b: &[f32], b_col: usize| {
@@ -38,7 +39,7 @@ pub(super) fn of_few_rows(
                 b_row: 0,
                 b_col,
                 ahead: std::ptr::null(),
-                add: true,
+                add,
                 c: panels[panel_index(k, first, col)..].as_mut_ptr(),
                 columns: tiles.width().min(n - col),
             };

@@ -13,7 +13,7 @@ const DEPTH: usize = 256;
 /// Columns of a block.
 const WIDTH: usize = 512;
 /// Rows of A and B that an outer product takes at a time: two packed tiles fit L1.
-const OUTER_ROWS: usize = 192;
+pub(crate) const OUTER_ROWS: usize = 192;
 /// Rows of the output that an outer product takes at a time.
 const OUTER_DEPTH: usize = 224;
 /// Elements of a block of A beside which a panel of B stays in L1.
@@ -197,12 +197,13 @@ pub(crate) fn outer(
     lda: usize,
     b: &[f32],
     ldb: usize,
+    add: bool,
     panels: &mut [f32],
 ) {
     if n == 1 {
-        return column::outer(isa, m, k, a, lda, b, ldb, panels);
+        return column::outer(isa, m, k, a, lda, b, ldb, add, panels);
     }
-    outer_by(Tiles::of(isa), isa, m, k, n, a, lda, b, ldb, panels)
+    outer_by(Tiles::of(isa), isa, m, k, n, a, lda, b, ldb, add, panels)
 }
 
 /// The outer product by `tiles`, whose elements of A and B may be pairs.
@@ -216,6 +217,7 @@ pub(super) fn outer_by(
     lda: usize,
     b: &[f32],
     ldb: usize,
+    add: bool,
     panels: &mut [f32],
 ) {
     assert!(rows_fit(a.len(), m, k, lda), "A is too short");
@@ -225,7 +227,7 @@ pub(super) fn outer_by(
         return;
     }
     if outer::suits(m, lda, ldb) {
-        return outer::of_few_rows(tiles, m, k, n, a, lda, b, ldb, panels);
+        return outer::of_few_rows(tiles, m, k, n, a, lda, b, ldb, add, panels);
     }
     PACKED.with_borrow_mut(|packed| {
         let (packed_b, packed_a) = packed.split_at_mut(OUTER_ROWS * WIDTH);
@@ -269,7 +271,7 @@ pub(super) fn outer_by(
                                 ahead: panels.as_ptr().wrapping_add(at + height * PANEL),
                                 c: panels[at..].as_mut_ptr(),
                                 columns: tiles.width().min(n - col),
-                                add: true,
+                                add: add || block > 0,
                             };
                             // SAFETY: the packed blocks hold `rows` rows of the tile's height and width, and the panels
                             // K rows for each panel, by the assertions above.
@@ -418,15 +420,17 @@ mod tests {
             let (lda, ldb) = (k + case % 3, n + case % 2);
             let (a, b) = (filled(3, m * lda), filled(4, m * ldb));
             let before = filled(5, panels_len(k, n));
-            let mut expected = before.clone();
-            reference::outer(m, k, n, &a, lda, &b, ldb, &mut expected);
-            for isa in isas() {
+            let column = |at: usize| at / (k * PANEL) * PANEL + at % PANEL;
+            for (isa, add) in isas().flat_map(|isa| [(isa, true), (isa, false)]) {
+                let mut expected = before.clone();
+                expected.iter_mut().enumerate().filter(|(at, _)| !add && column(*at) < n).for_each(|(_, v)| *v = 0.0);
+                reference::outer(m, k, n, &a, lda, &b, ldb, &mut expected);
                 let mut panels = before.clone();
-                outer(isa, m, k, n, &a, lda, &b, ldb, &mut panels);
+                outer(isa, m, k, n, &a, lda, &b, ldb, add, &mut panels);
                 close(&panels, &expected, 1e-6 * (m as f32).sqrt().max(4.0), &(isa, m, k, n));
                 for (at, (new, old)) in panels.iter().zip(&before).enumerate() {
-                    let column = at / (k * PANEL) * PANEL + at % PANEL;
-                    assert!(column < n || new.to_bits() == old.to_bits(), "padding changed: {isa:?} {m} {k} {n}");
+                    let same = new.to_bits() == old.to_bits();
+                    assert!(column(at) < n || same, "padding changed: {isa:?} {m} {k} {n}");
                 }
             }
         }
@@ -461,6 +465,6 @@ mod tests {
         let mut c = [f32::NAN; 2];
         product(super::super::isa(), 1, 0, 2, &[], 0, &[], Init::Bias(&[1.0, 2.0]), &mut c, 2);
         assert_eq!(c, [1.0, 2.0]);
-        outer(super::super::isa(), 0, 3, 2, &[], 3, &[], 2, &mut [0.0; 96]);
+        outer(super::super::isa(), 0, 3, 2, &[], 3, &[], 2, true, &mut [0.0; 96]);
     }
 }

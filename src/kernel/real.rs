@@ -78,7 +78,20 @@ macro_rules! reference_kernels {
         fn product_transposed_scratch(_n: usize) -> usize {
             0
         }
-        fn outer(m: usize, k: usize, n: usize, a: &[Self], lda: usize, b: &[Self], ldb: usize, panels: &mut [Self]) {
+        fn outer(
+            m: usize,
+            k: usize,
+            n: usize,
+            a: &[Self],
+            lda: usize,
+            b: &[Self],
+            ldb: usize,
+            add: bool,
+            panels: &mut [Self],
+        ) {
+            if !add {
+                panels.fill(Self::ZERO);
+            }
             reference::outer(m, k, n, a, lda, b, ldb, panels)
         }
         fn pack(k: usize, n: usize, b: &[Self], row: usize, column: usize, panels: &mut [Self]) {
@@ -200,8 +213,18 @@ impl Real for f32 {
     fn product_transposed_scratch(n: usize) -> usize {
         transposed::scratch_len(n)
     }
-    fn outer(m: usize, k: usize, n: usize, a: &[Self], lda: usize, b: &[Self], ldb: usize, panels: &mut [Self]) {
-        product::outer(isa(), m, k, n, a, lda, b, ldb, panels)
+    fn outer(
+        m: usize,
+        k: usize,
+        n: usize,
+        a: &[Self],
+        lda: usize,
+        b: &[Self],
+        ldb: usize,
+        add: bool,
+        panels: &mut [Self],
+    ) {
+        product::outer(isa(), m, k, n, a, lda, b, ldb, add, panels)
     }
     fn pack(k: usize, n: usize, b: &[Self], row: usize, column: usize, panels: &mut [Self]) {
         product::pack(k, n, b, row, column, panels)
@@ -246,10 +269,11 @@ impl Real for f32 {
         lda: usize,
         b: &[Self],
         ldb: usize,
+        add: bool,
         panels: &mut [Self],
         scratch: &mut [Self],
     ) {
-        bf16::outer(isa(), m, k, n, a, lda, b, ldb, panels, scratch)
+        bf16::outer(isa(), m, k, n, a, lda, b, ldb, add, panels, scratch)
     }
     fn conv2d_needs(window: &Window) -> ConvNeeds {
         conv::needs(window)

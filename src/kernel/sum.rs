@@ -8,11 +8,10 @@ pub const BLOCK: usize = 4096;
 const LANES: usize = 64;
 
 dispatch! {
-    /// to += from, and from becomes zero.
-    pub fn add_and_clear<T>(to: &mut [T], from: &mut [T]) {
+    /// to += from.
+    pub fn add<T>(to: &mut [T], from: &[T]) {
         for (to, from) in to.iter_mut().zip(from) {
             *to += *from;
-            *from = T::ZERO;
         }
     }
 }
@@ -52,14 +51,5 @@ mod tests {
             assert!((squares(&values) - exact).abs() <= 1e-6 * exact, "{len}");
         }
         assert!(squares(&[1.0, f32::NAN]).is_nan());
-    }
-
-    #[test]
-    fn what_is_added_is_cleared() {
-        let (mut to, mut from) = (vec![1.0f32; 37], filled(3, 37));
-        let expected: Vec<f32> = from.iter().map(|v| 1.0 + v).collect();
-        add_and_clear(&mut to, &mut from);
-        assert_eq!(to, expected);
-        assert!(from.iter().all(|v| *v == 0.0));
     }
 }

@@ -6,7 +6,7 @@ use super::{Backward, Forward, Initial, Layer, Plan};
 use crate::arena::Storage;
 use crate::config::{Component, Precision};
 use crate::error::Result;
-use crate::kernel::{Init, Real, bf16_scratch_len, panels_len};
+use crate::kernel::{Init, OUTER_ROWS, Real, bf16_scratch_len, panels_len};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -85,6 +85,9 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
     } else {
         plan.scratch = T::product_transposed_scratch(outputs);
     }
+    plan.overwrites = true;
+    plan.adds_once = place.m * steps <= OUTER_ROWS;
+    plan.scratch = plan.scratch.max(outputs);
     plan.flops = 2 * (steps * inputs * outputs) as u64;
     Ok(Box::new(Linear { plan, inputs, outputs, steps, weight, bias, bf16 }))
 }
@@ -115,17 +118,22 @@ impl<T: Real> Layer<T> for Linear {
         }
     }
 
-    /// dW += dyᵀ·x, db += column sums of dy, dx = dy·W.
+    /// dW += dyᵀ·x, db += column sums of dy (both = where fresh), dx = dy·W.
     fn backward(&mut self, mut io: Backward<'_, T>) {
         let (rows, k, n) = (io.m * self.steps, self.inputs, self.outputs);
-        let dweight = &mut io.dparams[self.weight.clone()];
+        let (add, dweight) = (!io.fresh, &mut io.dparams[self.weight.clone()]);
         if self.bf16 {
-            T::outer_bf16(rows, k, n, io.x, k, io.dy, n, dweight, io.scratch);
+            T::outer_bf16(rows, k, n, io.x, k, io.dy, n, add, dweight, io.scratch);
         } else {
-            T::outer(rows, k, n, io.x, k, io.dy, n, dweight);
+            T::outer(rows, k, n, io.x, k, io.dy, n, add, dweight);
         }
         if let Some(bias) = self.bias.clone() {
-            T::column_sums(rows, n, io.dy, n, &mut io.dparams[bias]);
+            let (dbias, sums) = (&mut io.dparams[bias], &mut io.scratch[..n]);
+            sums.fill(T::ZERO);
+            T::column_sums(rows, n, io.dy, n, sums);
+            for (dbias, sum) in dbias.iter_mut().zip(sums) {
+                *dbias = if add { *dbias + *sum } else { *sum };
+            }
         }
         if let (Some(dx), true) = (&mut io.dx, self.bf16) {
             let backward = &io.packed[T::bf16_len(k, n)..];

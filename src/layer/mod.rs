@@ -23,7 +23,7 @@ mod tanh;
 
 pub use batch_norm::BatchNormSlots;
 pub use registry::{Element, Entry, Example, Place, REGISTRY, build, find};
-pub use stack::Stack;
+pub use stack::{Onto, Stack};
 
 use crate::arena::{Layout, Storage};
 use crate::kernel::Real;
@@ -95,6 +95,11 @@ pub struct Plan {
     pub packed: usize,
     /// Whether it overwrites its input with its output, and dy with dx.
     pub in_place: bool,
+    /// Whether backward can overwrite the parameters' gradients as well as add to them; others get zeros to add to.
+    pub overwrites: bool,
+    /// Whether backward adds to each element of the parameters' gradients once, the whole sum of a micro-batch: then a
+    /// gradient that others are in already becomes what a sum of two gradients would be, to the bit.
+    pub adds_once: bool,
     /// Whether backward reads the output, so that a following in-place layer must not overwrite it.
     pub reads_output: bool,
     /// What it is to a convolution before it, where that can do it on its way.
@@ -120,6 +125,8 @@ impl Plan {
             scratch: 0,
             packed: 0,
             in_place: false,
+            overwrites: false,
+            adds_once: false,
             reads_output: false,
             step: None,
             flops: 0,
@@ -226,6 +233,8 @@ pub struct Backward<'a, T> {
     pub packed: &'a [T],
     /// The layer's part of the gradient arena, to be added to.
     pub dparams: &'a mut [T],
+    /// Whether `dparams` is to be overwritten instead, which only a layer that [does so](Plan::overwrites) sees.
+    pub fresh: bool,
     /// As forward left it.
     pub cache: &'a mut [T],
     /// Free to use.

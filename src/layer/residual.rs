@@ -2,7 +2,7 @@
 //! In torch: a module with `layers` and `shortcut`, both `torch.nn.Sequential`.
 
 use super::registry::{Entry, Example, Place, find};
-use super::{Backward, Element, Forward, Initial, Layer, Plan, Stack};
+use super::{Backward, Element, Forward, Initial, Layer, Onto, Plan, Stack};
 use crate::arena::Layout;
 use crate::config::Component;
 use crate::error::Result;
@@ -195,7 +195,16 @@ impl<T: Element> Layer<T> for Residual<T> {
                 stack.y_and_dy(io.m).1.copy_from_slice(io.dy);
             }
             let dparams = &mut io.dparams[params.clone()];
-            stack.backward_phase(phase, io.m, io.mode, &io.params[params.clone()], dparams, dx.is_some(), io.sums);
+            stack.backward_phase(
+                phase,
+                io.m,
+                io.mode,
+                &io.params[params.clone()],
+                dparams,
+                Onto::Add,
+                dx.is_some(),
+                io.sums,
+            );
             if let (Some(dx), true) = (&mut dx, phase == stack.stops()) {
                 add(stack.dx(io.m), dx);
             }

@@ -104,13 +104,12 @@ struct Factors<T> {
 }
 
 dispatch! {
-    fn update_all<T>(p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T], f: Factors<T>) {
+    fn update_all<T>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], f: Factors<T>) {
         for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             let gradient = *g * f.scale + f.decay * *p;
             *m = f.beta1 * *m + f.rest1 * gradient;
             *v = f.beta2 * *v + f.rest2 * gradient * gradient;
             *p = f.shrink * *p - f.rate * *m / (v.sqrt() * f.root + f.eps);
-            *g = T::ZERO;
         }
     }
 }

@@ -75,10 +75,9 @@ dispatch! {
 }
 
 dispatch! {
-    fn descend<T>(p: &mut [T], g: &mut [T], rate: T) {
+    fn descend<T>(p: &mut [T], g: &[T], rate: T) {
         for (p, g) in p.iter_mut().zip(g) {
             *p -= rate * *g;
-            *g = T::ZERO;
         }
     }
 }

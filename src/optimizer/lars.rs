@@ -54,11 +54,10 @@ fn build(component: &Component) -> Result<Box<dyn Optimizer>> {
 struct Lars(Keys);
 
 dispatch! {
-    fn update_tensor<T>(p: &mut [T], g: &mut [T], v: &mut [T], rate: T, scale: T, decay: T, momentum: T) {
+    fn update_tensor<T>(p: &mut [T], g: &[T], v: &mut [T], rate: T, scale: T, decay: T, momentum: T) {
         for ((p, g), v) in p.iter_mut().zip(g).zip(v) {
             *v = momentum * *v + rate * (*g * scale + decay * *p);
             *p -= *v;
-            *g = T::ZERO;
         }
     }
 }
@@ -79,7 +78,7 @@ impl Optimizer for Lars {
     fn update(&self, update: Update<'_>) {
         let Update { layout, first, params, grads, moments: [v, _], lr, grad_scale, .. } = update;
         for (slot, range) in slots_within(layout, first, params.len()) {
-            let (p, g) = (&mut params[range.clone()], &mut grads[range.clone()]);
+            let (p, g) = (&mut params[range.clone()], &grads[range.clone()]);
             let (mut rate, mut decay) = (f64::from(lr), 0.0);
             if slot.shape.len() > 1 {
                 decay = self.0.weight_decay;

@@ -26,7 +26,7 @@ pub struct Update<'a> {
     pub first: usize,
     /// Parameters, updated.
     pub params: &'a mut [f32],
-    /// The global batch's gradient; left at zero, ready for the next step.
+    /// The global batch's gradient; may be overwritten.
     pub grads: &'a mut [f32],
     /// One slice for each of [`Optimizer::slots`], the rest empty.
     pub moments: [&'a mut [f32]; MOST_SLOTS],
@@ -54,7 +54,7 @@ pub trait Optimizer: Send {
     fn whole_tensors(&self) -> bool {
         false
     }
-    /// One update; clipping and zeroing the gradients happen in the same pass.
+    /// One update; clipping happens in the same pass.
     fn update(&self, update: Update<'_>);
 }
 

@@ -40,31 +40,28 @@ fn build(component: &Component) -> Result<Box<dyn Optimizer>> {
 struct Sgd(Keys);
 
 dispatch! {
-    fn plain<T>(p: &mut [T], g: &mut [T], lr: T, scale: T, decay: T) {
+    fn plain<T>(p: &mut [T], g: &[T], lr: T, scale: T, decay: T) {
         for (p, g) in p.iter_mut().zip(g) {
             *p -= lr * (*g * scale + decay * *p);
-            *g = T::ZERO;
         }
     }
 }
 
 dispatch! {
-    fn with_momentum<T>(p: &mut [T], g: &mut [T], v: &mut [T], lr: T, scale: T, decay: T, momentum: T) {
+    fn with_momentum<T>(p: &mut [T], g: &[T], v: &mut [T], lr: T, scale: T, decay: T, momentum: T) {
         for ((p, g), v) in p.iter_mut().zip(g).zip(v) {
             *v = momentum * *v + (*g * scale + decay * *p);
             *p -= lr * *v;
-            *g = T::ZERO;
         }
     }
 }
 
 dispatch! {
-    fn with_nesterov<T>(p: &mut [T], g: &mut [T], v: &mut [T], lr: T, scale: T, decay: T, momentum: T) {
+    fn with_nesterov<T>(p: &mut [T], g: &[T], v: &mut [T], lr: T, scale: T, decay: T, momentum: T) {
         for ((p, g), v) in p.iter_mut().zip(g).zip(v) {
             let gradient = *g * scale + decay * *p;
             *v = momentum * *v + gradient;
             *p -= lr * (gradient + momentum * *v);
-            *g = T::ZERO;
         }
     }
 }

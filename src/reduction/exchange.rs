@@ -1,75 +1,28 @@
 //! The gradients of a step: where micro-batches leave them, and how they become one sum.
 
 use super::bf16_wire::Bf16Wire;
+use super::demand::{self, Demand};
 use super::tree::{Addition, Merger, Node};
 use crate::comm::{Comm, Host, Parts, Shared};
 use crate::data::shard::own;
 use crate::error::{Error, Result};
-use crate::kernel::sum::{BLOCK, add_and_clear, block_squares};
+use crate::kernel::sum::{BLOCK, add, block_squares};
 use std::ops::Range;
-
-/// Up to so many gradients of a rank stay apart until the host's sum, which then adds all of them in one pass; of more
-/// micro-batches siblings are added as they come.
-const APART: usize = 4;
-/// Up to so many micro-batches the number of buffers is found by trying all counts.
-const TRIED: usize = 1024;
-
-/// What an [`Exchange`] is for.
-#[derive(Debug, Clone, Copy)]
-pub struct Demand {
-    /// Whether sums follow the tree of micro-batches; otherwise a rank adds up its own, and then ranks are summed.
-    pub reproducible: bool,
-    /// Micro-batches of a step, at most.
-    pub leaves: usize,
-    /// Whether a rank works on all its micro-batches at once, instead of one after the other.
-    pub together: bool,
-    /// Whether hosts send each other bf16.
-    pub bf16_wire: bool,
-    /// Elements of the gradient.
-    pub params: usize,
-    /// Elements behind it that are summed with it.
-    pub riders: usize,
-}
-
-impl Demand {
-    /// Elements of shared memory that each of `ranks` adds.
-    pub fn elements(&self, ranks: usize) -> usize {
-        self.buffers(ranks) * self.stride()
-    }
-
-    /// Elements from one place to the next: not a power of two, whose places would share sets of the cache.
-    fn stride(&self) -> usize {
-        (self.params + self.riders).next_multiple_of(BLOCK) + 16
-    }
-
-    /// Up to so many micro-batches of a rank stay apart.
-    fn apart(&self, ranks: usize) -> usize {
-        if self.together { APART.max(self.leaves.div_ceil(ranks)) } else { APART }
-    }
-
-    /// Gradients that a rank holds at once, at most.
-    fn buffers(&self, ranks: usize) -> usize {
-        match (self.reproducible, self.together) {
-            (false, _) => 1,
-            (true, false) => most_buffers(self.leaves, ranks),
-            (true, true) => self.leaves.div_ceil(ranks),
-        }
-    }
-}
 
 /// The gradients of one step.
 ///
-/// A step goes [`begin`](Self::begin), then for each own micro-batch [`leaf`](Self::leaf) and [`finish`](Self::finish), then
+/// A step goes [`begin`](Self::begin), then for each own micro-batch [`open`](Self::open), [`leaf`](Self::leaf) and [`finish`](Self::finish), then
 /// [`sum`](Self::sum); after that [`total`](Self::total) and [`part`](Self::part) until [`release`](Self::release).
-/// Gradients are zero when they are handed out.
 pub struct Exchange {
     host: Box<dyn Host>,
     rank: usize,
     ranks: usize,
     /// Whether sums follow the tree of micro-batches; otherwise a rank adds up its own, and then ranks are summed.
     reproducible: bool,
-    /// Up to so many micro-batches of a rank stay apart.
-    apart: usize,
+    /// As [`Demand::together`].
+    together: bool,
+    /// What of a pair's second gradient is not in the first one already.
+    joined: Vec<Range<usize>>,
     /// Gradients a rank keeps apart.
     buffers: usize,
     /// Elements of the gradient and what rides behind it.
@@ -105,11 +58,18 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// This rank updates `part` of the parameters, no other rank of its host does.
+    /// This rank updates `part` of the parameters, no other rank of its host does. What layers add of a pair's second
+    /// gradient to its first is `added_once`, ascending.
     ///
     /// # Errors
     /// The host has no memory to share for them, or MPI cannot count what a message would hold.
-    pub fn build(comm: &dyn Comm, host: Box<dyn Host>, demand: Demand, part: Range<usize>) -> Result<Self> {
+    pub fn build(
+        comm: &dyn Comm,
+        host: Box<dyn Host>,
+        demand: Demand,
+        added_once: &[Range<usize>],
+        part: Range<usize>,
+    ) -> Result<Self> {
         let Demand { reproducible, leaves, params, riders, .. } = demand;
         let (rank, ranks, len) = (comm.rank(), comm.size(), params + riders);
         let (buffers, stride) = (demand.buffers(ranks), demand.stride());
@@ -127,7 +87,8 @@ impl Exchange {
             rank,
             ranks,
             reproducible,
-            apart: demand.apart(ranks),
+            together: demand.together,
+            joined: demand::complement(added_once, len),
             buffers,
             len,
             params,
@@ -184,10 +145,10 @@ impl Exchange {
             for (number, &rank) in members.iter().enumerate() {
                 let (range, first) = (own(leaves, rank, ranks), number * self.buffers);
                 if self.reproducible {
-                    nodes_of(range, leaves, self.apart, &mut self.local);
+                    demand::nodes_of(range, leaves, self.together, &mut self.local);
                     self.local.nodes.iter().for_each(|(node, place)| of_host.push(*node, first + place, leaves));
                 } else if !range.is_empty() {
-                    add_in_order(of_host, first);
+                    demand::add_in_order(of_host, first);
                 }
             }
             self.sent[host] = of_host.nodes.len();
@@ -210,32 +171,61 @@ impl Exchange {
     fn next(&self, index: usize) -> usize {
         let buffer = match self.reproducible {
             false => 0,
-            true if self.mine.len() <= self.apart => index - self.mine.start,
+            true if self.together => index - self.mine.start,
             true => self.local.nodes.len(),
         };
         self.host.rank() * self.buffers + buffer
     }
 
-    /// Where the micro-batch `index` adds its gradient and what rides behind it.
+    /// Makes room for the micro-batch `index`: what rides behind its gradient starts at zero, or at what those before it
+    /// added. Returns whether the gradient is to be overwritten, instead of added to.
+    pub fn open(&mut self, index: usize) -> bool {
+        let (fresh, params) = (self.reproducible || index == self.mine.start, self.params);
+        if fresh {
+            self.leaf(index)[params..].fill(0.0);
+        }
+        fresh
+    }
+
+    /// Where the micro-batch `index` leaves its gradient and adds what rides behind it.
     pub fn leaf(&mut self, index: usize) -> &mut [f32] {
         let place = self.place(self.next(index));
         // SAFETY: this rank's own buffers; others touch them only in `sum`, behind its barrier.
         unsafe { self.gradients.part_mut(place) }
     }
 
+    /// The same, and where its elder is, if it is a pair's second.
+    pub fn leaf_and_elder(&mut self, index: usize) -> (&mut [f32], Option<&mut [f32]>) {
+        let own = self.place(self.next(index));
+        if !self.reproducible || self.together || index.is_multiple_of(2) || index == self.mine.start {
+            // SAFETY: as in `leaf`.
+            return (unsafe { self.gradients.part_mut(own) }, None);
+        }
+        let elder = own.start - self.stride..own.start - self.stride + self.params;
+        // SAFETY: as in `leaf`.
+        let [own, elder] = unsafe { self.gradients.parts_mut(own, elder) };
+        (own, Some(elder))
+    }
+
     /// Says that the gradient of micro-batch `index` is complete.
     pub fn finish(&mut self, index: usize) {
-        if !self.reproducible || self.mine.len() <= self.apart {
+        if !self.reproducible || self.together {
             return;
         }
         let (done, first) = (self.local.additions.len(), self.host.rank() * self.buffers);
-        self.local.push(Node::leaf(index, self.leaves), self.local.nodes.len(), self.leaves);
+        demand::push(&mut self.local, index, self.leaves, demand::stay_apart(&self.mine));
         for at in done..self.local.additions.len() {
             let Addition { to, from } = self.local.additions[at];
-            let (to, from) = (self.place(first + to), self.place(first + from));
-            // SAFETY: as in `leaf`.
-            let [to, from] = unsafe { self.gradients.parts_mut(to, from) };
-            add_and_clear(to, from);
+            let [to, from] = [first + to, first + from].map(|place| place * self.stride);
+            let whole = 0..self.len;
+            // A second's sum with the first comes first.
+            let ranges = if at == done && index % 2 == 1 { &self.joined[..] } else { std::slice::from_ref(&whole) };
+            for range in ranges {
+                let [to, from] = [to, from].map(|start| start + range.start..start + range.end);
+                // SAFETY: as in `leaf`.
+                let [to, from] = unsafe { self.gradients.parts_mut(to, from) };
+                add(to, from);
+            }
         }
     }
 
@@ -245,7 +235,7 @@ impl Exchange {
         let several = self.host.members().len() > 1;
         let blocks = own(self.len.div_ceil(BLOCK), self.host.rank(), self.host.size());
         for block in blocks.clone() {
-            self.add_hosted(block);
+            self.add_hosted(block, done);
             if !several {
                 self.square(block);
             }
@@ -265,7 +255,7 @@ impl Exchange {
     pub fn sum_on_host(&mut self, ride: impl FnOnce(f64, &mut [f32])) -> f64 {
         self.host.barrier();
         for block in own(self.len.div_ceil(BLOCK), self.host.rank(), self.host.size()) {
-            self.add_hosted(block);
+            self.add_hosted(block, 0);
             self.square(block);
         }
         self.host.barrier();
@@ -287,14 +277,18 @@ impl Exchange {
         self.host.sum_lane(unsafe { self.gradients.part_mut(at + self.params..at + self.len) });
     }
 
-    /// Adds up the host's gradients in a block.
-    fn add_hosted(&mut self, block: usize) {
+    /// Adds up the host's gradients in a block; on a host without a micro-batch they are zero, from element `done` on.
+    fn add_hosted(&mut self, block: usize, done: usize) {
         let (first, last) = (block * BLOCK, (block * BLOCK + BLOCK).min(self.len));
+        if self.hosted.nodes.is_empty() {
+            // SAFETY: until the next barrier the block is this rank's in all places.
+            unsafe { self.gradients.part_mut(first.max(done).min(last)..last) }.fill(0.0);
+        }
         for Addition { to, from } in &self.hosted.additions {
             let [to, from] = [to, from].map(|place| place * self.stride + first..place * self.stride + last);
             // SAFETY: until the next barrier the block is this rank's in all places.
             let [to, from] = unsafe { self.gradients.parts_mut(to, from) };
-            add_and_clear(to, from);
+            add(to, from);
         }
     }
 
@@ -347,11 +341,6 @@ impl Exchange {
         }
         self.sending.set((0..hosts).map(|host| self.sent[me] * sub(host).len()));
         self.receiving.set((0..hosts).map(|host| self.sent[host] * sub(me).len()));
-        for (_, place) in &self.hosted.nodes {
-            let at = place * self.stride;
-            // SAFETY: as above.
-            unsafe { self.gradients.part_mut(at + slice.start..at + slice.end) }.fill(0.0);
-        }
         let part = sub(me);
         self.inbox.resize(self.arriving.len() * part.len(), 0.0);
         self.host.exchange(&self.outbox, &self.sending, &mut self.inbox, &self.receiving);
@@ -376,7 +365,7 @@ impl Exchange {
                 let (to, from) = (start(*to), start(*from));
                 let parts = [to + first..to + last, from + first..from + last];
                 if let Ok([to, from]) = self.inbox.get_disjoint_mut(parts) {
-                    add_and_clear(to, from);
+                    add(to, from);
                 }
             }
         }
@@ -388,7 +377,7 @@ impl Exchange {
         }
     }
 
-    /// Where the sum ends up: a host without a micro-batch has zeros in its first place.
+    /// Where the sum ends up: on a host without a micro-batch in its first place.
     fn total_place(&self) -> usize {
         self.hosted.nodes.first().map_or(0, |(_, place)| *place)
     }
@@ -398,67 +387,15 @@ impl Exchange {
         &self.gradients[self.place(self.total_place())]
     }
 
-    /// After [`Exchange::sum`]: this rank's part of the gradient, to be used up and left at zero.
+    /// After [`Exchange::sum`]: this rank's part of the gradient, which it may overwrite.
     pub fn part(&mut self) -> &mut [f32] {
         let at = self.total_place() * self.stride;
         // SAFETY: the parts of a host's ranks are disjoint, as `build` demands.
         unsafe { self.gradients.part_mut(at + self.part.start..at + self.part.end) }
     }
 
-    /// Ends the step, when all parts of the gradient are at zero: what rides behind it becomes zero too. Waits for the
-    /// host's ranks before; they may go on to anything but [`Exchange::leaf`], which a barrier must come before.
+    /// Ends the step: waits for the host's ranks, who then are done with the total and with their parts.
     pub fn release(&mut self) {
         self.host.barrier();
-        if self.host.rank() == 0 {
-            let at = self.total_place() * self.stride;
-            // SAFETY: between these barriers only the host's first rank touches gradients.
-            unsafe { self.gradients.part_mut(at + self.params..at + self.len) }.fill(0.0);
-        }
-    }
-}
-
-/// Leaves in `local` the nodes that a rank with the leaves `range` brings into its host's sum, with its buffers.
-fn nodes_of(range: Range<usize>, leaves: usize, apart: usize, local: &mut Merger) {
-    local.clear();
-    let apart = range.len() <= apart;
-    for (number, leaf) in range.enumerate() {
-        match apart {
-            true => local.nodes.push((Node::leaf(leaf, leaves), number)),
-            false => local.push(Node::leaf(leaf, leaves), local.nodes.len(), leaves),
-        }
-    }
-}
-
-/// Gradients that a rank of `ranks` holds apart at once, at most, for any batch of up to `leaves` micro-batches.
-fn most_buffers(leaves: usize, ranks: usize) -> usize {
-    if leaves > TRIED {
-        // Merged as they come, at most two of each level are left.
-        return 2 * leaves.ilog2() as usize + 2;
-    }
-    let mut most = 1;
-    let mut local = Merger::default();
-    for leaves in 1..=leaves {
-        for rank in 0..ranks.min(leaves) {
-            let range = own(leaves, rank, ranks);
-            if range.len() <= APART {
-                most = most.max(range.len());
-                continue;
-            }
-            local.clear();
-            for leaf in range {
-                // Before the push, the new leaf has a buffer of its own.
-                most = most.max(local.nodes.len() + 1);
-                local.push(Node::leaf(leaf, leaves), local.nodes.len(), leaves);
-            }
-        }
-    }
-    most
-}
-
-/// Without a tree: one place for all of a host, to which the others are added in order of rank.
-fn add_in_order(of_host: &mut Merger, place: usize) {
-    match of_host.nodes.first() {
-        None => of_host.nodes.push((Node::leaf(0, 1), place)),
-        Some((_, to)) => of_host.additions.push(Addition { to: *to, from: place }),
     }
 }

@@ -4,7 +4,9 @@
 //! it with the same slice of other hosts, and later updates its slice of the host's one copy of the weights.
 
 mod bf16_wire;
+mod demand;
 mod exchange;
 pub mod tree;
 
-pub use exchange::{Demand, Exchange};
+pub use demand::Demand;
+pub use exchange::Exchange;

@@ -66,6 +66,19 @@ impl Merger {
         self.additions.clear();
     }
 
+    /// Takes the next leaf, which is added to the one before it if they are siblings, and no further.
+    pub fn push_pair(&mut self, leaf: usize, place: usize, leaves: usize) {
+        match self.nodes.last() {
+            Some((left, to)) if leaf % 2 == 1 && *left == Node::leaf(leaf - 1, leaves) => {
+                let (left, to) = (*left, *to);
+                self.nodes.pop();
+                self.nodes.extend(left.parent(Node::leaf(leaf, leaves), leaves).map(|parent| (parent, to)));
+                self.additions.push(Addition { to, from: place });
+            }
+            _ => self.nodes.push((Node::leaf(leaf, leaves), place)),
+        }
+    }
+
     /// Takes the next node in the order of leaves.
     pub fn push(&mut self, node: Node, place: usize, leaves: usize) {
         self.nodes.push((node, place));

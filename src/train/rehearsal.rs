@@ -79,7 +79,7 @@ impl<'c> Rehearsal<'c> {
             let host = agree(comm, comm.host((way != Way::Messages).then_some(bytes)))?;
             let replica = agree(comm, Replica::build(&*host, &layout, 0, slots, optimizer.whole_tensors()))?;
             let part = replica.part();
-            let exchange = Exchange::build(comm, host, demand, part);
+            let exchange = Exchange::build(comm, host, demand, &[], part);
             Means::Exchange(Box::new((agree(comm, exchange)?, replica)))
         };
         let content = (0..4096).map(|i| ((i * 7 + comm.rank() * 3) % 31) as f32 / 31.0 - 0.5).collect();
@@ -91,7 +91,7 @@ impl<'c> Rehearsal<'c> {
         self.steps += 1;
         match &mut self.means {
             Means::Own { params, gradient, momentum } => {
-                (0..self.micro_batches).for_each(|_| backward(&self.content, gradient));
+                (0..self.micro_batches).for_each(|index| backward(&self.content, gradient, index == 0));
                 self.comm.barrier();
                 let began = Instant::now();
                 self.comm.sum_f32(gradient);
@@ -111,9 +111,9 @@ impl<'c> Rehearsal<'c> {
                 let (exchange, replica) = &mut **both;
                 let mut merging = Duration::ZERO;
                 let mine = exchange.begin(self.micro_batches * self.comm.size());
-                exchange.host().barrier();
                 for index in mine {
-                    backward(&self.content, &mut exchange.leaf(index)[..self.layout.len()]);
+                    let fresh = exchange.open(index);
+                    backward(&self.content, &mut exchange.leaf(index)[..self.layout.len()], fresh);
                     let began = Instant::now();
                     exchange.finish(index);
                     merging += began.elapsed();
@@ -155,9 +155,10 @@ impl<'c> Rehearsal<'c> {
     }
 }
 
-/// Adds a micro-batch's gradient.
-fn backward(content: &[f32], gradient: &mut [f32]) {
+/// Adds a micro-batch's gradient, or overwrites by it.
+fn backward(content: &[f32], gradient: &mut [f32], fresh: bool) {
     for chunk in gradient.chunks_mut(content.len()) {
-        chunk.iter_mut().zip(content).for_each(|(g, c)| *g += c);
+        let values = chunk.iter_mut().zip(content);
+        values.for_each(|(g, c)| *g = if fresh { *c } else { *g + *c });
     }
 }

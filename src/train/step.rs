@@ -8,7 +8,7 @@ use crate::data::shard::micro_batches;
 use crate::data::{AugmentKey, Dataset, Part, Targets};
 use crate::error::{Error, Result};
 use crate::kernel::sum::squares;
-use crate::layer::{Mode, Stack};
+use crate::layer::{Mode, Onto, Stack};
 use crate::loss;
 use crate::optimizer::Update;
 use std::ops::Range;
@@ -22,6 +22,9 @@ const SIGNALLED: usize = 2;
 const FIRST_SQUARES: usize = 3;
 pub(super) const NORM: usize = 4;
 
+/// Steps from one look at the first micro-batch's gradient to the next: it costs a pass over a gradient, on one rank.
+const NOISE_EVERY: u64 = 4;
+
 /// What one step gave, the same on every rank.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
@@ -31,7 +34,7 @@ pub struct Outcome {
     pub correct: f64,
     /// L2 norm of the gradient, before clipping.
     pub grad_norm: f64,
-    /// From the gradients of the first micro-batch and of the batch.
+    /// From the gradients of the first micro-batch and of the batch, every few steps.
     pub noise: Noise,
     /// The learning rate used.
     pub lr: f64,
@@ -156,19 +159,27 @@ impl Trainer<'_> {
             batch.fill(&micro, stack, &mut self.targets);
             self.clock.lap(Phase::Data);
             // 3: forward.
-            let [gradient, statistics, extras] = split(self.exchange.leaf(micro.index), params.len(), state.len());
+            let fresh = self.exchange.open(micro.index);
+            let (leaf, elder) = self.exchange.leaf_and_elder(micro.index);
+            let [gradient, statistics, extras] = split(leaf, params.len(), state.len());
             stack.forward(m, mode, params, state, statistics);
             batch.judge(&self.goal, m, stack, &self.targets, extras);
             self.clock.lap(Phase::Forward);
             // 5: backward; the last one hands finished parts of the gradient to the sum over ranks, if they overlap.
+            let onto = match elder {
+                Some(elder) => Onto::Beside(elder),
+                None if fresh => Onto::Overwrite,
+                None => Onto::Add,
+            };
             match self.bucket {
                 Some(bucket) if micro.index + 1 == mine.end => overlapped(self.comm, |reduce| {
-                    stack.backward(m, mode, params, gradient, false, bucket, reduce);
+                    stack.backward(m, mode, params, gradient, onto, false, bucket, reduce);
                 }),
-                _ => stack.backward(m, mode, params, gradient, false, usize::MAX, &mut |_| {}),
+                _ => stack.backward(m, mode, params, gradient, onto, false, usize::MAX, &mut |_| {}),
             }
-            // Alone in its buffer: nothing was added before, and it has not been summed.
-            if micro.index == 0 && self.bucket.is_none() && self.local.is_none() && m < batch.samples.len() {
+            // Nothing was added to it yet, and it has not been summed.
+            let alone = self.bucket.is_none() && self.local.is_none();
+            if micro.index == 0 && batch.step.is_multiple_of(NOISE_EVERY) && alone && m < batch.samples.len() {
                 extras[FIRST_SQUARES] = squares(gradient) as f32;
             }
             self.exchange.finish(micro.index);
@@ -182,7 +193,6 @@ impl Trainer<'_> {
         if let Some(together) = &mut self.together {
             together.prepare(&self.replica.params);
         }
-        self.exchange.host().barrier();
     }
 
     /// With overlap every rank must start the same sums in the same order, so a rank without a micro-batch runs through the
@@ -191,7 +201,9 @@ impl Trainer<'_> {
         let Some(bucket) = self.bucket else { return 0 };
         let len = self.replica.params.len();
         if idle {
-            let (gradient, stack) = (&mut self.exchange.leaf(0)[..len], &self.model.stack);
+            let (leaf, stack) = (self.exchange.leaf(0), &self.model.stack);
+            let gradient = &mut leaf[..len];
+            gradient.fill(0.0);
             overlapped(self.comm, |reduce| stack.hand_over(gradient, bucket, reduce));
         }
         len

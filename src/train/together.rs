@@ -6,13 +6,15 @@ use super::step::{Batch, split};
 use super::trainer::Trainer;
 use crate::comm::Comm;
 use crate::data::Targets;
-use crate::layer::Stack;
+use crate::layer::{Onto, Stack};
 use std::ops::Range;
 
 /// Room for one micro-batch.
 struct Lane {
     stack: Stack<f32>,
     targets: Targets,
+    /// Whether its gradient overwrites what is there.
+    fresh: bool,
 }
 
 /// Room for the micro-batches of a rank.
@@ -29,7 +31,7 @@ impl Together {
     /// With a stack for each micro-batch of a rank, of which there are at least one, in batches of up to `leaves`.
     pub fn new(stacks: Vec<Stack<f32>>, leaves: usize) -> Self {
         let (width, stops) = stacks.first().map_or((0, 0), |stack| (stack.sums_len(), stack.stops()));
-        let lanes = stacks.into_iter().map(|stack| Lane { stack, targets: Targets::default() }).collect();
+        let lanes = stacks.into_iter().map(|stack| Lane { stack, targets: Targets::default(), fresh: false }).collect();
         Self { lanes, sums: vec![0.0; leaves * width], width, stops }
     }
 
@@ -69,6 +71,7 @@ impl Trainer<'_> {
         let leaves = batch.samples.len().div_ceil(self.micro);
         for (micro, lane) in batch.micro_batches(mine.clone()).zip(&mut together.lanes) {
             batch.fill(&micro, &mut lane.stack, &mut lane.targets);
+            lane.fresh = self.exchange.open(micro.index);
         }
         self.clock.lap(Phase::Data);
         for phase in 0..=together.stops {
@@ -97,8 +100,9 @@ impl Trainer<'_> {
                 let leaf = self.exchange.leaf(micro.index);
                 let [gradient, ..] = split(leaf, params.len(), state.len());
                 let sums = &mut together.sums[micro.index * together.width..][..together.width];
-                let stack = &mut together.lanes[number].stack;
-                stack.backward_phase(phase, micro.m(), micro.mode, params, gradient, false, sums);
+                let Lane { stack, fresh, .. } = &mut together.lanes[number];
+                let onto = if *fresh { Onto::Overwrite } else { Onto::Add };
+                stack.backward_phase(phase, micro.m(), micro.mode, params, gradient, onto, false, sums);
             }
             self.clock.lap(Phase::Backward);
         }

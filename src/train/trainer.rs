@@ -138,7 +138,7 @@ impl<'c> Trainer<'c> {
                 model.initialise(job.seed, params, state);
             }
         });
-        let exchange = Exchange::build(comm, host, demand, replica.part());
+        let exchange = Exchange::build(comm, host, demand, &model.stack.added_once(), replica.part());
         Ok(Self {
             comm,
             goal: Goal { loss, outputs: model.stack.output().len(), classes: matches!(data.task(), Task::Classes(_)) },

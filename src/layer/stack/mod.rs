@@ -2,6 +2,8 @@
 
 mod pass;
 
+pub use pass::Onto;
+
 use super::{Element, Layer, Place, Plan, build};
 use crate::arena::{Buffer, Layout};
 use crate::config::Component;
@@ -166,6 +168,12 @@ impl<T: Element> Stack<T> {
         &self.state_layout
     }
 
+    /// The parameters whose gradients layers [add to once](Plan::adds_once) in a backward pass.
+    pub fn added_once(&self) -> Vec<Range<usize>> {
+        let nodes = self.nodes.iter().filter(|node| node.layer.plan().adds_once && !node.params.is_empty());
+        nodes.map(|node| node.params.clone()).collect()
+    }
+
     /// Elements of the workspace.
     pub fn workspace_len(&self) -> usize {
         self.workspace.len()
@@ -296,7 +304,7 @@ mod tests {
             dy.copy_from_slice(&numbers(9, dy.len()));
             if train {
                 let mut stretches = 0;
-                stack.backward(m, mode, &params, &mut grads, true, 1, &mut |_| stretches += 1);
+                stack.backward(m, mode, &params, &mut grads, Onto::Add, true, 1, &mut |_| stretches += 1);
                 let mut handed = 0;
                 stack.hand_over(&mut grads, 1, &mut |_| handed += 1);
                 assert_eq!(stretches, handed);

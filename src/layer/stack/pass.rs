@@ -3,6 +3,16 @@
 use super::{Stack, disjoint};
 use crate::layer::{Backward, Element, Forward, Mode};
 
+/// What a backward pass does with the gradients of the parameters that are there.
+pub enum Onto<'a, T> {
+    /// Adds to them.
+    Add,
+    /// Overwrites them.
+    Overwrite,
+    /// Overwrites them; but layers that [add once](crate::layer::Plan::adds_once) add to this other gradient instead.
+    Beside(&'a mut [T]),
+}
+
 impl<T: Element> Stack<T> {
     /// Runs the layers over the `m` samples in [`Stack::x`], which are the whole batch to layers with stops. `statistics`
     /// is laid out as `state`.
@@ -57,15 +67,16 @@ impl<T: Element> Stack<T> {
         }
     }
 
-    /// Runs the layers backward from the gradient in [`Stack::y_and_dy`], adding to `grads` (laid out as the
-    /// parameters). `finished` gets each stretch of at least `bucket` elements of `grads` as soon as nothing will be
-    /// added to it any more, from the tail on, and at last the rest. With `need_dx`, [`Stack::dx`] then holds the gradient of the input.
+    /// Runs the layers backward from the gradient in [`Stack::y_and_dy`] into `grads` (laid out as the parameters), as `onto`
+    /// says. `finished` gets each stretch of at least `bucket` elements of `grads` as soon as nothing will be added to it any
+    /// more, from the tail on, and at last the rest. With `need_dx`, [`Stack::dx`] then holds the gradient of the input.
     pub fn backward<'g>(
         &mut self,
         m: usize,
         mode: Mode,
         params: &[T],
         mut grads: &'g mut [T],
+        mut onto: Onto<'_, T>,
         need_dx: bool,
         bucket: usize,
         finished: &mut dyn FnMut(&'g mut [T]),
@@ -73,7 +84,7 @@ impl<T: Element> Stack<T> {
         let mut sums = std::mem::take(&mut self.sums);
         for index in (0..self.nodes.len()).rev() {
             for phase in 0..=self.nodes[index].layer.plan().stops {
-                self.backward_node(index, phase, m, mode, params, grads, need_dx, &mut sums);
+                self.backward_node(index, phase, m, mode, params, grads, &mut onto, need_dx, &mut sums);
             }
             let own = &self.nodes[index].params;
             if !own.is_empty() && grads.len() - own.start >= bucket {
@@ -94,6 +105,7 @@ impl<T: Element> Stack<T> {
         mode: Mode,
         params: &[T],
         grads: &mut [T],
+        mut onto: Onto<'_, T>,
         need_dx: bool,
         sums: &mut [f64],
     ) {
@@ -101,7 +113,7 @@ impl<T: Element> Stack<T> {
         for index in (0..self.nodes.len()).rev() {
             let last = first + self.nodes[index].layer.plan().stops;
             if (first..=last).contains(&phase) {
-                self.backward_node(index, phase - first, m, mode, params, grads, need_dx, sums);
+                self.backward_node(index, phase - first, m, mode, params, grads, &mut onto, need_dx, sums);
             }
             first = last;
         }
@@ -116,6 +128,7 @@ impl<T: Element> Stack<T> {
         mode: Mode,
         params: &[T],
         grads: &mut [T],
+        onto: &mut Onto<'_, T>,
         need_dx: bool,
         sums: &mut [f64],
     ) {
@@ -138,6 +151,15 @@ impl<T: Element> Stack<T> {
             self.gradients[1 - self.at].clone(),
         ];
         let [xs, y, cache, scratch, packed, dy, dx] = disjoint(&mut self.workspace, ranges);
+        let (overwrites, own) = (plan.overwrites, node.params.clone());
+        let (dparams, fresh) = match onto {
+            Onto::Beside(elder) if plan.adds_once => (&mut elder[own], false),
+            Onto::Add => (&mut grads[own], false),
+            Onto::Overwrite | Onto::Beside(_) => (&mut grads[own], true),
+        };
+        if fresh && phase == 0 && !overwrites {
+            dparams.fill(T::ZERO);
+        }
         node.layer.backward(Backward {
             m,
             mode,
@@ -147,7 +169,8 @@ impl<T: Element> Stack<T> {
             dx: (wants_dx && !in_place).then(|| &mut dx[..x_len]),
             params: &params[node.params.clone()],
             packed,
-            dparams: &mut grads[node.params.clone()],
+            dparams,
+            fresh: fresh && overwrites,
             cache,
             scratch,
             phase,
