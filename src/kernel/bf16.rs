@@ -185,28 +185,41 @@ mod x86 {
         }
     }
 
-    /// See [`super::pack_transposed`].
+    /// See [`super::pack`].
     ///
     /// # Safety
-    /// `panels` are K×N, `packed` N×K of pairs.
+    /// `panels` are K×N, `packed` K×N of pairs and `transposed` N×K.
     #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn pack_transposed(k: usize, n: usize, panels: *const f32, packed: *mut f32) {
+    pub(super) unsafe fn pack(k: usize, n: usize, panels: *const f32, packed: *mut f32, transposed: *mut f32) {
         // Of 16 rows: a pair is neighbours in a row, so that half as much is transposed as there are numbers.
         let (mut pairs, mut turned) = ([0.0f32; 256], [0.0f32; 256]);
         for k0 in (0..k.next_multiple_of(PANEL)).step_by(16) {
             for n0 in (0..n).step_by(PANEL) {
                 let (height, width) = (k.saturating_sub(k0).min(16), (n - n0).min(PANEL));
-                // SAFETY: `height` rows of a panel, and a pair for each two of `width` columns.
+                let first = panels.wrapping_add(n0 * k + k0 * PANEL);
+                // SAFETY: `height` rows of a panel, pairs of them, and a pair for each two of `width` columns.
                 unsafe {
+                    // Both halves of a row, or zeros behind the last; no columns from `columns` on.
+                    let load = |row: usize, columns: usize| {
+                        let from = first.wrapping_add(row * PANEL);
+                        let count = if row < height { columns } else { 0 };
+                        let upper = Avx512::load_first(from.wrapping_add(16), count.saturating_sub(16));
+                        (Avx512::load_first(from, count.min(16)), upper)
+                    };
                     for row in 0..16 {
-                        let from = panels.wrapping_add(n0 * k + (k0 + row) * PANEL);
-                        let [lower, upper] =
-                            if row >= height { [0; 2] } else { [width.min(16), width.saturating_sub(16)] };
-                        let upper = Avx512::load_first(from.wrapping_add(16), upper);
-                        Avx512::chain_bf16(Avx512::load_first(from, lower), upper)
-                            .store(pairs.as_mut_ptr().add(16 * row));
+                        // What comes two blocks later.
+                        Avx512::prefetch_far(first.wrapping_add((row + 32) * PANEL));
+                        Avx512::prefetch_far(first.wrapping_add((row + 32) * PANEL + 16));
+                        let (lower, upper) = load(row, width);
+                        Avx512::chain_bf16(lower, upper).store(pairs.as_mut_ptr().add(16 * row));
+                        if row % 2 == 0 && row < height {
+                            let ((a, b), (c, d)) = (load(row, PANEL), load(row + 1, PANEL));
+                            let to = packed.add((n0 / PANEL * k.div_ceil(2) + (k0 + row) / 2) * PANEL);
+                            Avx512::zip_bf16(a, c).store(to);
+                            Avx512::zip_bf16(b, d).store(to.add(16));
+                        }
                     }
-                    let to = packed.add((k0 / PANEL * n.div_ceil(2) + n0 / 2) * PANEL + k0 % PANEL);
+                    let to = transposed.add((k0 / PANEL * n.div_ceil(2) + n0 / 2) * PANEL + k0 % PANEL);
                     if width == PANEL {
                         Avx512::transpose(pairs.as_ptr(), 16, to, PANEL);
                         continue;
@@ -246,31 +259,21 @@ pub(super) const fn pairs_len(k: usize, n: usize) -> usize {
 }
 
 /// See [`Real::pack_bf16`](super::Real::pack_bf16).
-pub(crate) fn pack(k: usize, n: usize, panels: &[f32], packed: &mut [f32]) {
-    if k == 0 {
-        return;
-    }
-    let to = packed[..pairs_len(k, n)].chunks_exact_mut(k.div_ceil(2) * PANEL);
-    for (panel, to) in panels[..panels_len(k, n)].chunks_exact(k * PANEL).zip(to) {
-        pair_rows(k, PANEL, panel, PANEL, to);
-    }
-}
-
-/// See [`Real::pack_transposed_bf16`](super::Real::pack_transposed_bf16).
-pub(crate) fn pack_transposed(isa: Isa, k: usize, n: usize, panels: &[f32], packed: &mut [f32]) {
-    assert!(panels.len() >= panels_len(k, n) && packed.len() >= pairs_len(n, k), "the panels are too short");
+pub(crate) fn pack(isa: Isa, k: usize, n: usize, panels: &[f32], packed: &mut [f32], transposed: &mut [f32]) {
+    assert!(panels.len() >= panels_len(k, n), "the panels are too short");
+    assert!(packed.len() >= pairs_len(k, n) && transposed.len() >= pairs_len(n, k), "the pairs are too short");
     #[cfg(target_arch = "x86_64")]
     if isa == Isa::Avx512 && native() {
         // SAFETY: the CPU has the instructions, and the lengths were just checked.
-        return unsafe { x86::pack_transposed(k, n, panels.as_ptr(), packed.as_mut_ptr()) };
+        return unsafe { x86::pack(k, n, panels.as_ptr(), packed.as_mut_ptr(), transposed.as_mut_ptr()) };
     }
     let mut block = [0.0; PANEL * PANEL];
-    let depth = n.div_ceil(2);
-    for k0 in (0..k).step_by(PANEL) {
-        for n0 in (0..n).step_by(PANEL) {
+    for n0 in (0..n).step_by(PANEL) {
+        pair_rows(k, PANEL, &panels[n0 * k..], PANEL, &mut packed[n0 * k.div_ceil(2)..]);
+        for k0 in (0..k).step_by(PANEL) {
             let (height, width) = (PANEL.min(k - k0), PANEL.min(n - n0));
             transpose::transpose_panels(isa, height, width, &panels[n0 * k + k0 * PANEL..], &mut block);
-            pair_rows(width, PANEL, &block, PANEL, &mut packed[(k0 / PANEL * depth + n0 / 2) * PANEL..]);
+            pair_rows(width, PANEL, &block, PANEL, &mut transposed[(k0 / PANEL * n.div_ceil(2) + n0 / 2) * PANEL..]);
         }
     }
 }
@@ -459,8 +462,7 @@ mod tests {
             for isa in isas() {
                 let mut packed = vec![f32::NAN; pairs_len(k, n)];
                 let mut packed_t = vec![f32::NAN; pairs_len(n, k)];
-                pack(k, n, &panels, &mut packed);
-                pack_transposed(isa, k, n, &panels, &mut packed_t);
+                pack(isa, k, n, &panels, &mut packed, &mut packed_t);
                 let (mut c, mut dc, mut dp) = (vec![f32::NAN; m * n], vec![f32::NAN; m * k], before.clone());
                 product(isa, m, k, n, &a, k + 1, &packed, Init::Bias(&bias), &mut c, n, &mut scratch);
                 product(isa, m, n, k, &dy, n, &packed_t, Init::Zero, &mut dc, k, &mut scratch);

@@ -278,6 +278,7 @@ fn weight_gradient(tiles: &Tiles, g: &Geometry, rows: usize, x: &[f32], dy: &[f3
                     b_col: o,
                     // The next block's pixels: a line each for the first vectors, while the first tiles go over this one.
                     ahead: dy.as_ptr().wrapping_add(rows * g.out_w * (o + first)),
+                    more: 0,
                     c: dpanels[panel_index(g.depth(), pass * g.run() + first, col)..].as_mut_ptr(),
                     columns: tiles.width().min(g.o - col),
                     add: true,

@@ -224,14 +224,11 @@ pub trait Real:
         panels_len(k, n)
     }
 
-    /// Packs K×N `panels` for [`Real::product_bf16`]. f64, which is for gradient checks, is not rounded.
-    fn pack_bf16(k: usize, n: usize, panels: &[Self], packed: &mut [Self]) {
+    /// Packs K×N `panels` and their transpose (N×K) for [`Real::product_bf16`]. f64, which is for gradient checks, is not
+    /// rounded.
+    fn pack_bf16(k: usize, n: usize, panels: &[Self], packed: &mut [Self], transposed: &mut [Self]) {
         packed[..panels_len(k, n)].copy_from_slice(&panels[..panels_len(k, n)]);
-    }
-
-    /// Packs the transpose (N×K) of K×N `panels`.
-    fn pack_transposed_bf16(k: usize, n: usize, panels: &[Self], packed: &mut [Self]) {
-        Self::transpose_panels(k, n, panels, packed);
+        Self::transpose_panels(k, n, panels, transposed);
     }
 
     /// [`Real::product`] of numbers rounded to bf16; the sums are not. Of scratch [`bf16_scratch_len`] elements.

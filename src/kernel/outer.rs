@@ -39,6 +39,7 @@ pub(super) fn of_few_rows(
                 b_row: 0,
                 b_col,
                 ahead: std::ptr::null(),
+                more: 0,
                 add,
                 c: panels[panel_index(k, first, col)..].as_mut_ptr(),
                 columns: tiles.width().min(n - col),

@@ -2,7 +2,7 @@
 
 use super::isa::dispatch;
 use super::simd::{Simd, simd_entry};
-use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
+use super::tile::{LINE, OuterTile, ProductTile, TileInit, Tiles};
 use super::{Init, Isa, PANEL, column, outer, panel_index, panels_len};
 use crate::arena::Buffer;
 use std::cell::RefCell;
@@ -269,6 +269,7 @@ pub(super) fn outer_by(
                                 b_col: PANEL,
                                 // The next tile's C.
                                 ahead: panels.as_ptr().wrapping_add(at + height * PANEL),
+                                more: (height * PANEL / LINE).saturating_sub(rows),
                                 c: panels[at..].as_mut_ptr(),
                                 columns: tiles.width().min(n - col),
                                 add: add || block > 0,

@@ -241,11 +241,8 @@ impl Real for f32 {
     fn bf16_len(k: usize, n: usize) -> usize {
         bf16::pairs_len(k, n)
     }
-    fn pack_bf16(k: usize, n: usize, panels: &[Self], packed: &mut [Self]) {
-        bf16::pack(k, n, panels, packed)
-    }
-    fn pack_transposed_bf16(k: usize, n: usize, panels: &[Self], packed: &mut [Self]) {
-        bf16::pack_transposed(isa(), k, n, panels, packed)
+    fn pack_bf16(k: usize, n: usize, panels: &[Self], packed: &mut [Self], transposed: &mut [Self]) {
+        bf16::pack(isa(), k, n, panels, packed, transposed)
     }
     fn product_bf16(
         m: usize,

@@ -98,6 +98,8 @@ pub(crate) struct OuterTile<'a> {
     pub b_col: usize,
     /// Asks for a cache line from here on with each pixel: what the next tiles need.
     pub ahead: *const f32,
+    /// Lines behind those that it asks for at once, where pixels are few.
+    pub more: usize,
     /// First element of C; rows are [`PANEL`] apart.
     pub c: *mut f32,
     /// Columns to write, at most the tile's width.
@@ -224,7 +226,7 @@ unsafe fn product_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(
             }
         }
         match init {
-            TileInit::Zero => write(&sums, c, c_row, columns),
+            TileInit::Zero => write(&sums, false, c, c_row, columns),
             TileInit::Bias(bias) => {
                 for v in 0..V {
                     let left = S::LANES.min(columns - (v * S::LANES).min(columns));
@@ -233,54 +235,40 @@ unsafe fn product_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(
                         sums[r][v] = sums[r][v] + bias;
                     }
                 }
-                write(&sums, c, c_row, columns);
+                write(&sums, false, c, c_row, columns);
             }
-            TileInit::Add => add(&sums, c, c_row, columns),
+            TileInit::Add => write(&sums, true, c, c_row, columns),
         }
     }
 }
 
-/// C = sums. The loops over a whole tile are so short that they unroll, which keeps the sums in registers throughout.
+/// C = sums, or += where `add`. The loops over a whole tile are so short that they unroll, which keeps the sums in
+/// registers throughout.
 ///
 /// # Safety
-/// R rows of `columns` elements, `c_row` apart, can be written; the CPU has the instruction set of `S`.
+/// R rows of `columns` elements, `c_row` apart, can be written, and read to add; the CPU has the instruction set of `S`.
 #[inline(always)]
 unsafe fn write<S: Simd, const R: usize, const V: usize>(
     sums: &[[S; V]; R],
+    add: bool,
     c: *mut f32,
     c_row: usize,
     columns: usize,
 ) {
     // SAFETY: the caller's contract.
     unsafe {
-        if columns == V * S::LANES {
-            for r in 0..R {
-                for v in 0..V {
-                    sums[r][v].store(c.add(r * c_row + v * S::LANES));
-                }
-            }
-        } else {
+        if columns < V * S::LANES {
             let mut whole = Whole::uninit();
             let from = spread(sums, &mut whole);
             for r in 0..R {
                 for at in (0..columns).step_by(S::LANES) {
-                    let sum = S::load(from.add(r * PANEL + at));
-                    sum.store_first(c.add(r * c_row + at), S::LANES.min(columns - at));
+                    let (sum, c, left) = (S::load(from.add(r * PANEL + at)), c.add(r * c_row + at), columns - at);
+                    let left = left.min(S::LANES);
+                    let sum = if add { sum + S::load_first(c, left) } else { sum };
+                    sum.store_first(c, left);
                 }
             }
-        }
-    }
-}
-
-/// C += sums.
-///
-/// # Safety
-/// As for [`write`]; the rows can be read, too.
-#[inline(always)]
-unsafe fn add<S: Simd, const R: usize, const V: usize>(sums: &[[S; V]; R], c: *mut f32, c_row: usize, columns: usize) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        if columns == V * S::LANES {
+        } else if add {
             for r in 0..R {
                 for v in 0..V {
                     let c = c.add(r * c_row + v * S::LANES);
@@ -288,12 +276,9 @@ unsafe fn add<S: Simd, const R: usize, const V: usize>(sums: &[[S; V]; R], c: *m
                 }
             }
         } else {
-            let mut whole = Whole::uninit();
-            let from = spread(sums, &mut whole);
             for r in 0..R {
-                for at in (0..columns).step_by(S::LANES) {
-                    let (c, left) = (c.add(r * c_row + at), S::LANES.min(columns - at));
-                    (S::load(from.add(r * PANEL + at)) + S::load_first(c, left)).store_first(c, left);
+                for v in 0..V {
+                    sums[r][v].store(c.add(r * c_row + v * S::LANES));
                 }
             }
         }
@@ -349,10 +334,12 @@ unsafe fn multiply<S: Simd, X: Multiply<S>, const R: usize, const V: usize>(
 /// The CPU has the instruction set of `S` and `X`; see [`Tiles::outer`].
 #[inline(always)]
 unsafe fn outer_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize, const SCATTERED: bool>(tile: &OuterTile) {
-    let &OuterTile { rows, cols, a, offsets, a_row, a_col, b, b_row, b_col, mut ahead, c, columns, add: accumulate } =
-        tile;
+    let &OuterTile { rows, cols, a, offsets, a_row, a_col, b, b_row, b_col, mut ahead, more, c, columns, add } = tile;
     // SAFETY: every pointer stays in what the tile describes, which is in bounds by the caller's contract.
     unsafe {
+        for line in 0..more {
+            S::prefetch_far(ahead.wrapping_add((rows * cols + line) * LINE));
+        }
         let mut scattered = [a; R];
         if let (true, Some(offsets)) = (SCATTERED, offsets) {
             for r in 0..R {
@@ -383,11 +370,7 @@ unsafe fn outer_tile<S: Simd, X: Multiply<S>, const R: usize, const V: usize, co
                 b = b.wrapping_add(b_col);
             }
         }
-        if accumulate {
-            add(&sums, c, PANEL, columns);
-        } else {
-            write(&sums, c, PANEL, columns);
-        }
+        write(&sums, add, c, PANEL, columns);
     }
 }
 

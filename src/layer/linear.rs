@@ -101,8 +101,7 @@ impl<T: Real> Layer<T> for Linear {
         let (k, n, weight) = (self.inputs, self.outputs, &params[self.weight.clone()]);
         if self.bf16 {
             let (forward, backward) = packed.split_at_mut(T::bf16_len(k, n));
-            T::pack_bf16(k, n, weight, forward);
-            T::pack_transposed_bf16(k, n, weight, backward);
+            T::pack_bf16(k, n, weight, forward, backward);
         } else if small(k, n) {
             T::transpose_panels(k, n, weight, packed);
         }

@@ -87,8 +87,7 @@ pub(crate) fn prepare(isa: Isa, r: &Recurrence, weights: &LstmWeights<'_, f32>, 
         move_columns(false, width, r.inputs, weights.ih, (r.inputs, 0, from), panels, (k, r.hidden, to));
     });
     if r.bf16 {
-        bf16::pack(k, n, panels, pairs);
-        bf16::pack_transposed(isa, k, n, panels, transposed);
+        bf16::pack(isa, k, n, panels, pairs, transposed);
     } else {
         transpose_panels(isa, k, n, panels, transposed);
     }
@@ -142,7 +141,8 @@ pub(crate) fn forward(
                         c: sums[col..].as_mut_ptr(),
                         c_row: GATES,
                         columns: tiles.width(),
-                        ahead: std::ptr::null(),
+                        // What is at hand anyway.
+                        ahead: panels.as_ptr(),
                         ahead_segment: 0,
                     };
                     // SAFETY: `rows` rows of A from row `first` of `m`, a panel of the packed weights, its bias, and
@@ -240,7 +240,7 @@ pub(crate) fn backward(
                     c: dz[first * row_len + col..].as_mut_ptr(),
                     c_row: row_len,
                     columns: tiles.width().min(wanted - col),
-                    ahead: std::ptr::null(),
+                    ahead: transposed.as_ptr(),
                     ahead_segment: 0,
                 };
                 // SAFETY: `rows` rows of each group's A from row `first` of `m`, a panel of the packed transpose, and
@@ -287,6 +287,7 @@ pub(crate) fn backward(
                         b_row: 0,
                         b_col: GATES,
                         ahead: std::ptr::null(),
+                        more: 0,
                         add: true,
                         c: dpanels[panel_index(k, first, col)..].as_mut_ptr(),
                         columns: tiles.width(),

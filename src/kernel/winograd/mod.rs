@@ -178,6 +178,7 @@ fn outer(
                 b_row: 0,
                 b_col: b_row,
                 ahead: ahead.take(rows),
+                more: 0,
                 c: panels[panel_index(k, first, col)..].as_mut_ptr(),
                 columns: tiles.width().min(n - col),
                 add,
