@@ -82,7 +82,8 @@ fn layers() {
     for (name, shape, m, layers, train) in LAYERS {
         let job = job(&format!("{IMAGES}\nshape = [{shape}]"), layers, OPTIMIZERS[0].1, train);
         let data = Dataset::open(&job.data, job.seed).expect("data");
-        let mut model = Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), *m).expect("a model");
+        let mut model =
+            Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), *m).expect("a model");
         let mut params = vec![0.0; model.layout().len()];
         let mut grads = params.clone();
         let mut state = vec![0.0; model.state_layout().len()];

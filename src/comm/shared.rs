@@ -39,10 +39,10 @@ impl Shared<u8> {
     /// As [`Host::share_bytes`].
     pub fn copy_of(bytes: &[u8], host: &dyn Host) -> Result<Self> {
         let mut shared = host.share_bytes(bytes.len())?;
-        if host.rank() == 0 {
-            // SAFETY: the other ranks wait at the barrier below.
-            unsafe { shared.part_mut(0..bytes.len()) }.copy_from_slice(bytes);
-        }
+        let bound = |rank: usize| bytes.len() * rank / host.size();
+        let mine = bound(host.rank())..bound(host.rank() + 1);
+        // SAFETY: each rank writes its own part, and none reads before the barrier below.
+        unsafe { shared.part_mut(mine.clone()) }.copy_from_slice(&bytes[mine]);
         host.barrier();
         Ok(shared)
     }

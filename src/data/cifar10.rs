@@ -9,9 +9,10 @@ use super::pixel::{Pixels, append_planar, summaries};
 use super::{Dataset, Source, file};
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
+use crate::resource::open_file;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 pub(super) const SOURCE: Source = Source {
@@ -35,6 +36,8 @@ const FILES: [&str; 6] = [
 ];
 const TEST: usize = 5;
 const RECORD_BYTES: usize = 3073;
+/// Records read at a time.
+const CHUNK: usize = 64;
 const INPUT: Shape = Shape::Image { c: 3, h: 32, w: 32 };
 
 #[derive(Default, Serialize, Deserialize)]
@@ -56,8 +59,7 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
         let inner = path.join("cifar-10-batches-bin");
         let folder = if path.join(FILES[0]).is_file() || !inner.is_dir() { path } else { &inner };
         for (i, name) in FILES.iter().enumerate() {
-            let file = folder.join(name);
-            append(&read_file(&file)?, &file.display().to_string(), &mut parts[usize::from(i == TEST)])?;
+            append_file(&folder.join(name), &mut parts[usize::from(i == TEST)])?;
         }
     } else {
         read_archive(path, &mut parts)?;
@@ -73,15 +75,20 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
 
 fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Dataset> {
     let mut images = Images::default();
-    append(&read_file(path)?, &path.display().to_string(), &mut images)?;
+    append_file(path, &mut images)?;
     let inputs = Inputs::Pixels(Pixels::new([Vec::new(), images.pixels], (32, 32, 3), &dataset.scaling));
     let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: [Vec::new(), images.labels] };
     Dataset::new(config, INPUT, inputs, labels, dataset.scaling.clone(), Vec::new())
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let failed = "set data.path to the folder with the six .bin files, or to cifar-10-binary.tar.gz";
-    std::fs::read(path).map_err(|e| Error::io(path, e, failed))
+/// Takes the records of a file apart.
+fn append_file(path: &Path, images: &mut Images) -> Result<()> {
+    let mend = "set data.path to the folder with the six .bin files, or to cifar-10-binary.tar.gz";
+    let failed = |e: io::Error| Error::io(path, e, mend);
+    let mut file = open_file(path, mend)?;
+    let bytes = file.metadata().map_err(failed)?.len();
+    images.pixels.reserve(usize::try_from(bytes).unwrap_or(0));
+    append(&mut file, &path.display().to_string(), &failed, images)
 }
 
 /// The six files in a .tar.gz, in whatever order they stand there.
@@ -107,25 +114,51 @@ fn read_archive(path: &Path, parts: &mut [Images; 2]) -> Result<()> {
         let Some(bytes) = bytes else {
             return Err(Error::data(place, "no such file in the archive", "give a whole cifar-10-binary.tar.gz"));
         };
-        append(bytes, &place, &mut parts[usize::from(i == TEST)])?;
+        append(&mut &bytes[..], &place, &broken, &mut parts[usize::from(i == TEST)])?;
     }
     Ok(())
 }
 
-/// Takes the records of one file apart.
-fn append(bytes: &[u8], place: &str, images: &mut Images) -> Result<()> {
-    if bytes.is_empty() || !bytes.len().is_multiple_of(RECORD_BYTES) {
-        let what = format!("{} bytes are no whole number of records of {RECORD_BYTES}", bytes.len());
-        return Err(Error::data(place, what, "the file is damaged or no CIFAR-10 binary; get it anew"));
-    }
-    images.pixels.reserve(bytes.len());
-    for (i, record) in bytes.chunks_exact(RECORD_BYTES).enumerate() {
-        if usize::from(record[0]) >= CLASSES.len() {
-            let place = format!("{place}, byte {}", i * RECORD_BYTES);
-            return Err(Error::data(place, format!("label {} is above 9", record[0]), "get the file anew"));
+/// Takes the records of one file apart, some at a time, so that no second copy of it is in memory.
+fn append(reader: &mut dyn Read, place: &str, failed: &dyn Fn(io::Error) -> Error, images: &mut Images) -> Result<()> {
+    let (mut records, mut at) = (Vec::with_capacity(CHUNK * RECORD_BYTES + 1), 0);
+    loop {
+        records.clear();
+        reader.take((CHUNK * RECORD_BYTES) as u64).read_to_end(&mut records).map_err(failed)?;
+        if (records.is_empty() && at == 0) || !records.len().is_multiple_of(RECORD_BYTES) {
+            let what = format!("{} bytes are no whole number of records of {RECORD_BYTES}", at + records.len());
+            return Err(Error::data(place, what, "the file is damaged or no CIFAR-10 binary; get it anew"));
         }
-        images.labels.push(u32::from(record[0]));
-        append_planar(&record[1..], 3, &mut images.pixels);
+        for record in records.chunks_exact(RECORD_BYTES) {
+            if usize::from(record[0]) >= CLASSES.len() {
+                let place = format!("{place}, byte {at}");
+                return Err(Error::data(place, format!("label {} is above 9", record[0]), "get the file anew"));
+            }
+            images.labels.push(u32::from(record[0]));
+            append_planar(&record[1..], 3, &mut images.pixels);
+            at += RECORD_BYTES;
+        }
+        if records.len() < CHUNK * RECORD_BYTES {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_the_same_however_many_are_read_at_a_time() -> Result<()> {
+        for count in [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 3] {
+            let byte = |i: usize| if i.is_multiple_of(RECORD_BYTES) { i / RECORD_BYTES % 10 } else { i % 251 } as u8;
+            let bytes: Vec<u8> = (0..count * RECORD_BYTES).map(byte).collect();
+            let (mut images, mut pixels) = (Images::default(), Vec::new());
+            append(&mut &bytes[..], "a file", &|e| Error::internal("a file", e), &mut images)?;
+            bytes.chunks_exact(RECORD_BYTES).for_each(|record| append_planar(&record[1..], 3, &mut pixels));
+            assert!(images.pixels == pixels, "{count} records");
+            assert_eq!(images.labels, (0..count as u32).map(|i| i % 10).collect::<Vec<_>>());
+        }
+        Ok(())
+    }
 }

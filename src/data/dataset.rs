@@ -134,17 +134,17 @@ impl Dataset {
     }
 
     /// Hands the samples to `keep`, and goes on with what it gives back, which must be the same bytes: ranks of a host may
-    /// keep one copy. Series, which are small beside them, stay.
+    /// keep one copy. The smaller part mostly comes first, so that less is held twice. Series, which are small, stay.
     ///
     /// # Errors
     /// Those of `keep`; what was not handed over stays as it is.
     pub fn keep_samples(&mut self, keep: &mut dyn FnMut(&[u8]) -> Result<Kept<u8>>) -> Result<()> {
         match &mut self.inputs {
-            Inputs::Pixels(pixels) => pixels.kept().iter_mut().try_for_each(|images| {
+            Inputs::Pixels(pixels) => pixels.kept().iter_mut().rev().try_for_each(|images| {
                 *images = keep(images)?;
                 Ok(())
             }),
-            Inputs::Floats(floats) => floats.kept().iter_mut().try_for_each(|values| {
+            Inputs::Floats(floats) => floats.kept().iter_mut().rev().try_for_each(|values| {
                 *values = Box::new(Cast(keep(bytemuck::cast_slice(values))?));
                 Ok(())
             }),
