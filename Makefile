@@ -2,6 +2,7 @@
 # make test   set up, and run the whole test suite
 # make check  formatting and lints          make bench   benchmarks of the kernels
 # make test-hosts  the same weights on virtual hosts with slow links (root)    make test-mpich  and under MPICH
+# make instructions  counts instructions against bench/instructions.tsv    make valgrind  kernels and layers under memcheck
 # make setup  only install what is missing  make clean   remove what was built
 
 SHELL := /bin/bash
@@ -22,7 +23,7 @@ endif
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 # Exit code 77 of these scripts: not possible here, and they say why.
-.PHONY: run test test-hosts test-mpich check bench setup build clean
+.PHONY: run test test-hosts test-mpich check instructions valgrind bench setup build clean
 .DEFAULT_GOAL := run
 
 run: build
@@ -43,6 +44,15 @@ test-mpich: setup
 check: setup
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+
+instructions: setup
+	@scripts/instructions || [ $$? = 77 ]
+
+# The AVX2 and portable paths: valgrind knows no AVX-512. It slows products down a hundred times, hence the few cases.
+valgrind: setup
+	@command -v valgrind > /dev/null || { echo "skipped: needs valgrind (apt-get install valgrind libc6-dbg)"; exit; }; \
+	PROPTEST_CASES=3 CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --error-exitcode=9" \
+	cargo test --release --locked --lib -- --test-threads=1 kernel:: arena:: layer::
 
 bench: setup
 	cargo bench --locked

@@ -8,6 +8,9 @@ from pathlib import Path
 import machine
 
 HERE = Path(__file__).resolve().parent
+HELD_TO = {  # an instruction set: what holds ddl, torch and oneDNN (in torch and TensorFlow) to it
+    "avx2": {"DDL_ISA": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
 
 
 @dataclasses.dataclass
@@ -33,8 +36,9 @@ class Contestant:
 class Field:
     """Makes the contestants for one job."""
 
-    def __init__(self, ddl, torch, tensorflow, tcmalloc):
+    def __init__(self, ddl, torch, tensorflow, tcmalloc, isa=None):
         self.ddl, self.torch, self.tensorflow, self.tcmalloc = ddl, torch, tensorflow, tcmalloc
+        self.held = HELD_TO[isa] if isa else {}
 
     def ddl_on(self, ranks, arguments, bf16=False):
         """ddl on so many ranks, alone without MPI."""
@@ -44,7 +48,7 @@ class Field:
         precision = "bf16" if bf16 else "f32"
         command = [*launch, str(self.ddl), *arguments, f"--set=train.precision={precision}"]
         name = f"ddl{' bf16' if bf16 else ''}, {_count(ranks, 'rank')}"
-        return Contestant(name, "ddl", ranks, command, precision, _mpi())
+        return Contestant(name, "ddl", ranks, command, precision, _mpi() | self.held)
 
     def torch_on(self, name, ranks, options, arguments, tuned=True, processes=1, bf16=False):
         """torch on so many cores: one process with a thread each, or as many processes of DDP."""
@@ -65,7 +69,7 @@ class Field:
         return Contestant(name, "tensorflow", ranks, command, "bf16" if bf16 else "f32", self._env(ranks, True))
 
     def _env(self, threads, tuned):
-        env = {"OMP_NUM_THREADS": str(threads)}
+        env = {"OMP_NUM_THREADS": str(threads)} | self.held
         return env | ({"LD_PRELOAD": self.tcmalloc} if tuned and self.tcmalloc else {})
 
     def steps(self, job, ranks, bf16, quick, ddl, peer):

@@ -9,6 +9,7 @@ import subprocess
 
 import machine
 import plot
+from contestant import HELD_TO
 
 
 def shown(row):
@@ -51,7 +52,7 @@ class Result:
     """All that was measured; `save` writes it whole each time."""
 
     def __init__(self, a, before, tcmalloc, root):
-        now, what = datetime.datetime.now(), f"-train-{a.train}" if a.train else ""
+        now, what = datetime.datetime.now(), (f"-{a.isa}" if a.isa else "") + (f"-train-{a.train}" if a.train else "")
         cpu = re.sub(r"\W+", "-", machine.cpu().lower()).strip("-")
         stem = f"{now:%Y-%m-%d}-{cpu}{what}{'-quick' if a.quick else ''}"
         taken = sum(1 for path in a.out.glob(f"{stem}*.json") if re.fullmatch(r"(\.\d+)?", path.stem[len(stem):]))
@@ -62,7 +63,7 @@ class Result:
             "ddl": subprocess.check_output([a.ddl, "--version"], text=True).strip(),
             "commit": git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else ""),
             "python": platform.python_version(), "tcmalloc": bool(tcmalloc),
-            "rounds": a.rounds, "warmup": a.warmup,
+            "rounds": a.rounds, "warmup": a.warmup, "held_to": HELD_TO.get(a.isa, {}),
         }
 
     def path(self, end):
@@ -95,6 +96,7 @@ class Result:
             f"{f['ddl']} ({f['commit']}), {', '.join(versions)}, Python {f['python']}. {m['cores']} cores with "
             f"{', '.join(m['instructions'])}, {m['memory_gib']} GiB, Linux {m['kernel']}, huge pages {m['huge_pages']}. "
             f"Medians of {f['rounds']} round(s) in alternation; a process for each measurement.", "",
+            *([f"With {' '.join(f'{k}={v}' for k, v in f['held_to'].items())}.", ""] if f["held_to"] else []),
             f"**Not quiet: others used more than {machine.QUIET} CPUs in {noisy} of {rows} measurements. Do not quote.**"
             if noisy else f"Quiet: others used at most {machine.QUIET} CPUs in each of {rows} measurements.", ""]
         for entry in self.jobs:

@@ -1,7 +1,7 @@
 //! An aligned, zeroed buffer; large ones ask for huge pages.
 
 use bytemuck::Zeroable;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -22,13 +22,19 @@ impl<T: Zeroable + Copy> Buffer<T> {
         let Some(layout) = Self::layout(len) else {
             return Self { data: NonNull::dangling(), len, owns: PhantomData };
         };
-        // SAFETY: the layout has a size above zero; all-zero bytes are a valid T by `Zeroable`.
-        let pointer = unsafe { alloc_zeroed(layout) };
+        let huge = layout.align() == HUGE_PAGE;
+        // SAFETY: the layout has a size above zero. `alloc_zeroed` writes zeros where alignment is this large, and the advice
+        // comes too late for pages that were written to.
+        let pointer = unsafe { if huge { alloc(layout) } else { alloc_zeroed(layout) } };
         let Some(data) = NonNull::new(pointer.cast()) else { handle_alloc_error(layout) };
-        #[cfg(target_os = "linux")]
-        if layout.align() == HUGE_PAGE {
-            // SAFETY: the range is ours; the advice changes nothing but page sizes, so its failure is harmless.
-            unsafe { libc::madvise(pointer.cast(), layout.size(), libc::MADV_HUGEPAGE) };
+        if huge {
+            // SAFETY: the range is ours; the advice changes nothing but page sizes, so its failure is harmless. All-zero
+            // bytes are a valid T by `Zeroable`.
+            unsafe {
+                #[cfg(target_os = "linux")]
+                libc::madvise(pointer.cast(), layout.size(), libc::MADV_HUGEPAGE);
+                pointer.write_bytes(0, layout.size());
+            }
         }
         Self { data, len, owns: PhantomData }
     }
@@ -85,6 +91,8 @@ mod tests {
     #[test]
     fn buffers_are_zero_and_aligned() {
         for len in [0, 1, 17, 1 << 20] {
+            // Memory that is used again holds something else.
+            Buffer::<f32>::zeros(len).fill(1.0);
             let mut buffer = Buffer::<f32>::zeros(len);
             assert_eq!(buffer.len(), len);
             assert!(buffer.iter().all(|&v| v == 0.0));

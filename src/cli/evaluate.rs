@@ -31,13 +31,13 @@ pub(super) struct Evaluate {
 impl Evaluate {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let (job, checkpoint) = job_of(comm, &self.checkpoint, &self.set)?;
-        let mut data = agree(comm, Dataset::open(&job.data, job.seed))?;
+        let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
         if data.len(Part::Test) == 0 {
             let what = "the data has no test samples";
             return Err(Error::data(&job.file, what, "give a data set with a test part by --set data.path=..."));
         }
         let mut trainer = Trainer::build(&alone(&job, comm.size()), &data, comm)?;
-        trainer.share(&mut data);
+        trainer.share(&mut data)?;
         broadcast_checkpoint(&mut trainer, &self.checkpoint, checkpoint.as_ref())?;
         let metrics = trainer.evaluate(&data, Part::Test);
         if comm.rank() == 0 {

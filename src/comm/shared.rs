@@ -33,16 +33,22 @@ impl<T: Zeroable + Copy + 'static> Shared<T> {
 }
 
 impl Shared<u8> {
-    /// The host's one copy of `bytes`, which all its ranks hold alike.
+    /// `count` items of `size` bytes, which the host's ranks write together: each is given a range of items and as many
+    /// bytes as they take.
     ///
     /// # Errors
     /// As [`Host::share_bytes`].
-    pub fn copy_of(bytes: &[u8], host: &dyn Host) -> Result<Self> {
-        let mut shared = host.share_bytes(bytes.len())?;
-        if host.rank() == 0 {
-            // SAFETY: the other ranks wait at the barrier below.
-            unsafe { shared.part_mut(0..bytes.len()) }.copy_from_slice(bytes);
-        }
+    pub fn written(
+        host: &dyn Host,
+        count: usize,
+        size: usize,
+        write: impl FnOnce(Range<usize>, &mut [u8]),
+    ) -> Result<Self> {
+        let mut shared = host.share_bytes(count * size)?;
+        let bound = |rank: usize| count * rank / host.size();
+        let mine = bound(host.rank())..bound(host.rank() + 1);
+        // SAFETY: each rank writes its own part, and none reads before the barrier below.
+        write(mine.clone(), unsafe { shared.part_mut(mine.start * size..mine.end * size) });
         host.barrier();
         Ok(shared)
     }

@@ -5,14 +5,18 @@
 use super::dataset::Inputs;
 use super::label::Labels;
 use super::normalize::Scaling;
-use super::pixel::{Pixels, append_planar, summaries};
+use super::pixel::{Images, Pixels, append_planar, interleave, summaries};
+use super::samples::Unread;
 use super::{Dataset, Source, file};
+use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
+use crate::resource::open_file;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 pub(super) const SOURCE: Source = Source {
     name: "cifar10",
@@ -35,58 +39,106 @@ const FILES: [&str; 6] = [
 ];
 const TEST: usize = 5;
 const RECORD_BYTES: usize = 3073;
+/// Records read at a time.
+const CHUNK: usize = 64;
+const ALL: Range<usize> = 0..usize::MAX / RECORD_BYTES;
+const IMAGE_BYTES: usize = RECORD_BYTES - 1;
 const INPUT: Shape = Shape::Image { c: 3, h: 32, w: 32 };
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Keys {}
 
-/// Records taken apart: images (N, 32, 32, 3) and labels.
-#[derive(Default)]
-struct Images {
-    pixels: Vec<u8>,
-    labels: Vec<u32>,
-}
+/// The images (N, 32, 32, 3) of both parts, and their labels.
+type Parts = ([Images; 2], [Vec<u32>; 2]);
 
 fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
     let Keys {} = config.source.parse()?;
     let path = super::path(config)?;
-    let mut parts = [Images::default(), Images::default()];
-    if path.is_dir() {
-        let inner = path.join("cifar-10-batches-bin");
-        let folder = if path.join(FILES[0]).is_file() || !inner.is_dir() { path } else { &inner };
-        for (i, name) in FILES.iter().enumerate() {
-            let file = folder.join(name);
-            append(&read_file(&file)?, &file.display().to_string(), &mut parts[usize::from(i == TEST)])?;
-        }
-    } else {
-        read_archive(path, &mut parts)?;
-    }
-    let [train, test] = parts;
-    let scaling = Scaling::new(config, &super::normalization(config)?, 3, || summaries(&train.pixels, 3))?;
-    let note = format!("{} training and {} test images of 32x32", train.labels.len(), test.labels.len());
-    let inputs = Inputs::Pixels(Pixels::new([train.pixels, test.pixels], (32, 32, 3), &scaling));
-    let names = CLASSES.map(str::to_owned).to_vec();
-    let labels = Labels::Classes { names, of: [train.labels, test.labels] };
+    let (images, labels) = if path.is_dir() { scan_folder(path)? } else { read_archive(path)? };
+    let [train, test] = &labels;
+    let note = format!("{} training and {} test images of 32x32", train.len(), test.len());
+    let normalize = super::normalization(config)?;
+    let fitted = matches!(normalize, Normalize::Named(NormalizeMethod::Standard | NormalizeMethod::Minmax));
+    let of_train = match &images[0] {
+        Images::Kept(pixels) if fitted => summaries(pixels, 3),
+        Images::Unread(unread) if fitted => summaries(&unread.all()?, 3),
+        _ => Vec::new(),
+    };
+    let scaling = Scaling::new(config, &normalize, 3, || of_train)?;
+    let inputs = Inputs::Pixels(Pixels::new(images, (32, 32, 3), &scaling));
+    let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: labels };
     Dataset::new(config, INPUT, inputs, labels, scaling, vec![note])
 }
 
 fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Dataset> {
-    let mut images = Images::default();
-    append(&read_file(path)?, &path.display().to_string(), &mut images)?;
-    let inputs = Inputs::Pixels(Pixels::new([Vec::new(), images.pixels], (32, 32, 3), &dataset.scaling));
-    let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: [Vec::new(), images.labels] };
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    read_file(path, ALL, &mut |record| append(record, &mut pixels, &mut labels))?;
+    let inputs = Inputs::Pixels(Pixels::new([Vec::new(), pixels], (32, 32, 3), &dataset.scaling));
+    let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: [Vec::new(), labels] };
     Dataset::new(config, INPUT, inputs, labels, dataset.scaling.clone(), Vec::new())
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let failed = "set data.path to the folder with the six .bin files, or to cifar-10-binary.tar.gz";
-    std::fs::read(path).map_err(|e| Error::io(path, e, failed))
+fn append(record: &[u8], pixels: &mut Vec<u8>, labels: &mut Vec<u32>) {
+    labels.push(u32::from(record[0]));
+    append_planar(&record[1..], 3, pixels);
+}
+
+/// The labels in a folder's six files, all records checked. The images stay there.
+fn scan_folder(path: &Path) -> Result<Parts> {
+    let inner = path.join("cifar-10-batches-bin");
+    let folder = if path.join(FILES[0]).is_file() || !inner.is_dir() { path } else { &inner };
+    let mut labels = [Vec::new(), Vec::new()];
+    let mut files = [Vec::new(), Vec::new()];
+    for (i, name) in FILES.iter().enumerate() {
+        let (file, part) = (folder.join(name), usize::from(i == TEST));
+        let before = labels[part].len();
+        read_file(&file, ALL, &mut |record| labels[part].push(u32::from(record[0])))?;
+        files[part].push((file, labels[part].len() - before));
+    }
+    let images = files.map(|files| {
+        let count = files.iter().map(|(_, records)| records).sum();
+        let read = Box::new(move |images: Range<usize>, to: &mut [u8]| read_images(&files, images, to));
+        Images::Unread(Unread { count, size: IMAGE_BYTES, read })
+    });
+    Ok((images, labels))
+}
+
+/// Images of a range from files with so many records each.
+fn read_images(files: &[(PathBuf, usize)], images: Range<usize>, to: &mut [u8]) -> Result<()> {
+    let (mut first, mut to) = (0, to.chunks_exact_mut(IMAGE_BYTES));
+    for (file, records) in files {
+        let wanted = images.start.max(first)..images.end.min(first + records);
+        if !wanted.is_empty() {
+            let mut missing = wanted.len();
+            read_file(file, wanted.start - first..wanted.end - first, &mut |record| {
+                if let Some(image) = to.next() {
+                    interleave(&record[1..], 3, image);
+                    missing -= 1;
+                }
+            })?;
+            if missing > 0 {
+                return Err(Error::data(file.display().to_string(), "it became shorter meanwhile", "start again"));
+            }
+        }
+        first += records;
+    }
+    Ok(())
+}
+
+/// Hands the records of a file to `each`: those of a range, as far as they are there.
+fn read_file(path: &Path, records: Range<usize>, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+    let mend = "set data.path to the folder with the six .bin files, or to cifar-10-binary.tar.gz";
+    let failed = |e: io::Error| Error::io(path, e, mend);
+    let mut file = open_file(path, mend)?;
+    file.seek(SeekFrom::Start((records.start * RECORD_BYTES) as u64)).map_err(failed)?;
+    let mut wanted = file.take((records.len() * RECORD_BYTES) as u64);
+    read_records(&mut wanted, &path.display().to_string(), &failed, each)
 }
 
 /// The six files in a .tar.gz, in whatever order they stand there.
-fn read_archive(path: &Path, parts: &mut [Images; 2]) -> Result<()> {
-    let broken = |e: std::io::Error| {
+fn read_archive(path: &Path) -> Result<Parts> {
+    let broken = |e: io::Error| {
         let what = format!("it cannot be unpacked: {e}");
         Error::data(path.display().to_string(), what, "give a whole cifar-10-binary.tar.gz, or the folder in it")
     };
@@ -102,30 +154,95 @@ fn read_archive(path: &Path, parts: &mut [Images; 2]) -> Result<()> {
         entry.read_to_end(&mut bytes).map_err(broken)?;
         files[i] = Some(bytes);
     }
+    let (mut pixels, mut labels): ([Vec<u8>; 2], [Vec<u32>; 2]) = Default::default();
     for (i, bytes) in files.iter().enumerate() {
-        let place = format!("{}, {}", path.display(), FILES[i]);
+        let (place, part) = (format!("{}, {}", path.display(), FILES[i]), usize::from(i == TEST));
         let Some(bytes) = bytes else {
             return Err(Error::data(place, "no such file in the archive", "give a whole cifar-10-binary.tar.gz"));
         };
-        append(bytes, &place, &mut parts[usize::from(i == TEST)])?;
+        let each = &mut |record: &[u8]| append(record, &mut pixels[part], &mut labels[part]);
+        read_records(&mut &bytes[..], &place, &broken, each)?;
     }
-    Ok(())
+    Ok((pixels.map(Images::from), labels))
 }
 
-/// Takes the records of one file apart.
-fn append(bytes: &[u8], place: &str, images: &mut Images) -> Result<()> {
-    if bytes.is_empty() || !bytes.len().is_multiple_of(RECORD_BYTES) {
-        let what = format!("{} bytes are no whole number of records of {RECORD_BYTES}", bytes.len());
-        return Err(Error::data(place, what, "the file is damaged or no CIFAR-10 binary; get it anew"));
-    }
-    images.pixels.reserve(bytes.len());
-    for (i, record) in bytes.chunks_exact(RECORD_BYTES).enumerate() {
-        if usize::from(record[0]) >= CLASSES.len() {
-            let place = format!("{place}, byte {}", i * RECORD_BYTES);
-            return Err(Error::data(place, format!("label {} is above 9", record[0]), "get the file anew"));
+/// Checks the records of one file, read some at a time, and hands them to `each`.
+fn read_records(
+    reader: &mut dyn Read,
+    place: &str,
+    failed: &dyn Fn(io::Error) -> Error,
+    each: &mut dyn FnMut(&[u8]),
+) -> Result<()> {
+    let (mut records, mut at) = (Vec::with_capacity(CHUNK * RECORD_BYTES + 1), 0);
+    loop {
+        records.clear();
+        reader.take((CHUNK * RECORD_BYTES) as u64).read_to_end(&mut records).map_err(failed)?;
+        if (records.is_empty() && at == 0) || !records.len().is_multiple_of(RECORD_BYTES) {
+            let what = format!("{} bytes are no whole number of records of {RECORD_BYTES}", at + records.len());
+            return Err(Error::data(place, what, "the file is damaged or no CIFAR-10 binary; get it anew"));
         }
-        images.labels.push(u32::from(record[0]));
-        append_planar(&record[1..], 3, &mut images.pixels);
+        for record in records.chunks_exact(RECORD_BYTES) {
+            if usize::from(record[0]) >= CLASSES.len() {
+                let place = format!("{place}, byte {at}");
+                return Err(Error::data(place, format!("label {} is above 9", record[0]), "get the file anew"));
+            }
+            each(record);
+            at += RECORD_BYTES;
+        }
+        if records.len() < CHUNK * RECORD_BYTES {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file's bytes: labels 0 to 9 in turn, pixels that tell their place.
+    fn records(count: usize) -> Vec<u8> {
+        let byte = |i: usize| if i.is_multiple_of(RECORD_BYTES) { i / RECORD_BYTES % 10 } else { i % 251 };
+        (0..count * RECORD_BYTES).map(|i| byte(i) as u8).collect()
+    }
+
+    fn images_of(records: &[u8]) -> Vec<u8> {
+        let mut pixels = Vec::new();
+        records.chunks_exact(RECORD_BYTES).for_each(|record| append_planar(&record[1..], 3, &mut pixels));
+        pixels
+    }
+
+    #[test]
+    fn records_are_the_same_however_many_are_read_at_a_time() -> Result<()> {
+        for count in [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 3] {
+            let bytes = records(count);
+            let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+            let failed = |e: io::Error| Error::internal("a file", e);
+            read_records(&mut &bytes[..], "a file", &failed, &mut |record| append(record, &mut pixels, &mut labels))?;
+            assert!(pixels == images_of(&bytes), "{count} records");
+            assert_eq!(labels, (0..count as u32).map(|i| i % 10).collect::<Vec<_>>());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn any_range_of_images_is_read_from_its_files() -> Result<()> {
+        let folder = tempfile::tempdir().map_err(|e| Error::internal("a folder", e))?;
+        let (mut all, mut files) = (Vec::new(), Vec::new());
+        for (i, count) in [3, CHUNK + 2, 1, 70].into_iter().enumerate() {
+            let path = folder.path().join(i.to_string());
+            std::fs::write(&path, records(count)).map_err(|e| Error::internal("a file", e))?;
+            all.extend(images_of(&records(count)));
+            files.push((path, count));
+        }
+        let total = all.len() / IMAGE_BYTES;
+        for range in [0..total, 0..0, 0..3, 2..4, 3..CHUNK + 5, 5..6, CHUNK + 4..total, total..total] {
+            let mut images = vec![0; range.len() * IMAGE_BYTES];
+            read_images(&files, range.clone(), &mut images)?;
+            assert!(images == all[range.start * IMAGE_BYTES..range.end * IMAGE_BYTES], "{range:?}");
+        }
+        std::fs::write(&files[3].0, records(69)).map_err(|e| Error::internal("a file", e))?;
+        let error = read_images(&files, 0..total, &mut vec![0; all.len()]).unwrap_err();
+        assert!(error.exit_code() == 65 && error.to_string().contains("shorter"), "{error}");
+        Ok(())
+    }
 }

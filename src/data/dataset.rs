@@ -5,7 +5,7 @@ use super::label::Labels;
 use super::normalize::Scaling;
 use super::pixel::Pixels;
 use super::window::Windows;
-use super::{AugmentKey, Part, Targets, Task, Unit, augment, normalization, source};
+use super::{AugmentKey, Part, Samples, Targets, Task, Unit, augment, normalization, source};
 use crate::config::{Augmentation, DataConfig};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
@@ -65,6 +65,15 @@ impl Dataset {
     /// Reads the data that `config` names; `seed` is for sources that make it up.
     /// Errors: an unknown source or key (2), bad data (65), a file that cannot be read (74).
     pub fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
+        let mut dataset = Self::open_unread(config, seed)?;
+        dataset.read()?;
+        Ok(dataset)
+    }
+
+    /// [`Dataset::open`], but where it can be, samples stay in their files until [`Dataset::keep_samples`] or
+    /// [`Dataset::read`], one of which must come before [`Dataset::fill`].
+    /// Errors: as there.
+    pub fn open_unread(config: &DataConfig, seed: u64) -> Result<Dataset> {
         let dataset = (source(config)?.open)(config, seed)?;
         if dataset.len(Part::Train) == 0 {
             let place = config.path.as_ref().map_or("data".into(), |path| path.display().to_string());
@@ -133,23 +142,34 @@ impl Dataset {
         matches!(self.inputs, Inputs::Windows(_))
     }
 
-    /// Hands the samples to `keep`, and goes on with what it gives back, which must be the same bytes: ranks of a host may
-    /// keep one copy. Series, which are small beside them, stay.
+    /// Hands the samples (with `unread` only those that are still in files) to `keep`, and goes on with what it gives back,
+    /// which must be the same bytes: ranks of a host may keep one copy. The smaller part mostly comes first, so that less is
+    /// held twice. Series, which are small, stay.
     ///
     /// # Errors
     /// Those of `keep`; what was not handed over stays as it is.
-    pub fn keep_samples(&mut self, keep: &mut dyn FnMut(&[u8]) -> Result<Kept<u8>>) -> Result<()> {
+    pub fn keep_samples(&mut self, unread: bool, keep: &mut dyn FnMut(&Samples) -> Result<Kept<u8>>) -> Result<()> {
         match &mut self.inputs {
-            Inputs::Pixels(pixels) => pixels.kept().iter_mut().try_for_each(|images| {
-                *images = keep(images)?;
+            Inputs::Pixels(pixels) => pixels.keep(unread, keep),
+            Inputs::Floats(floats) if !unread => floats.kept().iter_mut().rev().try_for_each(|values| {
+                let bytes = bytemuck::cast_slice(values);
+                *values = Box::new(Cast(keep(&Samples::in_memory(bytes, size_of::<f32>()))?));
                 Ok(())
             }),
-            Inputs::Floats(floats) => floats.kept().iter_mut().try_for_each(|values| {
-                *values = Box::new(Cast(keep(bytemuck::cast_slice(values))?));
-                Ok(())
-            }),
-            Inputs::Windows(_) => Ok(()),
+            Inputs::Floats(_) | Inputs::Windows(_) => Ok(()),
         }
+    }
+
+    /// Reads what is still in files, into memory of this process.
+    ///
+    /// # Errors
+    /// A file that cannot be read any more.
+    pub fn read(&mut self) -> Result<()> {
+        self.keep_samples(true, &mut |samples| {
+            let mut bytes = vec![0; samples.count() * samples.size()];
+            samples.write(0..samples.count(), &mut bytes)?;
+            Ok(Box::new(bytes))
+        })
     }
 
     /// Memory held, in bytes.

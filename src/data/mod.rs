@@ -17,12 +17,14 @@ mod mnist;
 mod normalize;
 mod npz;
 mod pixel;
+mod samples;
 pub mod shard;
 mod stocks;
 mod synthetic;
 mod window;
 
 pub use dataset::{Dataset, Kept};
+pub use samples::Samples;
 
 use crate::config::{Component, DataConfig, Normalize};
 use crate::error::Result;

@@ -1,11 +1,27 @@
 //! Images of u8 in memory as (N, H, W, C), turned into network input as a batch is filled.
 
 use super::normalize::{Scaling, Summary};
+use super::samples::{Samples, Unread};
 use super::{Kept, Part, augment::View};
+use crate::error::Result;
+
+/// The images (H, W, C) of a part, one after the other.
+pub(super) enum Images {
+    /// In memory.
+    Kept(Kept<u8>),
+    /// Still in files.
+    Unread(Unread),
+}
+
+impl From<Vec<u8>> for Images {
+    fn from(bytes: Vec<u8>) -> Self {
+        Images::Kept(Box::new(bytes))
+    }
+}
 
 /// The images of both parts.
 pub(super) struct Pixels {
-    of: [Kept<u8>; 2],
+    of: [Images; 2],
     h: usize,
     w: usize,
     c: usize,
@@ -15,32 +31,45 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    /// `of` holds whole images (H, W, C) of the training and the test part; `scaling` is in units where u8 spans 0 to 1.
-    pub fn new(of: [Vec<u8>; 2], (h, w, c): (usize, usize, usize), scaling: &Scaling) -> Self {
+    /// `of` holds whole images of the training and the test part; `scaling` is in units where u8 spans 0 to 1.
+    pub fn new(of: [impl Into<Images>; 2], (h, w, c): (usize, usize, usize), scaling: &Scaling) -> Self {
         let row = |value: &dyn Fn(usize) -> f64| (0..w * c).map(|i| value(i % c) as f32).collect();
         let scale = row(&|c| 1.0 / (255.0 * scaling.std[c]));
         let shift = row(&|c| -scaling.mean[c] / scaling.std[c]);
-        Self { of: of.map(|images| Box::new(images) as Kept<u8>), h, w, c, scale, shift }
+        Self { of: of.map(Into::into), h, w, c, scale, shift }
     }
 
     /// Number of images of a part.
     pub fn len(&self, part: Part) -> usize {
-        self.of[part as usize].len() / (self.h * self.w * self.c)
+        match &self.of[part as usize] {
+            Images::Kept(bytes) => bytes.len() / (self.h * self.w * self.c),
+            Images::Unread(unread) => unread.count,
+        }
     }
 
     /// Memory held.
     pub fn bytes(&self) -> usize {
-        self.of.iter().map(|images| images.len()).sum()
+        let held = |images: &Images| if let Images::Kept(bytes) = images { bytes.len() } else { 0 };
+        self.of.iter().map(held).sum()
     }
 
-    /// The images of both parts, to be kept elsewhere.
-    pub fn kept(&mut self) -> &mut [Kept<u8>; 2] {
-        &mut self.of
+    /// See [`Dataset::keep_samples`](super::Dataset::keep_samples).
+    pub fn keep(&mut self, unread: bool, keep: &mut dyn FnMut(&Samples) -> Result<Kept<u8>>) -> Result<()> {
+        let size = self.h * self.w * self.c;
+        for images in self.of.iter_mut().rev() {
+            *images = Images::Kept(match images {
+                Images::Kept(_) if unread => continue,
+                Images::Kept(bytes) => keep(&Samples::in_memory(bytes, size))?,
+                Images::Unread(unread) => keep(&Samples::in_files(unread))?,
+            });
+        }
+        Ok(())
     }
 
     /// Writes one image (H, W, C), changed by `view` if there is one.
     pub fn fill(&self, part: Part, sample: usize, view: Option<View>, y: &mut [f32]) {
-        let image = &self.of[part as usize][sample * y.len()..][..y.len()];
+        let Images::Kept(images) = &self.of[part as usize] else { panic!("an image is used before it is read") };
+        let image = &images[sample * y.len()..][..y.len()];
         match view {
             Some(view) => view.apply(image, &self.shift, self.c, y, |from, to| self.convert(from, to)),
             None => {
@@ -78,9 +107,14 @@ pub(super) fn append_planar<S: Copy + Default>(planes: &[S], channels: usize, pi
     if channels == 1 {
         return pixels.extend_from_slice(planes);
     }
-    let (start, area) = (pixels.len(), planes.len() / channels);
+    let start = pixels.len();
     pixels.resize(start + planes.len(), S::default());
-    let image = &mut pixels[start..];
+    interleave(planes, channels, &mut pixels[start..]);
+}
+
+/// (C, H, W) to (H, W, C).
+pub(super) fn interleave<S: Copy>(planes: &[S], channels: usize, image: &mut [S]) {
+    let area = planes.len() / channels;
     if channels == 3 {
         let (red, rest) = planes.split_at(area);
         let (green, blue) = rest.split_at(area);

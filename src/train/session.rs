@@ -41,9 +41,9 @@ pub const COMMIT: &str = env!("SOURCE_COMMIT");
 /// The same on every rank; whatever was saved before stays whole.
 pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     let (root, stop) = (comm.rank() == 0, StopFlag::listen());
-    let mut data = agree(comm, Dataset::open(&job.data, job.seed))?;
+    let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
     let mut trainer = Trainer::build(job, &data, comm)?;
-    trainer.share(&mut data);
+    trainer.share(&mut data)?;
     let config = agree(comm, job.resolved())?;
     let batch = job.train.global_batch(comm.size());
     let out = options.out.clone().unwrap_or_else(|| Path::new("results").join(&job.name));

@@ -14,6 +14,7 @@ use crate::model::Model;
 use crate::optimizer::{self, Optimizer, Schedule};
 use crate::reduction::{Demand, Exchange};
 use crate::resource::require_memory;
+use std::ops::Range;
 
 /// Everything a rank needs to train: the model, its parameters and what updates them.
 pub struct Trainer<'c> {
@@ -160,15 +161,27 @@ impl<'c> Trainer<'c> {
     }
 
     /// Lets the ranks of a host keep one copy of the samples, if it has the memory. Collective.
-    pub fn share(&self, data: &mut Dataset) {
+    ///
+    /// # Errors
+    /// Samples that could not be read; on every rank.
+    pub fn share(&self, data: &mut Dataset) -> Result<()> {
         let host = self.exchange.host();
-        if host.size() == 1 {
-            return;
+        // A rank that cannot read goes on as the others do, up to where all agree.
+        let mut read = Ok(());
+        if host.size() > 1 {
+            let kept = data.keep_samples(false, &mut |samples| {
+                let write = |items: Range<usize>, to: &mut [u8]| {
+                    if read.is_ok() {
+                        read = samples.write(items, to);
+                    }
+                };
+                Ok(Box::new(Shared::written(host, samples.count(), samples.size(), write)?))
+            });
+            if let Err(error) = kept {
+                log::info!("each rank keeps its own copy of the data: {error}");
+            }
         }
-        let kept = data.keep_samples(&mut |samples| Ok(Box::new(Shared::copy_of(samples, host)?)));
-        if let Err(error) = kept {
-            log::info!("each rank keeps its own copy of the data: {error}");
-        }
+        agree(self.comm, read.and_then(|()| data.read()))
     }
 
     /// The model.

@@ -41,9 +41,9 @@ pub(super) struct Step {
 impl Step {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let job = agree(comm, overrides(&self.set).and_then(|overrides| Job::load(&self.job, &overrides)))?;
-        let mut data = agree(comm, Dataset::open(&job.data, job.seed))?;
+        let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
         let mut trainer = Trainer::build(&job, &data, comm)?;
-        trainer.share(&mut data);
+        trainer.share(&mut data)?;
         let batch = job.train.global_batch(comm.size()).min(data.len(Part::Train));
         let mut order = vec![0u32; data.len(Part::Train)];
         rng::shuffle(job.seed, 0, &mut order);
