@@ -4,8 +4,8 @@
 
 use ddl::config::Job;
 use ddl::data::{AugmentKey, Dataset, Part, Targets};
-use ddl::kernel::sum::{add_and_clear, squares};
-use ddl::layer::Mode;
+use ddl::kernel::sum::{add, squares};
+use ddl::layer::{Mode, Onto};
 use ddl::model::Model;
 use ddl::optimizer::{self, Update};
 use ddl::{loss, rng};
@@ -98,7 +98,7 @@ fn layers() {
         count(&format!("{name}: forward"), || model.stack.forward(*m, MODE, &params, &state, &mut statistics));
         model.stack.y_and_dy(*m).1.fill(0.01);
         count(&format!("{name}: backward"), || {
-            model.stack.backward(*m, MODE, &params, &mut grads, true, usize::MAX, &mut |_| {});
+            model.stack.backward(*m, MODE, &params, &mut grads, Onto::Add, true, usize::MAX, &mut |_| {});
         });
     }
 }
@@ -150,8 +150,8 @@ fn around_the_layers() {
             });
         });
     }
-    let (mut to, mut from) = (vec![1.0f32; 8192], vec![2.0f32; 8192]);
-    count("sum of gradients", || add_and_clear(&mut to, &mut from));
+    let (mut to, from) = (vec![1.0f32; 8192], vec![2.0f32; 8192]);
+    count("sum of gradients", || add(&mut to, &from));
     count("norm of gradients", || {
         black_box(squares(&to));
     });
