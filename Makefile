@@ -3,6 +3,7 @@
 # make check  formatting and lints          make bench   benchmarks of the kernels
 # make test-hosts  the same weights on virtual hosts with slow links (root)    make test-mpich  and under MPICH
 # make instructions  counts instructions against bench/instructions.tsv    make valgrind  kernels and layers under memcheck
+# make test-prediction  what ddl scale --predict says of virtual hosts against what is measured (root)
 # make setup  only install what is missing  make clean   remove what was built
 
 SHELL := /bin/bash
@@ -23,7 +24,7 @@ endif
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 # Exit code 77 of these scripts: not possible here, and they say why.
-.PHONY: run test test-hosts test-mpich check instructions valgrind bench setup build clean
+.PHONY: run test test-hosts test-prediction test-mpich check instructions valgrind bench setup build clean
 .DEFAULT_GOAL := run
 
 run: build
@@ -34,6 +35,10 @@ test: setup
 
 test-hosts: build
 	@scripts/same-weights hosts target/release/ddl || [ $$? = 77 ]
+
+test-prediction: build
+	@for rate in 1gbit 200mbit; do \
+	  scripts/check-prediction target/release/ddl 2 $$rate || [ $$? = 77 ] || exit 1; done
 
 test-mpich: setup
 	@if ! { command -v mpicc.mpich && command -v mpiexec.mpich; } > /dev/null; then \

@@ -49,6 +49,7 @@ fn a_study_is_run_reported_and_gone_on_with() {
         "test accuracy (%)",
         "1 slot",
         "difference",
+        "noise scale: ",
         "prediction",
     ] {
         assert!(stdout.contains(part), "no {part} in\n{stdout}");
@@ -69,6 +70,9 @@ fn a_study_is_run_reported_and_gone_on_with() {
     let accuracy = |row: usize| study["rows"][row]["figures"]["test_accuracy"]["mean"].as_f64().unwrap();
     assert!((accuracy(0) - accuracy(1)).abs() < 0.02, "{} and {}", accuracy(0), accuracy(1));
     assert!(!study["prediction"]["predictions"].as_array().unwrap().is_empty());
+    // 32 micro-batches of 4 share the batch of 128.
+    assert_eq!(study["noise"]["ranks_of_batch"], 32, "{}", study["noise"]);
+    assert!(study["noise"]["advice"].as_str().unwrap().contains("useful"));
     // Cores are shared where there is but one.
     let cores = study["cores"].as_u64().unwrap();
     assert_eq!(rows[1]["oversubscribed"].as_bool(), Some(cores < 2));
@@ -210,4 +214,32 @@ fn a_prediction_needs_no_ranks() {
     assert!((outlook["cluster"]["between"]["latency"].as_f64().unwrap() - 2e-6).abs() < 1e-12);
     let (stdout, _) = ddl_ok(0, &["scale", &job, "--predict", "--set", &data]);
     assert!(stdout.contains("beyond 128 ranks") && stdout.contains("smaller train.micro_batch"), "{stdout}");
+}
+
+/// Each rank counts as a host, so there is a link between two to be measured.
+#[test]
+fn under_mpirun_a_prediction_measures_the_links() {
+    let (job, data) = (job(), data());
+    for (exchange, measured) in [("mpi", "between"), ("shared", "inside")] {
+        let set = format!("distributed.exchange={exchange}");
+        let more = ["scale", &job, "--predict", "--json", "--set", &data, "--set", &set];
+        let (stdout, _) = ddl_ok(2, &more);
+        let outlook: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        let link = &outlook["cluster"][measured];
+        let [latency, byte] = ["latency", "seconds_per_byte"].map(|part| link[part].as_f64().unwrap());
+        assert!((0.0..1.0).contains(&latency) && byte < 1e-5 && latency + byte > 0.0, "{outlook}");
+        assert!([1e-6, 2e-5].iter().all(|assumed| (latency - assumed).abs() > 1e-15), "{outlook}");
+        let expected = if exchange == "mpi" { ("measured", 1, 2) } else { ("assumed", 2, 1) };
+        let found = (&outlook["network_from"], &outlook["cluster"]["ranks_per_host"], &outlook["here"]["hosts"]);
+        assert_eq!(found, (&expected.0.into(), &expected.1.into(), &expected.2.into()));
+        let step = outlook["here"]["by_algorithm"][2]["step_seconds"].as_f64().unwrap();
+        assert!(step > outlook["here"]["compute_seconds"].as_f64().unwrap(), "{outlook}");
+    }
+    // What is given goes before what is measured.
+    let given = ["--set", "distributed.exchange=mpi", "--latency-us", "5", "--bandwidth-gbit", "1"];
+    let (stdout, _) = ddl_ok(2, &[&["scale", &job, "--predict", "--set", &data][..], &given].concat());
+    assert!(
+        stdout.contains("5.0 µs and 1.0 Gbit/s between hosts (given)") && stdout.contains("here, 2 ranks on 2"),
+        "{stdout}"
+    );
 }

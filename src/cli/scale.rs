@@ -5,7 +5,7 @@ use crate::comm::{Comm, agree};
 use crate::config::Job;
 use crate::error::{Error, Result};
 use crate::resource::cpu;
-use crate::scale::forecast::Network;
+use crate::scale::forecast::{ETHERNET, Network};
 use crate::scale::launch::Choice;
 use crate::scale::model::Link;
 use crate::scale::plan::{Limits, Mode, parse_ranks};
@@ -24,6 +24,7 @@ use std::path::PathBuf;
   ddl scale jobs/cifar10-simplecnn.toml --ranks 1,2,4
   ddl scale jobs/sp500-lstm.toml --ranks 1,2 --steps 200 --repeats 5
   ddl scale jobs/mnist-cnn.toml --ranks 1,2,4 --mode weak --epochs 1
+  mpirun -n 2 -host node1,node2 ddl scale jobs/mnist-cnn.toml --predict
   ddl scale jobs/cifar10-bncnn.toml --predict --latency-us 2 --bandwidth-gbit 100
   ddl scale jobs/cifar10-simplecnn.toml --ranks 16,64 --mode weak --slurm scripts/")]
 pub(super) struct Scale {
@@ -62,19 +63,19 @@ pub(super) struct Scale {
     /// Run nothing: report on the points that are done
     #[arg(long)]
     collect: bool,
-    /// Predict 1 to 65,536 ranks by a cost model; without --ranks from a short probe alone
+    /// Predict 1 to 65,536 ranks by a cost model; without --ranks from a short probe, under mpirun of the network too
     #[arg(long)]
     predict: bool,
-    /// Latency between hosts in microseconds, for the prediction
-    #[arg(long, value_name = "US", default_value_t = 20.0)]
-    latency_us: f64,
-    /// Bandwidth of a host's link in Gbit/s, for the prediction
-    #[arg(long, value_name = "GBIT", default_value_t = 10.0)]
-    bandwidth_gbit: f64,
-    /// Bandwidth between ranks of a host in Gbit/s [default: fitted to the study, or 80]
+    /// Latency between hosts in microseconds, for the prediction [default: measured, or 20]
+    #[arg(long, value_name = "US")]
+    latency_us: Option<f64>,
+    /// Bandwidth of a host's link in Gbit/s, for the prediction [default: measured, or 10]
+    #[arg(long, value_name = "GBIT")]
+    bandwidth_gbit: Option<f64>,
+    /// Bandwidth between ranks of a host in Gbit/s [default: measured, fitted to the study, or 80]
     #[arg(long, value_name = "GBIT")]
     memory_gbit: Option<f64>,
-    /// Ranks on each host, for the prediction [default: the cores here]
+    /// Ranks on each host, for the prediction [default: those of the probe, or the cores here]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     ranks_per_host: Option<u32>,
     /// Print one JSON object instead of tables
@@ -104,11 +105,12 @@ impl Scale {
             let error = || Error::usage(flag, format!("{value} is not at least {least}"), "give a larger number");
             good.then_some(value).ok_or_else(error)
         };
-        let latency_us = positive("--latency-us", self.latency_us, 0.0)?;
-        let bandwidth = positive("--bandwidth-gbit", self.bandwidth_gbit, 1e-6)?;
+        let latency = self.latency_us.map(|us| positive("--latency-us", us, 0.0)).transpose()?;
+        let bandwidth = self.bandwidth_gbit.map(|gbit| positive("--bandwidth-gbit", gbit, 1e-6)).transpose()?;
         let memory = self.memory_gbit.map(|gbit| positive("--memory-gbit", gbit, 1e-6)).transpose()?;
         let network = Network {
-            between: Link::new(latency_us, bandwidth),
+            between: (latency.is_some() || bandwidth.is_some())
+                .then(|| Link::new(latency.unwrap_or(ETHERNET.0), bandwidth.unwrap_or(ETHERNET.1))),
             inside: memory.map(|gbit| Link::new(1.0, gbit)),
             ranks_per_host: self.ranks_per_host.map(|ranks| ranks as usize),
         };
@@ -150,9 +152,8 @@ impl Scale {
         add("--out", self.out.as_ref().map(|out| out.display().to_string()));
         self.set.iter().for_each(|assignment| add("--set", Some(assignment.clone())));
         if self.predict {
-            let network = [self.latency_us, self.bandwidth_gbit].map(|value| value.to_string());
-            add("--latency-us", Some(network[0].clone()));
-            add("--bandwidth-gbit", Some(network[1].clone()));
+            add("--latency-us", self.latency_us.map(|us| us.to_string()));
+            add("--bandwidth-gbit", self.bandwidth_gbit.map(|gbit| gbit.to_string()));
             add("--memory-gbit", self.memory_gbit.map(|gbit| gbit.to_string()));
             add("--ranks-per-host", self.ranks_per_host.map(|ranks| ranks.to_string()));
             words.push("--predict".into());

@@ -1,32 +1,43 @@
 //! From measurements to the cost model's assumptions.
 
 use super::measure::Measurement;
-use super::model::{Cluster, Link, Load, Prediction, predictions};
-use crate::comm::Solo;
-use crate::config::Job;
-use crate::data::{Dataset, Part};
-use crate::error::Result;
-use crate::rng;
-use crate::train::Trainer;
-use crate::train::clock::Phase;
+use super::model::{Across, BARRIERS, Cluster, Link, Load, Prediction, predict, predictions};
+use super::probe::Links;
+use crate::config::{Job, Reduction, Wire};
 use serde::Serialize;
-use std::time::{Duration, Instant};
 
-/// The network, as given on the command line.
-#[derive(Debug, Clone, Copy)]
+/// The network, as given on the command line; None for what is measured, or else assumed.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Network {
     /// Between hosts.
-    pub between: Link,
-    /// Between ranks of a host; None to fit it to the study.
+    pub between: Option<Link>,
+    /// Between ranks of a host.
     pub inside: Option<Link>,
-    /// Ranks on each host; None for the cores of this one.
+    /// Ranks on each host.
     pub ranks_per_host: Option<usize>,
 }
 
 /// A host's memory where nothing was measured: 1 µs and 80 Gbit/s.
 const MEMORY: (f64, f64) = (1.0, 80.0);
+/// A network where nothing was measured: 20 µs and 10 Gbit/s.
+pub const ETHERNET: (f64, f64) = (20.0, 10.0);
 /// Adding numbers that lie in the cache: 10 GB/s.
-const SECONDS_PER_SUM_BYTE: f64 = 1e-10;
+pub const SECONDS_PER_SUM_BYTE: f64 = 1e-10;
+
+/// What is known of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// As the user gave it, which goes before all else.
+    pub given: Network,
+    /// As a probe found it.
+    pub links: Option<Links>,
+    /// Between ranks of a host, as a study has it.
+    pub fitted: Option<Link>,
+    /// Of this host.
+    pub cores: usize,
+    /// How many ranks there are to probe with.
+    pub ranks: usize,
+}
 
 /// What the model says, and from what.
 #[derive(Debug, Clone, Serialize)]
@@ -37,21 +48,34 @@ pub struct Outlook {
     pub load: Load,
     /// Where its seconds come from.
     pub fitted_from: &'static str,
+    /// Where what is said of the network comes from.
+    pub network_from: &'static str,
     /// 1, 2, 4, ... ranks.
     pub predictions: Vec<Prediction>,
+    /// The ranks that the probe ran on, where there were several.
+    pub here: Option<Prediction>,
 }
 
 impl Outlook {
     /// The model's word on `load`.
-    pub fn new(load: Load, network: Network, fitted: Option<Link>, cores: usize, fitted_from: &'static str) -> Self {
-        let inside = network.inside.or(fitted).unwrap_or(Link::new(MEMORY.0, MEMORY.1));
+    pub fn new(load: Load, known: Known, fitted_from: &'static str) -> Self {
+        let Known { given, links, fitted, cores, ranks } = known;
+        let probed = links.and_then(|links| links.between);
+        let network_from = match (given.between, probed) {
+            (Some(_), _) => "given",
+            (None, Some(_)) => "measured",
+            (None, None) => "assumed",
+        };
+        let inside = given.inside.or(links.and_then(|links| links.inside)).or(fitted);
+        let several = links.filter(|_| ranks > 1).map(|links| links.ranks_per_host);
         let cluster = Cluster {
-            inside,
-            between: network.between,
-            ranks_per_host: network.ranks_per_host.unwrap_or(cores),
+            inside: inside.unwrap_or(Link::new(MEMORY.0, MEMORY.1)),
+            between: given.between.or(probed).unwrap_or(Link::new(ETHERNET.0, ETHERNET.1)),
+            ranks_per_host: given.ranks_per_host.or(several).unwrap_or(cores),
             seconds_per_sum_byte: SECONDS_PER_SUM_BYTE,
         };
-        Self { cluster, load, fitted_from, predictions: predictions(&load, &cluster) }
+        let here = several.and_then(|_| predict(&load, &cluster, ranks));
+        Self { cluster, load, fitted_from, network_from, predictions: predictions(&load, &cluster), here }
     }
 
     /// One sentence on what is assumed.
@@ -60,9 +84,10 @@ impl Outlook {
         let link = |link: Link| format!("{:.1} µs and {:.1} Gbit/s", 1e6 * link.latency, 8e-9 / link.seconds_per_byte);
         format!(
             "prediction: {:.4} ms a sample and {:.3} ms a step (from {}), a gradient of {:.2} MB, batch {}{},\n\
-             {} rank(s) a host, {} inside a host, {} between hosts; best of ring, tree (recursive doubling) and hierarchical sums",
+             {} rank(s) a host, {} inside a host, {} between hosts ({});\n\
+             best of ring, tree (recursive doubling) and hierarchical sums, of which the last is ddl's",
             1e3 * load.seconds_per_sample,
-            1e3 * load.seconds_per_step,
+            1e3 * (load.seconds_per_step + load.update_seconds),
             self.fitted_from,
             1e-6 * load.gradient_bytes,
             load.batch,
@@ -70,18 +95,31 @@ impl Outlook {
             cluster.ranks_per_host,
             link(cluster.inside),
             link(cluster.between),
+            self.network_from,
         )
     }
 }
 
-/// A rank's own time in a step: `seconds_per_sample` for each of its samples, and `seconds_per_step` whatever their
-/// number (the update, preparing the weights, the gradient's norm).
+/// What hosts exchange in `job`, whose optimizer has so many moments.
+pub fn across(job: &Job, moments: usize) -> Across {
+    let distributed = &job.distributed;
+    match (distributed.reduction, distributed.wire, distributed.average_every) {
+        (Reduction::Reproducible, ..) => Across::Parts { share: 1.0 },
+        (_, Wire::Bf16, _) => Across::Parts { share: 0.5 },
+        (_, _, 1) => Across::Allreduce,
+        (_, _, every) => Across::Average { every: every as f64, copies: 1.0 + moments as f64 },
+    }
+}
+
+/// A rank's own time in a step: `seconds_per_sample` for each of its samples, and the rest whatever their number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Compute {
     /// Of one rank.
     pub seconds_per_sample: f64,
-    /// Of one rank; not shared with others.
+    /// Of one rank; not shared with others: preparing the weights, the gradient's norm.
     pub seconds_per_step: f64,
+    /// The update, which the ranks of a host share; 0 where it is not told from the rest.
+    pub update_seconds: f64,
 }
 
 /// The least-squares line through the points' seconds a step over samples a step of a rank, sums and waiting left out.
@@ -100,7 +138,7 @@ pub fn compute(measurements: &[Measurement]) -> Option<Compute> {
     let slope = if xx > 1e-9 * x * x { xy / xx } else { y / x };
     // A negative part would be noise.
     let seconds_per_sample = slope.clamp(0.0, y / x);
-    Some(Compute { seconds_per_sample, seconds_per_step: y - seconds_per_sample * x })
+    Some(Compute { seconds_per_sample, seconds_per_step: y - seconds_per_sample * x, update_seconds: 0.0 })
 }
 
 /// What one rank spends a step where several have their sum: the gradient's norm.
@@ -118,8 +156,7 @@ pub fn memory_link(measurements: &[Measurement], gradient_bytes: f64) -> Option<
     let each = measurements.iter().filter(usable).map(|m| {
         let seconds = m.split.communication / m.steps as f64 - alone;
         let (others, ranks) = (m.ranks as f64 - 1.0, m.ranks as f64);
-        let bytes = others / ranks * gradient_bytes;
-        (seconds - 2.0 * others * latency) / (2.0 * bytes) - SECONDS_PER_SUM_BYTE / 2.0
+        (seconds - BARRIERS * latency) / (others / ranks * gradient_bytes) - SECONDS_PER_SUM_BYTE
     });
     mean(each)
         .filter(|&seconds_per_byte| seconds_per_byte > 1e-12)
@@ -129,33 +166,6 @@ pub fn memory_link(measurements: &[Measurement], gradient_bytes: f64) -> Option<
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0.0), |(sum, count), v| (sum + v, count + 1.0));
     (count > 0.0).then(|| sum / count)
-}
-
-/// Trains for about a second and a half on this one rank: the median step, of which the update does not depend on the
-/// number of samples.
-///
-/// # Errors
-/// The loss diverged.
-pub fn probe(job: &Job, data: &Dataset) -> Result<Compute> {
-    let mut trainer = Trainer::build(job, data, &Solo)?;
-    let samples = data.len(Part::Train);
-    let batch = job.train.global_batch(1).min(samples);
-    let mut order = vec![0u32; samples];
-    rng::shuffle(job.seed, 0, &mut order);
-    let (mut seconds, began) = (Vec::new(), Instant::now());
-    // The first steps warm caches up and touch memory.
-    while seconds.len() < 8 || (began.elapsed() < Duration::from_millis(1500) && seconds.len() < 10_000) {
-        let first = (seconds.len() * batch) % (samples - batch + 1);
-        let start = Instant::now();
-        trainer.step(data, &order[first..first + batch], 0, seconds.len() as u64, false)?;
-        seconds.push(start.elapsed().as_secs_f64());
-    }
-    let update = trainer.clock.take()[Phase::Optimizer as usize] / seconds.len() as f64;
-    let mut settled = seconds.split_off(3);
-    settled.sort_by(f64::total_cmp);
-    let step = settled[settled.len() / 2];
-    let seconds_per_step = update.min(step);
-    Ok(Compute { seconds_per_sample: (step - seconds_per_step) / batch as f64, seconds_per_step })
 }
 
 #[cfg(test)]
@@ -191,7 +201,7 @@ mod tests {
         let mut run = measurement(2, 1, 6.0, 1.0);
         run.split = Split { communication: 10.0 * 0.5e-3, ..Split::default() };
         let link = memory_link(&[run.clone()], 4e6).unwrap();
-        let again = super::super::model::ring(2, 4e6, link, SECONDS_PER_SUM_BYTE);
+        let again = super::super::model::shared_memory(2, 4e6, link, SECONDS_PER_SUM_BYTE);
         assert!((again - 0.5e-3).abs() < 1e-9, "{again}");
         // Shared cores, several hosts and one rank say nothing.
         let changes: [fn(&mut Measurement); 3] = [|m| m.ranks_per_core = 2.0, |m| m.hosts = 2, |m| m.ranks = 1];

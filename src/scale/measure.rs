@@ -23,6 +23,8 @@ pub struct Measurement {
     pub steps: usize,
     /// Final figures on the test part, and the last epoch's training loss.
     pub figures: Vec<(String, f64)>,
+    /// The last epoch's gradient noise scale in samples, infinite where noise hides the gradient.
+    pub noise_scale: Option<f64>,
     /// Where the time went.
     pub split: Split,
     /// How many ranks share a core on the fullest host.
@@ -148,6 +150,7 @@ fn measure(point: &Point, run: &RunSummary) -> Result<Measurement> {
         samples,
         steps: run.step_column("step").map_or(0, <[f64]>::len),
         figures: loss.into_iter().chain(run.result.iter().cloned()).collect(),
+        noise_scale: run.epoch_column("noise_scale").and_then(|column| column.iter().rfind(|v| !v.is_nan()).copied()),
         split: split(trained, run),
         ranks_per_core: environment("ranks_per_core").parse().unwrap_or(0.0),
         hosts: hosts.len(),
@@ -214,6 +217,7 @@ mod tests {
                 ("seconds".into(), vec![10.0, 12.0]),
                 ("samples_per_second".into(), vec![100.0, 50.0]),
                 ("train_loss".into(), vec![0.5, 0.25]),
+                ("noise_scale".into(), vec![300.0, f64::INFINITY]),
             ],
             steps: vec![("step".into(), vec![1.0, 2.0, 3.0])],
             timing: vec![
@@ -238,7 +242,7 @@ mod tests {
     fn time_is_split_by_what_it_went_on() {
         let found = measure(&point(), &run()).unwrap();
         assert_eq!((found.seconds, found.total_seconds, found.samples, found.steps), (22.0, 25.0, 1600.0, 3));
-        assert_eq!((found.ranks_per_core, found.hosts), (2.0, 1));
+        assert_eq!((found.ranks_per_core, found.hosts, found.noise_scale), (2.0, 1, Some(f64::INFINITY)));
         assert_eq!(found.figures, [("train_loss".to_owned(), 0.25), ("test_accuracy".to_owned(), 0.9)]);
         // Rank 0 computes 14 and reads 2 s, rank 1 computes 14 s; each is 5 s in sums, of which 2 are the sum.
         let Split { compute, data, communication, waiting, other, imbalance } = found.split;

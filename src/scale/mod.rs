@@ -7,6 +7,7 @@ pub mod measure;
 pub mod model;
 pub mod plan;
 mod plot;
+pub mod probe;
 mod record;
 mod slurm;
 pub mod summary;
@@ -20,14 +21,15 @@ use crate::resource::cpu;
 use crate::train::signal::StopFlag;
 use crate::train::terminal::say;
 use crate::train::{COMMIT, Trainer};
-use forecast::{Network, Outlook};
+use forecast::{Known, Network, Outlook};
 use launch::{Choice, Ended, Launcher};
 use measure::{Found, Measurement};
 use model::Load;
 use plan::{Limits, Mode, Point};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use summary::Row;
+use std::time::Duration;
+use summary::{Noise, Row};
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -81,6 +83,8 @@ pub struct Study {
     pub version: String,
     /// One for each number of ranks.
     pub rows: Vec<Row>,
+    /// How many ranks are useful.
+    pub noise: Option<Noise>,
     /// The model's word.
     pub prediction: Option<Outlook>,
 }
@@ -114,6 +118,8 @@ fn study_name(request: &Request) -> String {
 struct Work {
     samples: usize,
     parameters: usize,
+    /// Of the optimizer.
+    moments: usize,
 }
 
 /// Runs a study, or what is left of it.
@@ -121,17 +127,21 @@ struct Work {
 /// # Errors
 /// `Usage` for what does not fit; the first failed point's, after the others were tried; `Interrupted`.
 pub fn run(request: &Request, comm: &dyn Comm) -> Result<()> {
-    if let Some(launcher) = comm::launched() {
+    let probing = request.predict && request.ranks.is_empty();
+    if let Some(launcher) = comm::launched().filter(|_| !probing) {
         let what = format!("was itself started by {}, but it starts the ranks of each point", launcher.name);
-        let mend = "run it alone: ddl scale JOB.toml --ranks 1,2,4 (with --launcher-args for the launcher)";
+        let mend = "run it alone: ddl scale JOB.toml --ranks 1,2,4 (with --launcher-args for the launcher); or \
+                    with --predict and without --ranks, to measure the network";
         return comm::agree(comm, Err(Error::usage("ddl scale", what, mend)));
     }
     let job = &request.job;
-    let data = Dataset::open(&job.data, job.seed)?;
-    let work = work(job, &data)?;
+    let data = comm::agree(comm, Dataset::open(&job.data, job.seed))?;
+    let work = comm::agree(comm, work(job, &data))?;
     if request.ranks.is_empty() {
-        let outlook = outlook(request, &work, Some(&data), &[])?;
-        say(&if request.json { json(&outlook)? } else { table::prediction(&outlook) });
+        let outlook = outlook(request, &work, Some(&data), &[], comm)?;
+        if comm.rank() == 0 {
+            say(&if request.json { json(&outlook)? } else { table::prediction(&outlook) });
+        }
         return Ok(());
     }
     drop(data);
@@ -163,7 +173,8 @@ pub fn run(request: &Request, comm: &dyn Comm) -> Result<()> {
         cores: cpu::cores(),
         version: format!("{} {COMMIT}", env!("CARGO_PKG_VERSION")),
         rows,
-        prediction: request.predict.then(|| outlook(request, &work, None, &measurements)).transpose()?,
+        noise: Noise::of(&measurements, batch, job.train.micro_batch()),
+        prediction: request.predict.then(|| outlook(request, &work, None, &measurements, comm)).transpose()?,
     };
     record::write(&study, &folder)?;
     plot::write(&study, &folder)?;
@@ -180,32 +191,49 @@ fn json<T: Serialize>(value: &T) -> Result<String> {
 
 fn work(job: &Job, data: &Dataset) -> Result<Work> {
     let trainer = Trainer::build(job, data, &Solo)?;
-    Ok(Work { samples: data.len(Part::Train), parameters: trainer.model().layout().len() })
+    let (parameters, moments) = (trainer.model().layout().len(), trainer.slots().len());
+    Ok(Work { samples: data.len(Part::Train), parameters, moments })
 }
 
-/// The model's word: fitted to the study, or else to a probe on `data`.
-fn outlook(request: &Request, work: &Work, data: Option<&Dataset>, measurements: &[Measurement]) -> Result<Outlook> {
-    let gradient_bytes = 4.0 * work.parameters as f64;
+/// The model's word: fitted to the study, or else to a probe on `data` and on the ranks that there are.
+fn outlook(
+    request: &Request,
+    work: &Work,
+    data: Option<&Dataset>,
+    measurements: &[Measurement],
+    comm: &dyn Comm,
+) -> Result<Outlook> {
+    let (job, gradient_bytes) = (&request.job, 4.0 * work.parameters as f64);
     let (compute, from) = match forecast::compute(measurements) {
         Some(fitted) => (fitted, "this study"),
         None => {
-            let opened = if data.is_none() { Some(Dataset::open(&request.job.data, request.job.seed)?) } else { None };
+            let opened = if data.is_none() { Some(Dataset::open(&job.data, job.seed)?) } else { None };
             let data = data.or(opened.as_ref()).ok_or_else(|| Error::internal("ddl scale", "no data to probe with"))?;
-            (forecast::probe(&request.job, data)?, "a probe on one rank")
+            (probe::compute(job, data, comm)?, if comm.size() > 1 { "a probe" } else { "a probe on one rank" })
         }
     };
-    let train = &request.job.train;
     let load = Load {
         seconds_per_sample: compute.seconds_per_sample,
         seconds_per_step: compute.seconds_per_step,
+        update_seconds: compute.update_seconds,
+        across: forecast::across(job, work.moments),
         gradient_bytes,
         samples: work.samples,
-        batch: train.global_batch(1),
-        micro_batch: train.micro_batch(),
+        batch: job.train.global_batch(1),
+        micro_batch: job.train.micro_batch(),
         weak: request.mode == Mode::Weak,
     };
-    let link = forecast::memory_link(measurements, gradient_bytes);
-    Ok(Outlook::new(load, request.network, link, cpu::cores(), from))
+    let pause = load.compute_seconds(comm.size()).unwrap_or_default();
+    let shared = job.distributed.shares_memory();
+    let links = probe::links(comm, gradient_bytes, Duration::from_secs_f64(pause), shared)?;
+    let known = Known {
+        given: request.network,
+        links: Some(links),
+        fitted: forecast::memory_link(measurements, gradient_bytes),
+        cores: cpu::cores(),
+        ranks: comm.size(),
+    };
+    Ok(Outlook::new(load, known, from))
 }
 
 /// All points that are done, after running those that are not; and the first failure.
@@ -320,6 +348,7 @@ mod tests {
             cores: 2,
             version: "0".into(),
             rows: summary::rows(&runs.concat(), false),
+            noise: None,
             prediction: None,
         }
     }

@@ -45,8 +45,28 @@ pub enum Algorithm {
     Ring,
     /// Recursive doubling: whole gradients between partners at distance 1, 2, 4, ...
     Tree,
-    /// Reduce-scatter inside each host, Rabenseifner's sum between hosts, all-gather inside each host.
+    /// What ddl does: a host's ranks each add up a slice in memory they share, then exchange it with the other hosts.
     Hierarchical,
+}
+
+/// What hosts exchange in [`Algorithm::Hierarchical`]: `distributed.reduction`, `wire` and `average_every`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Across {
+    /// MPI_Allreduce of slices, taken to be Rabenseifner's.
+    Allreduce,
+    /// Parts of slices to their owners and back, of `share` of a gradient's bytes: reproducible sums, and bf16 in half of it.
+    Parts {
+        /// 1 for f32.
+        share: f64,
+    },
+    /// Every so many steps all of `copies` arenas of the gradient's size.
+    Average {
+        /// Steps from one to the next.
+        every: f64,
+        /// Weights and moments.
+        copies: f64,
+    },
 }
 
 impl Algorithm {
@@ -82,16 +102,48 @@ pub fn rabenseifner(ranks: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
     2.0 * f64::from(power.ilog2()) * link.latency + share * bytes * (2.0 * link.seconds_per_byte + gamma) + folded
 }
 
+/// Slices of gradients added up in shared memory: 4 barriers, which are the latency, and `(p−1)/p n (β + γ)`. The sum is
+/// not gathered: each rank updates its part of the one copy of the weights.
+pub fn shared_memory(ranks: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
+    let (p, others) = (ranks as f64, ranks as f64 - 1.0);
+    let barriers = if ranks > 1 { BARRIERS } else { 0.0 };
+    barriers * link.latency + others / p * bytes * (link.seconds_per_byte + gamma)
+}
+
+/// Barriers of a host's ranks in a step.
+pub const BARRIERS: f64 = 4.0;
+/// What rides behind the gradient, in bytes; alone between averages.
+const RIDERS: f64 = 64.0;
+
+impl Across {
+    /// Seconds a step between `hosts` hosts.
+    pub fn seconds(self, hosts: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
+        match self {
+            Self::Allreduce => rabenseifner(hosts, bytes, link, gamma),
+            // As many messages and bytes as a ring's, but between all.
+            Self::Parts { share } => ring(hosts, share * bytes, link, gamma),
+            Self::Average { every, copies } => {
+                copies / every * rabenseifner(hosts, bytes, link, gamma) + rabenseifner(hosts, RIDERS, link, gamma)
+            }
+        }
+    }
+}
+
 impl Cluster {
     /// Hosts that `ranks` ranks fill.
     pub fn hosts(&self, ranks: usize) -> usize {
         ranks.div_ceil(self.ranks_per_host.max(1))
     }
 
+    /// Ranks on the fullest host.
+    fn local(&self, ranks: usize) -> usize {
+        ranks.min(self.ranks_per_host.max(1))
+    }
+
     /// Seconds of one sum of `bytes` over `ranks` ranks.
-    pub fn sum_seconds(&self, algorithm: Algorithm, ranks: usize, bytes: f64) -> f64 {
+    pub fn sum_seconds(&self, algorithm: Algorithm, ranks: usize, bytes: f64, across: Across) -> f64 {
         let (hosts, gamma) = (self.hosts(ranks), self.seconds_per_sum_byte);
-        let local = ranks.min(self.ranks_per_host.max(1));
+        let local = self.local(ranks);
         if ranks <= 1 {
             return 0.0;
         }
@@ -106,7 +158,7 @@ impl Cluster {
             }
             // Each of the local ranks sums its share of the gradient between hosts: together as many bytes as one whole.
             Algorithm::Hierarchical => {
-                rabenseifner(local, bytes, self.inside, gamma) + rabenseifner(hosts, bytes, self.between, gamma)
+                shared_memory(local, bytes, self.inside, gamma) + across.seconds(hosts, bytes, self.between, gamma)
             }
         }
     }
@@ -117,8 +169,12 @@ impl Cluster {
 pub struct Load {
     /// Compute of one rank for one training sample.
     pub seconds_per_sample: f64,
-    /// Compute of every rank in every step, however few its samples: the update.
+    /// Compute of every rank in every step, however few its samples: packing weights.
     pub seconds_per_step: f64,
+    /// The update, which the ranks of a host share.
+    pub update_seconds: f64,
+    /// What hosts exchange.
+    pub across: Across,
     /// Bytes of a gradient.
     pub gradient_bytes: f64,
     /// Samples of an epoch.
@@ -146,6 +202,12 @@ impl Load {
         }
     }
 
+    /// Seconds that the slowest of `ranks` ranks computes in a step, the update left out. None as for its samples.
+    pub fn compute_seconds(&self, ranks: usize) -> Option<f64> {
+        let (_, largest) = self.shares(ranks)?;
+        Some(largest as f64 * self.seconds_per_sample + self.seconds_per_step)
+    }
+
     /// Whether `ranks` ranks need smaller micro-batches than the job has.
     pub fn needs_smaller_micro_batch(&self, ranks: usize) -> bool {
         !self.weak && ranks > self.batch.div_ceil(self.micro_batch)
@@ -159,6 +221,8 @@ pub struct Forecast {
     pub algorithm: Algorithm,
     /// Seconds of the sum in a step.
     pub sum_seconds: f64,
+    /// Seconds of a step.
+    pub step_seconds: f64,
     /// Seconds of an epoch.
     pub epoch_seconds: f64,
     /// Samples a second against one rank's.
@@ -183,6 +247,11 @@ pub struct Prediction {
 }
 
 impl Prediction {
+    /// Under one way of summing.
+    pub fn by(&self, algorithm: Algorithm) -> &Forecast {
+        self.by_algorithm.iter().find(|forecast| forecast.algorithm == algorithm).unwrap_or(&self.by_algorithm[0])
+    }
+
     /// The fastest way of summing.
     pub fn best(&self) -> &Forecast {
         let faster = |a: &&Forecast, b: &&Forecast| a.epoch_seconds.total_cmp(&b.epoch_seconds);
@@ -192,16 +261,18 @@ impl Prediction {
 
 /// The model's word on `ranks` ranks; None where a batch has fewer samples than there are ranks.
 pub fn predict(load: &Load, cluster: &Cluster, ranks: usize) -> Option<Prediction> {
-    let (batch, largest) = load.shares(ranks)?;
-    let compute_seconds = largest as f64 * load.seconds_per_sample + load.seconds_per_step;
-    let alone = load.seconds_per_sample + load.seconds_per_step / load.batch as f64;
+    let (batch, _) = load.shares(ranks)?;
+    let compute_seconds = load.compute_seconds(ranks)? + load.update_seconds / cluster.local(ranks) as f64;
+    let alone = load.seconds_per_sample + (load.seconds_per_step + load.update_seconds) / load.batch as f64;
     let by_algorithm = Algorithm::ALL.map(|algorithm| {
-        let sum_seconds = cluster.sum_seconds(algorithm, ranks, load.gradient_bytes);
-        let seconds_a_sample = (compute_seconds + sum_seconds) / batch as f64;
+        let sum_seconds = cluster.sum_seconds(algorithm, ranks, load.gradient_bytes, load.across);
+        let step_seconds = compute_seconds + sum_seconds;
+        let seconds_a_sample = step_seconds / batch as f64;
         let speedup = alone / seconds_a_sample;
         Forecast {
             algorithm,
             sum_seconds,
+            step_seconds,
             epoch_seconds: seconds_a_sample * load.samples as f64,
             speedup,
             efficiency: speedup / ranks as f64,
@@ -243,23 +314,38 @@ mod tests {
 
     #[test]
     fn hosts_share_their_link() {
+        let sum = |cluster: Cluster, algorithm, ranks| cluster.sum_seconds(algorithm, ranks, 100.0, Across::Allreduce);
         for algorithm in Algorithm::ALL {
-            close(CLUSTER.sum_seconds(algorithm, 1, 100.0), 0.0);
+            close(sum(CLUSTER, algorithm, 1), 0.0);
         }
         // 8 ranks on 2 hosts: 2 rounds inside; one between, whose bytes are fourfold.
-        close(CLUSTER.sum_seconds(Algorithm::Tree, 8, 100.0), 4.2 + 1.0 + 4.0 + 0.1);
-        close(CLUSTER.sum_seconds(Algorithm::Hierarchical, 8, 100.0), 5.575 + 2.0 + 1.0 + 0.05);
-        close(CLUSTER.sum_seconds(Algorithm::Ring, 8, 100.0), ring(8, 100.0, LINK, 0.001));
+        close(sum(CLUSTER, Algorithm::Tree, 8), 4.2 + 1.0 + 4.0 + 0.1);
+        // In memory: 4 barriers, three quarters of a gradient loaded and added; then 2 messages of half a gradient.
+        close(sum(CLUSTER, Algorithm::Hierarchical, 8), 4.0 + 0.75 + 0.075 + 2.0 + 1.0 + 0.05);
+        close(sum(CLUSTER, Algorithm::Ring, 8), ring(8, 100.0, LINK, 0.001));
         let slow = Cluster { between: Link { latency: 10.0, ..LINK }, ..CLUSTER };
-        close(slow.sum_seconds(Algorithm::Ring, 4, 100.0), ring(4, 100.0, LINK, 0.001));
-        assert!(slow.sum_seconds(Algorithm::Ring, 8, 100.0) > 140.0);
+        close(sum(slow, Algorithm::Ring, 4), ring(4, 100.0, LINK, 0.001));
+        assert!(sum(slow, Algorithm::Ring, 8) > 140.0);
+    }
+
+    #[test]
+    fn hosts_exchange_what_the_job_says() {
+        let seconds = |across: Across, hosts| across.seconds(hosts, 100.0, LINK, 0.0);
+        // 4 hosts: 6 messages of a quarter; in bf16 of half that; every 8th step 3 arenas, and 4 rounds for what rides.
+        close(seconds(Across::Parts { share: 1.0 }, 4), 6.0 + 1.5);
+        close(seconds(Across::Parts { share: 0.5 }, 4), 6.0 + 0.75);
+        close(seconds(Across::Average { every: 8.0, copies: 3.0 }, 4), 3.0 / 8.0 * 5.5 + 4.0 + 1.5 * 0.64);
+        for across in [Across::Allreduce, Across::Parts { share: 0.5 }, Across::Average { every: 2.0, copies: 2.0 }] {
+            close(seconds(across, 1), 0.0);
+        }
     }
 
     fn load(weak: bool) -> Load {
-        let (seconds_per_sample, seconds_per_step) = (1.0, 0.0);
         Load {
-            seconds_per_sample,
-            seconds_per_step,
+            seconds_per_sample: 1.0,
+            seconds_per_step: 0.0,
+            update_seconds: 0.0,
+            across: Across::Allreduce,
             gradient_bytes: 100.0,
             samples: 1000,
             batch: 100,
@@ -288,6 +374,9 @@ mod tests {
         // What each step costs is not shared: Amdahl's law.
         let serial = Load { seconds_per_step: 25.0, ..load(false) };
         close(predict(&serial, &free, 10).unwrap().best().speedup, 125.0 / 35.0);
+        // The update is, by the 4 ranks of a host.
+        let updated = Load { update_seconds: 20.0, ..load(false) };
+        close(predict(&updated, &free, 10).unwrap().best().speedup, 120.0 / 15.0);
     }
 
     #[test]

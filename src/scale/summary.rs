@@ -1,6 +1,7 @@
 //! Means and deviations over repeats, and what they say of scaling.
 
 use super::measure::{Measurement, Split};
+use crate::train::terminal::thousands;
 use serde::Serialize;
 
 /// A mean over repeats.
@@ -106,6 +107,47 @@ pub fn rows(measurements: &[Measurement], weak: bool) -> Vec<Row> {
     rows
 }
 
+/// How many ranks are useful, by the gradient noise scale (McCandlish et al., 2018, "An Empirical Model of Large-Batch
+/// Training"): a batch up to about that size needs fewer steps for more samples, so ranks can share it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Noise {
+    /// Samples, the median over runs of their last epochs; None (in JSON null) where noise hid the gradient: far above the batch.
+    pub scale: Option<f64>,
+    /// Micro-batches of it, one a rank.
+    pub useful_ranks: Option<usize>,
+    /// Micro-batches of the job's batch.
+    pub ranks_of_batch: usize,
+    /// The same as a sentence.
+    pub advice: String,
+}
+
+impl Noise {
+    /// From the runs that measured it; None where none did.
+    pub fn of(measurements: &[Measurement], batch: usize, micro_batch: usize) -> Option<Self> {
+        let mut scales: Vec<f64> = measurements.iter().filter_map(|m| m.noise_scale).collect();
+        scales.sort_by(f64::total_cmp);
+        let scale = Some(*scales.get(scales.len() / 2)?).filter(|scale| scale.is_finite());
+        let useful_ranks = scale.map(|scale| ((scale / micro_batch as f64).round() as usize).max(1));
+        let ranks_of_batch = batch.div_ceil(micro_batch);
+        let samples = thousands(scale.unwrap_or_default().round() as u64);
+        let advice = match useful_ranks {
+            None => format!(
+                "not to be measured, far above the batch of {batch}: its {ranks_of_batch} rank(s) are useful, and a larger \
+                 batch for more may need fewer steps"
+            ),
+            Some(useful) if useful > ranks_of_batch => format!(
+                "{samples} samples: up to about {useful} ranks are useful, {ranks_of_batch} with this batch of {batch}; a \
+                 larger one, up to {samples}, needs fewer steps"
+            ),
+            Some(useful) => format!(
+                "{samples} samples: up to about {useful} rank(s) are useful; a batch of {batch} for {ranks_of_batch} is \
+                 larger than that, so more ranks finish a step sooner, but hardly reduce the steps that training needs"
+            ),
+        };
+        Some(Self { scale, useful_ranks, ranks_of_batch, advice })
+    }
+}
+
 fn row(runs: &[&Measurement], base: Option<&Row>, weak: bool) -> Row {
     let mean = |value: fn(&Measurement) -> f64| Mean::of(&runs.iter().map(|run| value(run)).collect::<Vec<_>>());
     let (ranks, seconds, samples) = (runs[0].ranks, mean(|run| run.seconds), mean(|run| run.samples).mean);
@@ -154,6 +196,7 @@ pub(super) mod tests {
             samples: 1000.0,
             steps: 10,
             figures: vec![("train_loss".into(), 0.5), ("test_accuracy".into(), 0.75 + 0.01 * repeat as f64)],
+            noise_scale: None,
             split: Split { compute: 0.8 * seconds, communication: 0.2 * seconds, ..Split::default() },
             ranks_per_core,
             hosts: 1,
@@ -198,6 +241,24 @@ pub(super) mod tests {
         assert_eq!(rows[0].serial_fraction, None);
         close(rows[1].figure("test_accuracy").unwrap().mean, 0.765);
         assert!(rows[1].speedup.unwrap().deviation.unwrap() > 0.0);
+    }
+
+    #[test]
+    fn the_noise_scale_says_how_many_ranks_are_useful() {
+        let runs = |scales: &[f64]| -> Vec<Measurement> {
+            let run = |scale: &f64| Measurement { noise_scale: Some(*scale), ..measurement(1, 1, 1.0, 0.5) };
+            scales.iter().map(run).collect()
+        };
+        // 1,600 samples are 50 micro-batches of 32; the batch of 128 is 4.
+        let noise = Noise::of(&runs(&[100.0, 1600.0, f64::INFINITY]), 128, 32).unwrap();
+        assert_eq!((noise.scale, noise.useful_ranks, noise.ranks_of_batch), (Some(1600.0), Some(50), 4));
+        assert!(noise.advice.contains("about 50 ranks") && noise.advice.contains("up to 1,600"), "{}", noise.advice);
+        let few = Noise::of(&runs(&[40.0]), 128, 32).unwrap();
+        assert!(few.useful_ranks == Some(1) && few.advice.contains("hardly"), "{}", few.advice);
+        let hidden = Noise::of(&runs(&[f64::INFINITY]), 128, 32).unwrap();
+        assert!(hidden.scale.is_none() && hidden.advice.contains("far above"), "{}", hidden.advice);
+        assert!(serde_json::to_string(&hidden).unwrap().contains("\"scale\":null"));
+        assert_eq!(Noise::of(&[measurement(1, 1, 1.0, 0.5)], 128, 32), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub fn text(study: &Study) -> String {
         parts.push(slots(one, other));
     }
     parts.extend(shared(rows));
+    parts.extend(study.noise.as_ref().map(|noise| format!("noise scale: {}", noise.advice)));
     parts.extend(study.prediction.as_ref().map(prediction));
     parts.join("\n\n")
 }
@@ -193,6 +194,18 @@ pub fn prediction(outlook: &Outlook) -> String {
     }
     if let Some(last) = outlook.predictions.last().filter(|last| last.ranks < 65_536) {
         text += &format!("\nbeyond {} ranks a batch of {} has no sample for each", last.ranks, outlook.load.batch);
+    }
+    if let Some(here) = &outlook.here {
+        let ddl = here.by(Algorithm::Hierarchical);
+        text += &format!(
+            "\nhere, {} ranks on {} host(s): {} ms a step, {} of compute and {} of sums; {} samples/s",
+            here.ranks,
+            here.hosts,
+            figure(1e3 * ddl.step_seconds),
+            figure(1e3 * here.compute_seconds),
+            figure(1e3 * ddl.sum_seconds),
+            thousands((outlook.load.samples as f64 / ddl.epoch_seconds).round() as u64)
+        );
     }
     text
 }

@@ -109,15 +109,7 @@ impl<'c> Rehearsal<'c> {
             }
             Means::Exchange(both) => {
                 let (exchange, replica) = &mut **both;
-                let mut merging = Duration::ZERO;
-                let mine = exchange.begin(self.micro_batches * self.comm.size());
-                for index in mine {
-                    let fresh = exchange.open(index);
-                    backward(&self.content, &mut exchange.leaf(index)[..self.layout.len()], fresh);
-                    let began = Instant::now();
-                    exchange.finish(index);
-                    merging += began.elapsed();
-                }
+                let merging = micro_batches(exchange, self.micro_batches * self.comm.size(), &self.content);
                 self.comm.barrier();
                 let began = Instant::now();
                 let squares = exchange.sum(0);
@@ -140,6 +132,18 @@ impl<'c> Rehearsal<'c> {
         }
     }
 
+    /// A sum over the ranks of this host alone, and no update: the seconds of the host's first rank, 0 on others.
+    pub fn sum_on_host(&mut self) -> f64 {
+        let Means::Exchange(both) = &mut self.means else { return 0.0 };
+        let exchange = &mut both.0;
+        micro_batches(exchange, self.micro_batches * self.comm.size(), &self.content);
+        self.comm.barrier();
+        let (began, mut seconds) = (Instant::now(), 0.0);
+        exchange.sum_on_host(|_, _| seconds = began.elapsed().as_secs_f64());
+        exchange.release();
+        seconds
+    }
+
     /// The largest difference between these weights and another's, in parts of the largest weight.
     pub fn difference(&self, other: &Self) -> f32 {
         let largest = other.params().iter().fold(f32::MIN_POSITIVE, |most, v| most.max(v.abs()));
@@ -153,6 +157,21 @@ impl<'c> Rehearsal<'c> {
             Means::Exchange(both) => &both.1.params,
         }
     }
+}
+
+/// The gradients of this rank's of `leaves` micro-batches; the time it took to merge them.
+fn micro_batches(exchange: &mut Exchange, leaves: usize, content: &[f32]) -> Duration {
+    let mut merging = Duration::ZERO;
+    for index in exchange.begin(leaves) {
+        let fresh = exchange.open(index);
+        let gradient = exchange.leaf(index);
+        let params = gradient.len() - EXTRAS;
+        backward(content, &mut gradient[..params], fresh);
+        let began = Instant::now();
+        exchange.finish(index);
+        merging += began.elapsed();
+    }
+    merging
 }
 
 /// Adds a micro-batch's gradient, or overwrites by it.

@@ -1,0 +1,201 @@
+//! What a short measurement says of the machine: compute of a rank, and the links of the ranks that are there.
+
+use super::forecast::{Compute, SECONDS_PER_SUM_BYTE};
+use super::model::{Across, Link};
+use crate::comm::{Comm, Host, Solo, agree};
+use crate::config::Job;
+use crate::data::{Dataset, Part};
+use crate::error::Result;
+use crate::rng;
+use crate::train::Trainer;
+use crate::train::clock::Phase;
+use crate::train::rehearsal::{Rehearsal, Way};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// How long compute is measured, and about how long each size of a sum.
+const COMPUTE: Duration = Duration::from_millis(2000);
+const SIZE: Duration = Duration::from_millis(500);
+/// The least and the most repeats of a size.
+const REPEATS: [usize; 2] = [5, 100];
+/// Elements of a short sum.
+const SHORT: f64 = 16.0;
+/// Links give credit to those that were quiet (token buckets); so many bytes use it up before anything counts.
+const CREDIT: f64 = 2e6;
+
+/// The links of a job's ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Links {
+    /// Between ranks of one host, where there are several.
+    pub inside: Option<Link>,
+    /// Between hosts, where there are several.
+    pub between: Option<Link>,
+    /// Ranks of the fullest host.
+    pub ranks_per_host: usize,
+}
+
+/// Trains on this one rank, as all others do at the same time: median steps of a whole batch and of a quarter of it, whose
+/// difference is the samples'. The slowest rank's. Collective.
+///
+/// # Errors
+/// The loss diverged.
+pub fn compute(job: &Job, data: &Dataset, comm: &dyn Comm) -> Result<Compute> {
+    comm.barrier();
+    let own = agree(comm, compute_alone(job, data))?;
+    // In picoseconds, since ranks agree on whole numbers.
+    let slowest = |seconds: f64| comm.max((1e12 * seconds) as i64) as f64 * 1e-12;
+    Ok(Compute {
+        seconds_per_sample: slowest(own.seconds_per_sample),
+        seconds_per_step: slowest(own.seconds_per_step),
+        update_seconds: slowest(own.update_seconds),
+    })
+}
+
+fn compute_alone(job: &Job, data: &Dataset) -> Result<Compute> {
+    let mut trainer = Trainer::build(job, data, &Solo)?;
+    let samples = data.len(Part::Train);
+    let batch = job.train.global_batch(1).min(samples);
+    let micro = job.train.micro_batch();
+    let few = (batch / 4).next_multiple_of(micro).min(batch);
+    let mut order = vec![0u32; samples];
+    rng::shuffle(job.seed, 0, &mut order);
+    let mut seconds = [Vec::new(), Vec::new()];
+    let (mut step, began) = (0, Instant::now());
+    // The first steps warm caches up and touch memory.
+    while step < 16 || (began.elapsed() < COMPUTE && step < 20_000) {
+        for (samples, seconds) in [batch, few].into_iter().zip(&mut seconds) {
+            let first = (step * batch) % (order.len() - batch + 1);
+            let start = Instant::now();
+            trainer.step(data, &order[first..first + samples], 0, step as u64, false)?;
+            seconds.push(start.elapsed().as_secs_f64());
+            step += 1;
+        }
+    }
+    let update = trainer.clock.take()[Phase::Optimizer as usize] / step as f64;
+    let [whole, part] = seconds.map(|mut seconds| median(&mut seconds[3..]));
+    let seconds_per_sample = match batch - few {
+        0 => (whole - update) / batch as f64,
+        more => (whole - part) / more as f64,
+    };
+    // A negative part would be noise.
+    let seconds_per_sample = seconds_per_sample.clamp(0.0, (whole - update).max(0.0) / batch as f64);
+    let seconds_per_step = whole - update - seconds_per_sample * batch as f64;
+    Ok(Compute { seconds_per_sample, seconds_per_step, update_seconds: update })
+}
+
+/// Measures sums of `bytes` between hosts and inside them, `pause` of compute before each of the former. With `shared` false
+/// each rank counts as a host. Collective.
+///
+/// # Errors
+/// A host has no memory to share.
+pub fn links(comm: &dyn Comm, bytes: f64, pause: Duration, shared: bool) -> Result<Links> {
+    let host = agree(comm, comm.host(shared.then_some(0)))?;
+    let ranks_per_host = host.members().iter().map(Vec::len).max().unwrap_or(1);
+    let between = (host.members().len() > 1).then(|| messages(comm, &*host, bytes, pause));
+    let inside = if ranks_per_host > 1 { Some(memory(comm, bytes, ranks_per_host)?) } else { None };
+    Ok(Links { inside, between, ranks_per_host })
+}
+
+/// The link by which the model's sums over the hosts that there are take as long as they do: a short one is all latency, one
+/// of `bytes` comes after `pause` of compute, as in training. Each lane sums its slice.
+fn messages(comm: &dyn Comm, host: &dyn Host, bytes: f64, pause: Duration) -> Link {
+    let measure = |elements: f64| {
+        let mut slice = vec![0f32; (elements / host.lanes() as f64).ceil() as usize];
+        let mut once = || {
+            comm.barrier();
+            spin(pause);
+            let began = Instant::now();
+            host.sum_lane(&mut slice);
+            began.elapsed().as_secs_f64()
+        };
+        for _ in 0..(CREDIT / (4.0 * elements)).ceil().clamp(1.0, 40.0) as usize {
+            once();
+        }
+        let seconds = repeated(comm, once);
+        log::info!("a sum of {elements} numbers over hosts takes {:.1} µs", 1e6 * seconds);
+        seconds
+    };
+    let hosts = host.members().len();
+    fit(hosts, measure(SHORT), (bytes, measure(bytes / 4.0)))
+}
+
+/// From the seconds of a short sum over so many hosts, and the bytes and seconds of a long one.
+fn fit(hosts: usize, short: f64, (bytes, long): (f64, f64)) -> Link {
+    // The model is linear in both.
+    let part =
+        |latency, seconds_per_byte| Across::Allreduce.seconds(hosts, bytes, Link { latency, seconds_per_byte }, 0.0);
+    let adding =
+        Across::Allreduce.seconds(hosts, bytes, Link { latency: 0.0, seconds_per_byte: 0.0 }, SECONDS_PER_SUM_BYTE);
+    let latency = short.min(long) / part(1.0, 0.0);
+    Link { latency, seconds_per_byte: ((long - short - adding) / part(0.0, 1.0)).max(0.0) }
+}
+
+/// Sums in the memory of hosts that have `ranks` ranks: two barriers and the additions.
+fn memory(comm: &dyn Comm, bytes: f64, ranks: usize) -> Result<Link> {
+    let measure = |elements: f64| -> Result<f64> {
+        let mut rehearsal = Rehearsal::build(comm, Way::Shared, elements as usize, 1)?;
+        for _ in 0..3 {
+            rehearsal.sum_on_host();
+        }
+        Ok(repeated(comm, || rehearsal.sum_on_host()))
+    };
+    let (few, many) = (1024.0, (bytes / 4.0).max(65_536.0));
+    let (short, long) = (measure(few)?, measure(many)?);
+    let slope = ((long - short) / (4.0 * (many - few))).max(0.0);
+    let others = (ranks as f64 - 1.0) / ranks as f64;
+    Ok(Link {
+        latency: (short - 4.0 * slope * few).max(0.0) / 2.0,
+        seconds_per_byte: (slope / others - SECONDS_PER_SUM_BYTE).max(0.0),
+    })
+}
+
+/// The median over repeats of the slowest rank's seconds; on rank 0. As many repeats as fit the time for a size.
+fn repeated(comm: &dyn Comm, mut once: impl FnMut() -> f64) -> f64 {
+    let began = Instant::now();
+    let mut seconds: Vec<f64> = (0..REPEATS[0]).map(|_| once()).collect();
+    let each = comm.max(began.elapsed().as_nanos() as i64) as f64 / REPEATS[0] as f64;
+    let more = (SIZE.as_nanos() as f64 / each) as usize;
+    seconds.extend((REPEATS[0]..more.min(REPEATS[1])).map(|_| once()));
+    let (all, repeats) = (comm.gather_f64(&seconds), seconds.len());
+    let slowest = |repeat: usize| all.iter().skip(repeat).step_by(repeats).copied().fold(0.0, f64::max);
+    median(&mut (0..repeats).map(slowest).collect::<Vec<_>>())
+}
+
+/// Computes, as far as others can tell.
+fn spin(pause: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < pause {
+        std::hint::spin_loop();
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_gives_back_the_sums_it_was_fitted_to() {
+        let link = Link { latency: 3e-5, seconds_per_byte: 8e-9 };
+        for hosts in [2, 3, 4, 7] {
+            let seconds = |bytes| Across::Allreduce.seconds(hosts, bytes, link, SECONDS_PER_SUM_BYTE);
+            let found = fit(hosts, seconds(0.0), (4e6, seconds(4e6)));
+            assert!((found.latency / link.latency - 1.0).abs() < 1e-9, "{found:?}");
+            assert!((found.seconds_per_byte / link.seconds_per_byte - 1.0).abs() < 1e-9, "{found:?}");
+        }
+        // Noise gives no negative costs.
+        assert_eq!(fit(2, 2.0, (100.0, 1.0)), Link { latency: 0.5, seconds_per_byte: 0.0 });
+    }
+
+    #[test]
+    fn one_rank_has_compute_and_no_links() {
+        assert_eq!(
+            links(&Solo, 1e6, Duration::ZERO, true).unwrap(),
+            Links { inside: None, between: None, ranks_per_host: 1 }
+        );
+    }
+}
