@@ -3,6 +3,7 @@
 use super::measure::Measurement;
 use super::model::{Across, BARRIERS, Cluster, Link, Load, Prediction, predict, predictions};
 use super::probe::Links;
+use super::statistics::mean;
 use crate::config::{Job, Reduction, Wire};
 use serde::Serialize;
 
@@ -161,11 +162,6 @@ pub fn memory_link(measurements: &[Measurement], gradient_bytes: f64) -> Option<
     mean(each)
         .filter(|&seconds_per_byte| seconds_per_byte > 1e-12)
         .map(|seconds_per_byte| Link { latency, seconds_per_byte })
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), v| (sum + v, count + 1.0));
-    (count > 0.0).then(|| sum / count)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::comm::{Family, version};
 use crate::error::{Error, Result};
 use crate::store;
 use crate::train::signal::StopFlag;
+use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -166,7 +167,7 @@ fn wait(mut child: Child, point: &Point, stop: &StopFlag) -> Result<Ended> {
         if stop.is_set() && !told {
             told = true;
             // A launcher that is asked ends its ranks; one that is killed may leave them behind.
-            let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
         }
         std::thread::sleep(Duration::from_millis(10));
     }

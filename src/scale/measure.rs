@@ -1,6 +1,7 @@
 //! What a run's file says of a point: time, where it went, and how good the network got.
 
 use super::plan::Point;
+use super::statistics::mean;
 use crate::error::{Error, Result};
 use crate::store::{RunSummary, read_run};
 use crate::train::COMMIT;
@@ -69,7 +70,7 @@ impl Split {
 
     /// The mean of some.
     pub fn mean(splits: &[Split]) -> Split {
-        let mean = |part: fn(&Split) -> f64| splits.iter().map(part).sum::<f64>() / splits.len().max(1) as f64;
+        let mean = |part: fn(&Split) -> f64| mean(splits.iter().map(part)).unwrap_or(0.0);
         Split {
             compute: mean(|s| s.compute),
             data: mean(|s| s.data),
@@ -173,10 +174,6 @@ fn by_rank(rows: &[Vec<f64>]) -> Vec<f64> {
     (0..ranks).map(|rank| rows.iter().filter_map(|row| row.get(rank)).filter(|v| v.is_finite()).sum()).collect()
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
 fn split(seconds: f64, run: &RunSummary) -> Split {
     let of = |phase: &str| by_rank(&rows(run, phase));
     let (data, sums) = (of("data"), rows(run, "communication"));
@@ -186,6 +183,7 @@ fn split(seconds: f64, run: &RunSummary) -> Split {
     let busy: Vec<f64> = compute.iter().zip(&data).map(|(compute, data)| compute + data).collect();
     let fastest: f64 = sums.iter().map(|row| row.iter().copied().fold(f64::INFINITY, f64::min)).sum();
     let communication = if fastest.is_finite() { fastest } else { 0.0 };
+    let mean = |values: &[f64]| mean(values.iter().copied()).unwrap_or(0.0);
     let in_sums = mean(&by_rank(&sums));
     let (compute, data) = (mean(&compute), mean(&data));
     Split {

@@ -10,6 +10,7 @@ mod plot;
 pub mod probe;
 mod record;
 mod slurm;
+pub mod statistics;
 pub mod summary;
 mod table;
 

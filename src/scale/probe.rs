@@ -2,6 +2,7 @@
 
 use super::forecast::{Compute, SECONDS_PER_SUM_BYTE};
 use super::model::{Across, Link};
+use super::statistics::Spread;
 use crate::comm::{Comm, Host, Solo, agree};
 use crate::config::Job;
 use crate::data::{Dataset, Part};
@@ -72,7 +73,7 @@ fn compute_alone(job: &Job, data: &Dataset) -> Result<Compute> {
         }
     }
     let update = trainer.clock.take()[Phase::Optimizer as usize] / step as f64;
-    let [whole, part] = seconds.map(|mut seconds| median(&mut seconds[3..]));
+    let [whole, part] = seconds.map(|mut seconds| Spread::of(seconds.split_off(3)).median);
     let seconds_per_sample = match batch - few {
         0 => (whole - update) / batch as f64,
         more => (whole - part) / more as f64,
@@ -158,7 +159,7 @@ fn repeated(comm: &dyn Comm, mut once: impl FnMut() -> f64) -> f64 {
     seconds.extend((REPEATS[0]..more.min(REPEATS[1])).map(|_| once()));
     let (all, repeats) = (comm.gather_f64(&seconds), seconds.len());
     let slowest = |repeat: usize| all.iter().skip(repeat).step_by(repeats).copied().fold(0.0, f64::max);
-    median(&mut (0..repeats).map(slowest).collect::<Vec<_>>())
+    Spread::of((0..repeats).map(slowest).collect()).median
 }
 
 /// Computes, as far as others can tell.
@@ -167,11 +168,6 @@ fn spin(pause: Duration) {
     while began.elapsed() < pause {
         std::hint::spin_loop();
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Means and deviations over repeats, and what they say of scaling.
 
 use super::measure::{Measurement, Split};
+use super::statistics::Spread;
 use crate::train::terminal::thousands;
 use serde::Serialize;
 
@@ -124,9 +125,11 @@ pub struct Noise {
 impl Noise {
     /// From the runs that measured it; None where none did.
     pub fn of(measurements: &[Measurement], batch: usize, micro_batch: usize) -> Option<Self> {
-        let mut scales: Vec<f64> = measurements.iter().filter_map(|m| m.noise_scale).collect();
-        scales.sort_by(f64::total_cmp);
-        let scale = Some(*scales.get(scales.len() / 2)?).filter(|scale| scale.is_finite());
+        let scales: Vec<f64> = measurements.iter().filter_map(|m| m.noise_scale).collect();
+        if scales.is_empty() {
+            return None;
+        }
+        let scale = Some(Spread::of(scales).median).filter(|scale| scale.is_finite());
         let useful_ranks = scale.map(|scale| ((scale / micro_batch as f64).round() as usize).max(1));
         let ranks_of_batch = batch.div_ceil(micro_batch);
         let samples = thousands(scale.unwrap_or_default().round() as u64);

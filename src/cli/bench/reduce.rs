@@ -3,6 +3,7 @@
 use crate::comm::{Comm, agree};
 use crate::error::{Error, Result};
 use crate::resource::require_memory;
+use crate::scale::statistics::Spread;
 use crate::train::rehearsal::{Rehearsal, Way};
 use crate::train::terminal::{say, table};
 use bytesize::ByteSize;
@@ -42,8 +43,8 @@ pub(super) struct Reduce {
 /// What one size gave.
 struct Row {
     bytes: usize,
-    /// Microseconds a step of each of [`Way::ALL`]: the median over repeats, the least and the most.
-    micros: Vec<[f64; 3]>,
+    /// Microseconds a step of each of [`Way::ALL`], over repeats.
+    micros: Vec<Spread>,
 }
 
 impl Reduce {
@@ -76,7 +77,7 @@ impl Reduce {
                 let all = comm.gather_f64(&seconds);
                 let slowest = |step: usize| all.iter().skip(step).step_by(steps).copied().fold(0.0, f64::max);
                 if repeat > 0 && comm.rank() == 0 {
-                    medians.push(1e6 * median((0..steps).map(slowest).collect())[0]);
+                    medians.push(1e6 * Spread::of((0..steps).map(slowest).collect()).median);
                 }
             }
         }
@@ -87,7 +88,7 @@ impl Reduce {
             _ => Err(Error::internal("ddl bench reduce", format!("weights differ by {differs:.1e}"))),
         };
         agree(comm, right)?;
-        Ok(Row { bytes: 4 * elements, micros: medians.into_iter().map(median).collect() })
+        Ok(Row { bytes: 4 * elements, micros: medians.into_iter().map(Spread::of).collect() })
     }
 
     fn as_json(&self, ranks: usize, rows: &[Row]) -> String {
@@ -95,9 +96,9 @@ impl Reduce {
             let ways: serde_json::Map<_, _> = Way::ALL
                 .iter()
                 .zip(&row.micros)
-                .map(|((_, name), [middle, least, most])| {
+                .map(|((_, name), Spread { median, minimum, maximum })| {
                     let figures = serde_json::json!({
-                        "median_us": middle, "minimum_us": least, "maximum_us": most, "speedup": row.micros[0][0] / middle,
+                        "median_us": median, "minimum_us": minimum, "maximum_us": maximum, "speedup": row.micros[0].median / median,
                     });
                     ((*name).to_owned(), figures)
                 })
@@ -118,8 +119,8 @@ impl Reduce {
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
         let mut cells = table(&header, 1);
         for Row { bytes, micros } in rows {
-            let times = micros.iter().map(|[middle, ..]| format!("{middle:.1}"));
-            let ratios = micros[1..].iter().map(|[middle, ..]| format!("{:.2}", micros[0][0] / middle));
+            let times = micros.iter().map(|spread| format!("{:.1}", spread.median));
+            let ratios = micros[1..].iter().map(|spread| format!("{:.2}", micros[0].median / spread.median));
             cells.add_row([format!("{} KB", *bytes as f64 / 1e3)].into_iter().chain(times).chain(ratios));
         }
         format!(
@@ -127,13 +128,6 @@ impl Reduce {
             self.micro_batches, self.repeats
         )
     }
-}
-
-/// Median, least and most; of nothing zeros.
-fn median(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or_default();
-    [at(values.len() / 2), at(0), at(values.len().saturating_sub(1))]
 }
 
 /// `4.6MB,800` as bytes.

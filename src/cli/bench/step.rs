@@ -6,6 +6,7 @@ use crate::config::Job;
 use crate::data::{Dataset, Part};
 use crate::error::Result;
 use crate::rng;
+use crate::scale::statistics::Spread;
 use crate::train::Trainer;
 use crate::train::clock::Phase;
 use crate::train::terminal::{say, table};
@@ -65,39 +66,38 @@ impl Step {
         for _ in 0..self.repeats {
             rates.push(run(&mut trainer, self.steps)?);
         }
-        rates.sort_by(f64::total_cmp);
-        let median = rates[rates.len() / 2];
+        let rate = Spread::of(rates);
         let seconds = trainer.clock.take();
-        let gflops = median * trainer.model().train_flops() as f64 / 1e9;
+        let gflops = rate.median * trainer.model().train_flops() as f64 / 1e9;
         if comm.rank() == 0 {
             say(&if self.json {
-                self.as_json(&job, comm.size(), batch, &rates, gflops)
+                self.as_json(&job, comm.size(), batch, rate, gflops)
             } else {
-                self.as_table(&job.name, comm.size(), batch, &rates, gflops, &seconds)
+                self.as_table(&job.name, comm.size(), batch, rate, gflops, &seconds)
             });
         }
         Ok(())
     }
 
-    fn as_json(&self, job: &Job, ranks: usize, batch: usize, rates: &[f64], gflops: f64) -> String {
+    fn as_json(&self, job: &Job, ranks: usize, batch: usize, rate: Spread, gflops: f64) -> String {
         serde_json::json!({
             "job": job.name, "precision": job.train.precision, "ranks": ranks, "batch": batch, "steps": self.steps,
-            "samples_per_second": rates[rates.len() / 2], "minimum": rates[0], "maximum": rates[rates.len() - 1],
+            "samples_per_second": rate.median, "minimum": rate.minimum, "maximum": rate.maximum,
             "gflops": gflops, "instruction_set": crate::kernel::isa().name(),
         })
         .to_string()
     }
 
-    fn as_table(&self, name: &str, ranks: usize, batch: usize, rates: &[f64], gflops: f64, seconds: &[f64]) -> String {
+    fn as_table(&self, name: &str, ranks: usize, batch: usize, rate: Spread, gflops: f64, seconds: &[f64]) -> String {
         let mut text = format!(
             "{name}: {ranks} rank(s), batch {batch}, {} x {} steps, {}\n\
              samples/s  median {:.0}  (minimum {:.0}, maximum {:.0})  {gflops:.0} GFLOP/s\n\n",
             self.repeats,
             self.steps,
             crate::kernel::isa().name(),
-            rates[rates.len() / 2],
-            rates[0],
-            rates[rates.len() - 1],
+            rate.median,
+            rate.minimum,
+            rate.maximum,
         );
         let steps = (self.steps * self.repeats) as f64;
         let mut rows = table(&["phase (rank 0)", "ms a step"], 1);
