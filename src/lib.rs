@@ -40,5 +40,6 @@ pub mod resource;
 pub mod rng;
 pub mod scale;
 pub mod shape;
+pub mod shard;
 pub mod store;
 pub mod train;

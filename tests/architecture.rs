@@ -9,6 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("rng", &[]),
     ("shape", &[]),
+    ("shard", &[]),
     ("arena", &[]),
     ("resource", &["error"]),
     // Arithmetic on slices; the arena for how weights are stored.
@@ -22,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["arena", "config", "error", "kernel", "layer", "rng", "shape"]),
     // Three that do not know each other, nor a layer. HDF5 data are read through the store's plain arrays.
     ("data", &["config", "error", "resource", "rng", "shape", "store::table"]),
-    ("comm", &["arena", "error"]),
+    ("comm", &["arena", "error", "shard"]),
     ("store", &["arena", "error", "resource"]),
     // What brings all together.
     (
@@ -41,11 +42,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "reduction",
             "resource",
             "rng",
+            "shard",
             "store",
         ],
     ),
     // Between ranks: buffers of gradients, whatever they mean.
-    ("reduction", &["comm", "data::shard", "error", "kernel::sum"]),
+    ("reduction", &["comm", "shard", "error", "kernel::sum"]),
     // The machine: facts of all ranks, and what they mean.
     ("doctor", &["comm", "error", "kernel", "resource", "store::hdf5_version", "train::COMMIT", "train::terminal"]),
     // Studies of many runs: they start the program, and read its run files.

@@ -3,7 +3,7 @@
 
 mod support;
 
-use ddl::data::shard::{micro_batches, own};
+use ddl::shard::{micro_batches, own};
 use ndarray::{Array1, Array4};
 use ndarray_npy::NpzWriter;
 use std::fs::{self, File};

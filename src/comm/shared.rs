@@ -3,6 +3,7 @@
 use super::Host;
 use crate::arena::Buffer;
 use crate::error::Result;
+use crate::shard::own;
 use bytemuck::{Pod, Zeroable};
 use std::any::Any;
 use std::ops::{Deref, Range};
@@ -45,8 +46,7 @@ impl Shared<u8> {
         write: impl FnOnce(Range<usize>, &mut [u8]),
     ) -> Result<Self> {
         let mut shared = host.share_bytes(count * size)?;
-        let bound = |rank: usize| count * rank / host.size();
-        let mine = bound(host.rank())..bound(host.rank() + 1);
+        let mine = own(count, host.rank(), host.size());
         // SAFETY: each rank writes its own part, and none reads before the barrier below.
         write(mine.clone(), unsafe { shared.part_mut(mine.start * size..mine.end * size) });
         host.barrier();

@@ -18,7 +18,6 @@ mod normalize;
 mod npz;
 mod pixel;
 mod samples;
-pub mod shard;
 mod stocks;
 mod synthetic;
 mod window;

@@ -1,7 +1,7 @@
 //! Sums over hosts that send each other bf16, with error feedback (Seide et al., 2014; Karimireddy et al., 2019).
 
 use crate::comm::{Host, Parts};
-use crate::data::shard::own;
+use crate::shard::own;
 use half::bf16;
 
 /// A lane's sum of its slice: each host gathers a part of it from all, adds it up in f32 and sends the sum to all, which

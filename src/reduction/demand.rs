@@ -1,8 +1,8 @@
 //! What an exchange is asked for, and in which buffers a rank's gradients lie.
 
 use super::tree::{Addition, Merger, Node};
-use crate::data::shard::own;
 use crate::kernel::sum::BLOCK;
+use crate::shard::own;
 use std::ops::Range;
 
 /// Up to so many pairs of a rank's gradients stay apart until the host's sum, which then adds all of them in one pass; of

@@ -4,9 +4,9 @@ use super::bf16_wire::Bf16Wire;
 use super::demand::{self, Demand};
 use super::tree::{Addition, Merger, Node};
 use crate::comm::{Comm, Host, Parts, Shared};
-use crate::data::shard::own;
 use crate::error::{Error, Result};
 use crate::kernel::sum::{BLOCK, add, block_squares};
+use crate::shard::own;
 use std::ops::Range;
 
 /// The gradients of one step.
@@ -178,13 +178,17 @@ impl Exchange {
     }
 
     /// Makes room for the micro-batch `index`: what rides behind its gradient starts at zero, or at what those before it
-    /// added. Returns whether the gradient is to be overwritten, instead of added to.
-    pub fn open(&mut self, index: usize) -> bool {
-        let (fresh, params) = (self.reproducible || index == self.mine.start, self.params);
-        if fresh {
+    /// added.
+    pub fn open(&mut self, index: usize) {
+        let params = self.params;
+        if self.is_fresh(index) {
             self.leaf(index)[params..].fill(0.0);
         }
-        fresh
+    }
+
+    /// Whether the gradient of micro-batch `index` overwrites what is there, instead of being added.
+    pub fn is_fresh(&self, index: usize) -> bool {
+        self.reproducible || index == self.mine.start
     }
 
     /// Where the micro-batch `index` leaves its gradient and adds what rides behind it.

@@ -95,7 +95,7 @@ impl Merger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::shard::own;
+    use crate::shard::own;
     use std::ops::Range;
 
     /// The sum by its definition, as text: a split at the largest power of two below the count.

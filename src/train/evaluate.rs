@@ -1,10 +1,10 @@
 //! Exact metrics on the test part at any number of ranks: every sample once, no padding.
 
 use super::trainer::Trainer;
-use crate::data::shard::{micro_batches, own};
 use crate::data::{Dataset, Part, Task};
 use crate::layer::Mode;
 use crate::loss::largest;
+use crate::shard::{micro_batches, own};
 
 /// Metrics of a pass over a part.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -1,8 +1,8 @@
 //! Local SGD (Stich, 2019): between averages each host goes its own way, on its share of each batch.
 
-use super::step::{NORM, Outcome};
+use super::step::NORM;
 use super::trainer::Trainer;
-use crate::data::shard::own;
+use crate::shard::own;
 
 /// Steps of a host on its own.
 #[derive(Debug, Clone, Copy)]
@@ -55,12 +55,5 @@ impl Trainer<'_> {
         local.strayed = false;
         let weight = local.weight as f32;
         self.replica.average(self.exchange.host(), weight);
-    }
-}
-
-impl Outcome {
-    /// Whether everything is a number.
-    pub(super) fn is_finite(&self) -> bool {
-        self.loss.is_finite() && self.grad_norm.is_finite()
     }
 }

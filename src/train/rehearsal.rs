@@ -163,7 +163,8 @@ impl<'c> Rehearsal<'c> {
 fn micro_batches(exchange: &mut Exchange, leaves: usize, content: &[f32]) -> Duration {
     let mut merging = Duration::ZERO;
     for index in exchange.begin(leaves) {
-        let fresh = exchange.open(index);
+        exchange.open(index);
+        let fresh = exchange.is_fresh(index);
         let gradient = exchange.leaf(index);
         let params = gradient.len() - EXTRAS;
         backward(content, &mut gradient[..params], fresh);

@@ -2,9 +2,9 @@
 
 use crate::arena::Layout;
 use crate::comm::{Host, Shared};
-use crate::data::shard::own;
 use crate::error::Result;
 use crate::kernel::sum::BLOCK;
+use crate::shard::own;
 use std::ops::Range;
 
 /// What training changes. All ranks of a host read it; each updates its part.

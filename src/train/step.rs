@@ -4,13 +4,13 @@ use super::clock::Phase;
 use super::noise::Noise;
 use super::trainer::{Goal, Trainer};
 use crate::comm::overlapped;
-use crate::data::shard::micro_batches;
 use crate::data::{AugmentKey, Dataset, Part, Targets};
 use crate::error::{Error, Result};
 use crate::kernel::sum::squares;
 use crate::layer::{Mode, Onto, Stack};
 use crate::loss;
 use crate::optimizer::Update;
+use crate::shard::micro_batches;
 use std::ops::Range;
 
 /// What rides behind the gradient through the same sum over ranks: loss, correct answers, ranks that got a signal, Σ v² of
@@ -40,6 +40,13 @@ pub struct Outcome {
     pub lr: f64,
     /// Whether some rank was asked to stop.
     pub signalled: bool,
+}
+
+impl Outcome {
+    /// Whether everything is a number.
+    fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.grad_norm.is_finite()
+    }
 }
 
 /// A step's global batch.
@@ -159,7 +166,8 @@ impl Trainer<'_> {
             batch.fill(&micro, stack, &mut self.targets);
             self.clock.lap(Phase::Data);
             // 3: forward.
-            let fresh = self.exchange.open(micro.index);
+            self.exchange.open(micro.index);
+            let fresh = self.exchange.is_fresh(micro.index);
             let (leaf, elder) = self.exchange.leaf_and_elder(micro.index);
             let [gradient, statistics, extras] = split(leaf, params.len(), state.len());
             stack.forward(m, mode, params, state, statistics);
@@ -177,9 +185,9 @@ impl Trainer<'_> {
                 }),
                 _ => stack.backward(m, mode, params, gradient, onto, false, usize::MAX, &mut |_| {}),
             }
-            // Nothing was added to it yet, and it has not been summed.
-            let alone = self.bucket.is_none() && self.local.is_none();
-            if micro.index == 0 && batch.step.is_multiple_of(NOISE_EVERY) && alone && m < batch.samples.len() {
+            // Nothing was added to it yet.
+            let looked_at = self.measures_noise && micro.index == 0 && batch.step.is_multiple_of(NOISE_EVERY);
+            if looked_at && m < batch.samples.len() {
                 extras[FIRST_SQUARES] = squares(gradient) as f32;
             }
             self.exchange.finish(micro.index);

@@ -13,26 +13,21 @@ use std::ops::Range;
 struct Lane {
     stack: Stack<f32>,
     targets: Targets,
-    /// Whether its gradient overwrites what is there.
-    fresh: bool,
 }
 
-/// Room for the micro-batches of a rank.
+/// Room for the micro-batches of a rank: at least one.
 pub(super) struct Together {
     lanes: Vec<Lane>,
     /// Of each micro-batch of the global batch, what is summed at a stop.
     sums: Vec<f64>,
-    /// Values of one.
-    width: usize,
-    stops: usize,
 }
 
 impl Together {
-    /// With a stack for each micro-batch of a rank, of which there are at least one, in batches of up to `leaves`.
+    /// With a stack for each micro-batch of a rank, in batches of up to `leaves`.
     pub fn new(stacks: Vec<Stack<f32>>, leaves: usize) -> Self {
-        let (width, stops) = stacks.first().map_or((0, 0), |stack| (stack.sums_len(), stack.stops()));
-        let lanes = stacks.into_iter().map(|stack| Lane { stack, targets: Targets::default(), fresh: false }).collect();
-        Self { lanes, sums: vec![0.0; leaves * width], width, stops }
+        let lanes: Vec<Lane> = stacks.into_iter().map(|stack| Lane { stack, targets: Targets::default() }).collect();
+        let sums = vec![0.0; leaves * lanes[0].stack.sums_len()];
+        Self { lanes, sums }
     }
 
     /// Elements of the workspaces.
@@ -48,7 +43,7 @@ impl Together {
     /// Gives each of `mine` the sum over all micro-batches. The others' are zero here and so add nothing: which rank holds
     /// what makes no difference to any bit.
     fn sum(&mut self, comm: &dyn Comm, leaves: usize, mine: &Range<usize>) {
-        let width = self.width;
+        let width = self.lanes[0].stack.sums_len();
         let all = &mut self.sums[..leaves * width];
         all[..mine.start * width].fill(0.0);
         all[mine.end * width..].fill(0.0);
@@ -63,49 +58,57 @@ impl Together {
     }
 }
 
+/// A way through the layers.
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    Forward,
+    Backward,
+}
+
 impl Trainer<'_> {
     /// Forward and backward of all my micro-batches, which wait for the others' sums where layers stop.
     pub(super) fn pass_together(&mut self, batch: Batch, mine: Range<usize>) {
         let Some(together) = &mut self.together else { return };
-        let (params, state) = (&self.replica.params, &self.replica.state);
-        let leaves = batch.samples.len().div_ceil(self.micro);
         for (micro, lane) in batch.micro_batches(mine.clone()).zip(&mut together.lanes) {
             batch.fill(&micro, &mut lane.stack, &mut lane.targets);
-            lane.fresh = self.exchange.open(micro.index);
         }
         self.clock.lap(Phase::Data);
-        for phase in 0..=together.stops {
-            if phase > 0 {
-                together.sum(self.comm, leaves, &mine);
-                self.clock.lap(Phase::Communication);
-            }
-            for (number, micro) in batch.micro_batches(mine.clone()).enumerate() {
-                let leaf = self.exchange.leaf(micro.index);
-                let [_, statistics, extras] = split(leaf, params.len(), state.len());
-                let sums = &mut together.sums[micro.index * together.width..][..together.width];
-                let (m, lane) = (micro.m(), &mut together.lanes[number]);
-                lane.stack.forward_phase(phase, m, micro.mode, params, state, statistics, sums);
-                if phase == together.stops {
-                    batch.judge(&self.goal, m, &mut lane.stack, &lane.targets, extras);
+        let (stops, leaves) = (together.lanes[0].stack.stops(), batch.samples.len().div_ceil(self.micro));
+        for pass in [Pass::Forward, Pass::Backward] {
+            for phase in 0..=stops {
+                if let (Some(together), 1..) = (&mut self.together, phase) {
+                    together.sum(self.comm, leaves, &mine);
+                    self.clock.lap(Phase::Communication);
                 }
+                self.phase_together(batch, mine.clone(), pass, phase);
+                self.clock.lap(if pass == Pass::Forward { Phase::Forward } else { Phase::Backward });
             }
-            self.clock.lap(Phase::Forward);
-        }
-        for phase in 0..=together.stops {
-            if phase > 0 {
-                together.sum(self.comm, leaves, &mine);
-                self.clock.lap(Phase::Communication);
-            }
-            for (number, micro) in batch.micro_batches(mine.clone()).enumerate() {
-                let leaf = self.exchange.leaf(micro.index);
-                let [gradient, ..] = split(leaf, params.len(), state.len());
-                let sums = &mut together.sums[micro.index * together.width..][..together.width];
-                let Lane { stack, fresh, .. } = &mut together.lanes[number];
-                let onto = if *fresh { Onto::Overwrite } else { Onto::Add };
-                stack.backward_phase(phase, micro.m(), micro.mode, params, gradient, onto, false, sums);
-            }
-            self.clock.lap(Phase::Backward);
         }
         mine.for_each(|index| self.exchange.finish(index));
+    }
+
+    /// One phase of a pass of all my micro-batches.
+    fn phase_together(&mut self, batch: Batch, mine: Range<usize>, pass: Pass, phase: usize) {
+        let Some(together) = &mut self.together else { return };
+        let (params, state) = (&self.replica.params, &self.replica.state);
+        for (micro, lane) in batch.micro_batches(mine).zip(&mut together.lanes) {
+            let (m, stack) = (micro.m(), &mut lane.stack);
+            let width = stack.sums_len();
+            let sums = &mut together.sums[micro.index * width..][..width];
+            if (pass, phase) == (Pass::Forward, 0) {
+                self.exchange.open(micro.index);
+            }
+            let fresh = self.exchange.is_fresh(micro.index);
+            let [gradient, statistics, extras] = split(self.exchange.leaf(micro.index), params.len(), state.len());
+            if pass == Pass::Backward {
+                let onto = if fresh { Onto::Overwrite } else { Onto::Add };
+                stack.backward_phase(phase, m, micro.mode, params, gradient, onto, false, sums);
+                continue;
+            }
+            stack.forward_phase(phase, m, micro.mode, params, state, statistics, sums);
+            if phase == stack.stops() {
+                batch.judge(&self.goal, m, stack, &lane.targets, extras);
+            }
+        }
     }
 }

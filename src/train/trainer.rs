@@ -28,6 +28,8 @@ pub struct Trainer<'c> {
     /// Of micro-batches: the gradient, then the step's statistics, then the extras.
     pub(super) exchange: Exchange,
     pub(super) targets: Targets,
+    /// Whether gradients are there to be looked at: not summed yet when they are complete, and then of the whole batch.
+    pub(super) measures_noise: bool,
     /// Where hosts make steps of their own.
     pub(super) local: Option<Local>,
     /// Where layers stop for sums over the batch.
@@ -147,6 +149,7 @@ impl<'c> Trainer<'c> {
             replica,
             exchange: agree(comm, exchange)?,
             targets: Targets::default(),
+            measures_noise: !job.distributed.overlap && every == 1,
             local,
             together,
             seed: job.seed,

@@ -3,6 +3,7 @@
 use crate::comm::barrier::{self, Barrier};
 use crate::comm::{Host, Parts, Shared};
 use crate::error::{Error, Result};
+use crate::shard::own;
 use mpi::collective::SystemOperation;
 use mpi::ffi;
 use mpi::topology::{Color, SimpleCommunicator};
@@ -121,10 +122,9 @@ impl MpiHost {
             ));
         };
         // Each rank touches its part first, so that the pages lie in its own memory.
-        let (rank, ranks) = (self.rank(), self.size());
-        let (first, last) = (len * rank / ranks, len * (rank + 1) / ranks);
+        let part = own(len, self.rank(), self.size());
         // SAFETY: within the window; the ranks' parts are disjoint, and all wait below.
-        unsafe { std::ptr::write_bytes(data.as_ptr().add(first), 0, last - first) };
+        unsafe { std::ptr::write_bytes(data.as_ptr().add(part.start), 0, part.len()) };
         self.node.barrier();
         // SAFETY: the window holds `len` bytes from the rounded address.
         Ok(unsafe { Shared::new(data, len, Box::new(Window(window))) })
