@@ -5,7 +5,7 @@ mod support;
 
 use ddl::store::{Checkpoint, checkpoint};
 use std::fs;
-use support::training::{self, Run, train, train_in, untimed};
+use support::training::{self, Run, shipped, train, train_in, untimed};
 
 const REPRODUCIBLE: &str = "[distributed]\nreduction = \"reproducible\"\n";
 
@@ -105,6 +105,34 @@ fn synchronised_statistics_are_those_of_one_large_micro_batch() {
 #[test]
 fn an_lstm_has_the_same_bits_at_any_rank_count() {
     same_bits(&series("adamw"), &[2, 3, 8]);
+}
+
+/// The users' jobs on what ships of their data; CIFAR-10 has none.
+#[test]
+fn the_jobs_have_the_same_bits_at_any_rank_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = "source = \"synthetic\"\nshape = [3, 32, 32]\nsamples = 640\ntest_samples = 64";
+    let data = [
+        ("mnist-cnn", "path", format!("path = \"{}\"", shipped("mnist"))),
+        ("cifar10-bncnn", "source = \"cifar10\"\npath", images.into()),
+        ("sp500-lstm", "path", format!("path = \"{}\"", shipped("sp500/index_daily.csv.gz"))),
+        ("sp500-mlp", "path", format!("path = \"{}\"", shipped("sp500/index_daily.csv.gz"))),
+    ];
+    let short: Vec<&str> =
+        ["distributed.reduction=reproducible", "train.micro_batch=5", "train.max_steps=6", "train.evaluate_every=0"]
+            .into_iter()
+            .flat_map(|setting| ["--set", setting])
+            .collect();
+    for (name, from, to) in data {
+        let text = fs::read_to_string(format!("{}/jobs/{name}.toml", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let start = text.find(&format!("\n{from}")).expect(from) + 1;
+        let end = start + from.len() + text[start + from.len()..].find('\n').expect("a line");
+        let job = format!("{}{to}{}", &text[..start], &text[end..]);
+        let alone = train(folder.path(), &job, 0, &short);
+        for ranks in [2, 3, 4, 7, 8] {
+            alone.is(&train(folder.path(), &job, ranks, &short), &format!("{name} on {ranks} ranks"));
+        }
+    }
 }
 
 #[test]

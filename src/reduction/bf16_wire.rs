@@ -3,6 +3,7 @@
 use crate::comm::{Host, Parts};
 use crate::shard::own;
 use half::bf16;
+use std::ops::Range;
 
 /// A lane's sum of its slice: each host gathers a part of it from all, adds it up in f32 and sends the sum to all, which
 /// costs half the bytes of a ring all-reduce in f32.
@@ -25,16 +26,24 @@ impl Bf16Wire {
 
     /// Sums `slice` over the lane, to the same bits on all hosts.
     pub fn sum(&mut self, host: &dyn Host, slice: &mut [f32]) {
+        self.lost.resize(slice.len(), 0.0);
+        for piece in host.pieces(0..slice.len(), size_of::<bf16>()) {
+            self.sum_piece(host, &mut slice[piece.clone()], piece);
+        }
+    }
+
+    /// Sums `slice`, the lane's `piece`.
+    fn sum_piece(&mut self, host: &dyn Host, slice: &mut [f32], piece: Range<usize>) {
         let (hosts, me) = (host.members().len(), host.index());
         let part = |host: usize| own(slice.len(), host, hosts);
         let mine = part(me);
-        self.lost.resize(slice.len(), 0.0);
+        let lost = &mut self.lost[piece];
         self.whole.resize(slice.len(), bf16::ZERO);
         self.inbox.resize(mine.len() * hosts, bf16::ZERO);
         self.parts.set((0..hosts).map(|host| part(host).len()));
         self.arriving.set((0..hosts).map(|_| mine.len()));
         for others in [0..mine.start, mine.end..slice.len()] {
-            round(&slice[others.clone()], &mut self.lost[others.clone()], &mut self.whole[others]);
+            round(&slice[others.clone()], &mut lost[others.clone()], &mut self.whole[others]);
         }
         host.exchange(&self.whole, &self.parts, &mut self.inbox, &self.arriving);
         let own_part = &mut slice[mine.clone()];
@@ -42,7 +51,7 @@ impl Bf16Wire {
             let arrived = &self.inbox[arrived * mine.len()..][..mine.len()];
             own_part.iter_mut().zip(arrived).for_each(|(sum, value)| *sum += value.to_f32());
         }
-        round(own_part, &mut self.lost[mine.clone()], &mut self.whole[mine]);
+        round(own_part, &mut lost[mine.clone()], &mut self.whole[mine]);
         host.gather(&mut self.whole, &self.parts);
         slice.iter_mut().zip(&self.whole).for_each(|(sum, value)| *sum = value.to_f32());
     }

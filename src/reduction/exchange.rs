@@ -4,7 +4,7 @@ use super::bf16_wire::Bf16Wire;
 use super::demand::{self, Demand};
 use super::tree::{Addition, Merger, Node};
 use crate::comm::{Comm, Host, Parts, Shared};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::sum::{BLOCK, add, block_squares};
 use crate::shard::own;
 use std::ops::Range;
@@ -62,7 +62,7 @@ impl Exchange {
     /// gradient to its first is `added_once`, ascending.
     ///
     /// # Errors
-    /// The host has no memory to share for them, or MPI cannot count what a message would hold.
+    /// The host has no memory to share for them.
     pub fn build(
         comm: &dyn Comm,
         host: Box<dyn Host>,
@@ -76,13 +76,6 @@ impl Exchange {
         let gradients = host.share(host.size() * buffers * stride)?;
         let squares = host.share(params.div_ceil(BLOCK))?;
         let (hosts, places) = (host.members().len(), host.size() * buffers);
-        // Of each of its places a lane sends its slice.
-        let message = (places * len.div_ceil(host.lanes())) as u64;
-        if reproducible && hosts > 1 && message > i32::MAX as u64 {
-            let what = format!("a message between hosts would have {message} elements, more than MPI can count");
-            let mend = "use \"allreduce\", a larger train.micro_batch, or more ranks on each host";
-            return Err(Error::usage("distributed.reduction", what, mend));
-        }
         Ok(Self {
             rank,
             ranks,
@@ -329,12 +322,20 @@ impl Exchange {
             self.host.sum_lane(unsafe { self.gradients.part_mut(total + slice.start..total + slice.end) });
             return;
         }
+        let nodes = self.sent.iter().copied().max().unwrap_or(1).max(1);
+        for piece in self.host.pieces(slice, nodes * size_of::<f32>()) {
+            self.merge_across(piece, total);
+        }
+    }
+
+    /// Sums this lane's `piece` over hosts in the order of the tree, into the place that begins at `total`.
+    fn merge_across(&mut self, piece: Range<usize>, total: usize) {
         let (hosts, me) = (self.sent.len(), self.host.index());
         let sub = |host: usize| {
-            let part = own(slice.len(), host, hosts);
-            slice.start + part.start..slice.start + part.end
+            let part = own(piece.len(), host, hosts);
+            piece.start + part.start..piece.start + part.end
         };
-        // Each host gets its part of the slice of all my nodes.
+        // Each host gets its part of all my nodes.
         self.outbox.clear();
         for host in 0..hosts {
             let part = sub(host);
@@ -348,11 +349,11 @@ impl Exchange {
         let part = sub(me);
         self.inbox.resize(self.arriving.len() * part.len(), 0.0);
         self.host.exchange(&self.outbox, &self.sending, &mut self.inbox, &self.receiving);
-        self.add_arrived(part.clone(), total);
+        self.add_arrived(part, total);
         self.sending.set((0..hosts).map(|host| sub(host).len()));
-        // SAFETY: as above.
-        let slice = unsafe { self.gradients.part_mut(total + slice.start..total + slice.end) };
-        self.host.gather(slice, &self.sending);
+        // SAFETY: until the next barrier the piece is this rank's in all places.
+        let piece = unsafe { self.gradients.part_mut(total + piece.start..total + piece.end) };
+        self.host.gather(piece, &self.sending);
     }
 
     /// Adds up what came from all hosts for `part`, into the place that begins at `total`.
@@ -363,19 +364,15 @@ impl Exchange {
             let (_, host, which) = self.arriving[at];
             (self.sent[..host].iter().sum::<usize>() + which) * len
         };
-        for first in (0..len).step_by(BLOCK) {
-            let last = (first + BLOCK).min(len);
-            for Addition { to, from } in &self.across.additions {
-                let (to, from) = (start(*to), start(*from));
-                let parts = [to + first..to + last, from + first..from + last];
-                if let Ok([to, from]) = self.inbox.get_disjoint_mut(parts) {
-                    add(to, from);
-                }
+        for Addition { to, from } in &self.across.additions {
+            let (to, from) = (start(*to), start(*from));
+            if let Ok([to, from]) = self.inbox.get_disjoint_mut([to..to + len, from..from + len]) {
+                add(to, from);
             }
         }
         if let Some((_, root)) = self.across.nodes.first() {
             let root = start(*root);
-            // SAFETY: as in `sum_across`.
+            // SAFETY: as in `merge_across`.
             unsafe { self.gradients.part_mut(total + part.start..total + part.end) }
                 .copy_from_slice(&self.inbox[root..root + len]);
         }

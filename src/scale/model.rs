@@ -6,6 +6,7 @@
 //! is left out: overlap of sums with the backward pass, reading data, and contention in the network beyond each host's
 //! own link.
 
+use crate::comm::MESSAGE;
 use serde::Serialize;
 
 /// What a message between two ranks costs: `latency + bytes * seconds_per_byte`.
@@ -53,7 +54,7 @@ pub enum Algorithm {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Across {
-    /// MPI_Allreduce of slices, taken to be Rabenseifner's.
+    /// MPI_Allreduce of pieces of slices, taken to be Rabenseifner's.
     Allreduce,
     /// Parts of slices to their owners and back, of `share` of a gradient's bytes: reproducible sums, and bf16 in half of it.
     Parts {
@@ -115,15 +116,22 @@ pub const BARRIERS: f64 = 4.0;
 /// What rides behind the gradient, in bytes; alone between averages.
 const RIDERS: f64 = 64.0;
 
+/// A sum in as many pieces as messages between hosts are short ([`MESSAGE`]), one after the other.
+fn in_pieces(sum: impl Fn(usize, f64, Link, f64) -> f64, hosts: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
+    let pieces = (bytes / (hosts * MESSAGE) as f64).ceil().max(1.0);
+    pieces * sum(hosts, bytes / pieces, link, gamma)
+}
+
 impl Across {
     /// Seconds a step between `hosts` hosts.
     pub fn seconds(self, hosts: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
         match self {
-            Self::Allreduce => rabenseifner(hosts, bytes, link, gamma),
+            Self::Allreduce => in_pieces(rabenseifner, hosts, bytes, link, gamma),
             // As many messages and bytes as a ring's, but between all.
-            Self::Parts { share } => ring(hosts, share * bytes, link, gamma),
+            Self::Parts { share } => in_pieces(ring, hosts, share * bytes, link, gamma),
             Self::Average { every, copies } => {
-                copies / every * rabenseifner(hosts, bytes, link, gamma) + rabenseifner(hosts, RIDERS, link, gamma)
+                let whole = in_pieces(rabenseifner, hosts, bytes, link, gamma);
+                copies / every * whole + rabenseifner(hosts, RIDERS, link, gamma)
             }
         }
     }
@@ -338,6 +346,9 @@ mod tests {
         for across in [Across::Allreduce, Across::Parts { share: 0.5 }, Across::Average { every: 2.0, copies: 2.0 }] {
             close(seconds(across, 1), 0.0);
         }
+        // A longer gradient goes in pieces, each of which waits for the one before: here 10, of 2 rounds each.
+        let long = (20 * MESSAGE) as f64;
+        close(Across::Allreduce.seconds(2, long, LINK, 0.0), 10.0 * 2.0 + 0.01 * long);
     }
 
     fn load(weak: bool) -> Load {

@@ -117,18 +117,19 @@ fn messages(comm: &dyn Comm, host: &dyn Host, bytes: f64, pause: Duration) -> Li
         seconds
     };
     let hosts = host.members().len();
-    fit(hosts, measure(SHORT), (bytes, measure(bytes / 4.0)))
+    fit(hosts, (4.0 * SHORT, measure(SHORT)), (bytes, measure(bytes / 4.0)))
 }
 
-/// From the seconds of a short sum over so many hosts, and the bytes and seconds of a long one.
-fn fit(hosts: usize, short: f64, (bytes, long): (f64, f64)) -> Link {
+/// From the bytes and seconds of a short sum over so many hosts, which is all latency, and of a long one.
+fn fit(hosts: usize, (few, short): (f64, f64), (bytes, long): (f64, f64)) -> Link {
     // The model is linear in both.
-    let part =
-        |latency, seconds_per_byte| Across::Allreduce.seconds(hosts, bytes, Link { latency, seconds_per_byte }, 0.0);
-    let adding =
-        Across::Allreduce.seconds(hosts, bytes, Link { latency: 0.0, seconds_per_byte: 0.0 }, SECONDS_PER_SUM_BYTE);
-    let latency = short.min(long) / part(1.0, 0.0);
-    Link { latency, seconds_per_byte: ((long - short - adding) / part(0.0, 1.0)).max(0.0) }
+    let part = |bytes, latency, seconds_per_byte, gamma| {
+        Across::Allreduce.seconds(hosts, bytes, Link { latency, seconds_per_byte }, gamma)
+    };
+    let [rounds, more] = [few, bytes].map(|bytes| part(bytes, 1.0, 0.0, 0.0));
+    let latency = (short / rounds).min(long / more);
+    let rest = long - latency * more - part(bytes, 0.0, 0.0, SECONDS_PER_SUM_BYTE);
+    Link { latency, seconds_per_byte: (rest / part(bytes, 0.0, 1.0, 0.0)).max(0.0) }
 }
 
 /// Sums in the memory of hosts that have `ranks` ranks: two barriers and the additions.
@@ -179,12 +180,12 @@ mod tests {
         let link = Link { latency: 3e-5, seconds_per_byte: 8e-9 };
         for hosts in [2, 3, 4, 7] {
             let seconds = |bytes| Across::Allreduce.seconds(hosts, bytes, link, SECONDS_PER_SUM_BYTE);
-            let found = fit(hosts, seconds(0.0), (4e6, seconds(4e6)));
+            let found = fit(hosts, (0.0, seconds(0.0)), (4e6, seconds(4e6)));
             assert!((found.latency / link.latency - 1.0).abs() < 1e-9, "{found:?}");
             assert!((found.seconds_per_byte / link.seconds_per_byte - 1.0).abs() < 1e-9, "{found:?}");
         }
         // Noise gives no negative costs.
-        assert_eq!(fit(2, 2.0, (100.0, 1.0)), Link { latency: 0.5, seconds_per_byte: 0.0 });
+        assert_eq!(fit(2, (0.0, 2.0), (100.0, 1.0)), Link { latency: 0.5, seconds_per_byte: 0.0 });
     }
 
     #[test]

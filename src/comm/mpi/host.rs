@@ -23,12 +23,18 @@ pub(super) struct MpiHost {
     index: usize,
     lanes: usize,
     barrier: Option<Barrier>,
+    message: usize,
     in_place: *const c_void,
 }
 
 impl MpiHost {
-    /// Collective over `world`. With `shared` false each rank counts as a host.
-    pub(super) fn split(world: &SimpleCommunicator, in_place: *const c_void, shared: bool) -> Result<Self> {
+    /// Collective over `world`, which sends messages of up to `message` bytes. With `shared` false each rank counts as a host.
+    pub(super) fn split(
+        world: &SimpleCommunicator,
+        message: usize,
+        in_place: *const c_void,
+        shared: bool,
+    ) -> Result<Self> {
         let rank = world.rank();
         let node = match shared {
             true => world.split_shared(rank),
@@ -50,7 +56,7 @@ impl MpiHost {
         let lanes = members.iter().map(Vec::len).min().unwrap_or(1);
         let color = if (node.rank() as usize) < lanes { Color::with_value(node.rank()) } else { Color::undefined() };
         let lane = world.split_by_color_with_key(color, index as i32);
-        Ok(Self { node, lane, members, index, lanes, barrier: None, in_place })
+        Ok(Self { node, lane, members, index, lanes, barrier: None, message, in_place })
     }
 
     /// Ready to share memory.
@@ -181,10 +187,15 @@ impl Host for MpiHost {
         self.lanes
     }
 
+    fn message(&self) -> usize {
+        self.message
+    }
+
     fn sum_lane(&self, values: &mut [f32]) {
         let Some(lane) = &self.lane else { return };
-        for chunk in values.chunks_mut(super::CHUNK) {
-            let (data, count) = (chunk.as_mut_ptr().cast(), chunk.len() as c_int);
+        for piece in (self as &dyn Host).pieces(0..values.len(), size_of::<f32>()) {
+            let piece = &mut values[piece];
+            let (data, count) = (piece.as_mut_ptr().cast(), piece.len() as c_int);
             // SAFETY: a slice of f32 is MPI_FLOATs; errors abort the job.
             unsafe { ffi::MPI_Allreduce(self.in_place, data, count, ffi::RSMPI_FLOAT, ffi::RSMPI_SUM, lane.as_raw()) };
         }

@@ -2,6 +2,7 @@
 
 mod host;
 
+use super::host::{MESSAGE, MESSAGE_INSIDE, pieces};
 use super::{Comm, Host, Launcher};
 use crate::error::{Error, Result};
 use mpi::collective::SystemOperation;
@@ -24,6 +25,8 @@ fn in_place() -> *const c_void {
 /// MPI_COMM_WORLD.
 pub(super) struct Mpi {
     world: SimpleCommunicator,
+    /// Bytes of a message, at most.
+    message: usize,
     in_place: *const c_void,
     /// Sums under way; its capacity is kept.
     requests: RefCell<Vec<ffi::MPI_Request>>,
@@ -58,7 +61,15 @@ impl Mpi {
                 "build and start with the same MPI (see `mpicc --version`, `which mpirun`)",
             ));
         }
-        Ok(Self { world, in_place: in_place(), requests: RefCell::new(Vec::with_capacity(64)), _universe: universe })
+        let apart = world.split_shared(world.rank()).size() < world.size();
+        let message = if apart { MESSAGE } else { MESSAGE_INSIDE };
+        Ok(Self {
+            world,
+            message,
+            in_place: in_place(),
+            requests: RefCell::new(Vec::with_capacity(64)),
+            _universe: universe,
+        })
     }
 
     /// In-place sum of `len` elements of an MPI type.
@@ -142,7 +153,7 @@ impl Comm for Mpi {
     }
 
     fn host(&self, bytes: Option<usize>) -> Result<Box<dyn Host>> {
-        let host = host::MpiHost::split(&self.world, self.in_place, bytes.is_some())?;
+        let host = host::MpiHost::split(&self.world, self.message, self.in_place, bytes.is_some())?;
         let refused = bytes.and_then(|bytes| host.cannot_share(bytes * host.size()));
         if self.max(i64::from(refused.is_some())) == 0 {
             return Ok(Box::new(host.with_barrier()?));
@@ -150,7 +161,7 @@ impl Comm for Mpi {
         if let (Some(why), 0) = (refused, host.rank()) {
             log::warn!("ranks do not share memory but send messages, which is slower: {why}");
         }
-        Ok(Box::new(host::MpiHost::split(&self.world, self.in_place, false)?))
+        Ok(Box::new(host::MpiHost::split(&self.world, self.message, self.in_place, false)?))
     }
 
     fn library(&self) -> String {
@@ -160,14 +171,14 @@ impl Comm for Mpi {
 
     unsafe fn start_sum(&self, data: *mut f32, len: usize) {
         let mut requests = self.requests.borrow_mut();
-        for start in (0..len).step_by(CHUNK) {
+        for piece in pieces(0..len, self.size(), self.message, size_of::<f32>()) {
             // SAFETY: the caller keeps the buffer for us until `finish_sums`; a request handle is plain data.
             unsafe {
                 let mut request: ffi::MPI_Request = std::mem::zeroed();
                 ffi::MPI_Iallreduce(
                     self.in_place,
-                    data.add(start).cast(),
-                    CHUNK.min(len - start) as i32,
+                    data.add(piece.start).cast(),
+                    piece.len() as i32,
                     ffi::RSMPI_FLOAT,
                     ffi::RSMPI_SUM,
                     self.world.as_raw(),
