@@ -104,8 +104,8 @@ pub(super) fn open(config: &DataConfig, path: &Path, file: &mut dyn ArrayFile) -
     let labels = labels(config, &normalize, train_targets, test_targets, &place(&arrays.y_test))?;
     let (inputs, scaling) = inputs(&place(&arrays.x_train), input, [Some(x_train), x_test], |pixels, floats| {
         Scaling::new(config, &normalize, channels(input), || match (pixels, floats) {
-            (Some(pixels), _) => summaries(pixels, channels(input)),
-            (_, floats) => Summary::of_channels(floats.unwrap_or_default(), channels(input)),
+            (Some(pixels), _) => Ok(summaries(pixels, channels(input))),
+            (_, floats) => Ok(Summary::of_channels(floats.unwrap_or_default(), channels(input))),
         })
     })?;
     Dataset::new(config, input, inputs, labels, scaling, notes)

@@ -6,9 +6,8 @@ use super::dataset::Inputs;
 use super::label::Labels;
 use super::normalize::Scaling;
 use super::pixel::{Images, Pixels, append_planar, interleave, summaries};
-use super::samples::Unread;
+use super::samples::{Samples, Unread};
 use super::{Dataset, Source, file};
-use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
 use crate::resource::open_file;
@@ -59,13 +58,10 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
     let [train, test] = &labels;
     let note = format!("{} training and {} test images of 32x32", train.len(), test.len());
     let normalize = super::normalization(config)?;
-    let fitted = matches!(normalize, Normalize::Named(NormalizeMethod::Standard | NormalizeMethod::Minmax));
-    let of_train = match &images[0] {
-        Images::Kept(pixels) if fitted => summaries(pixels, 3),
-        Images::Unread(unread) if fitted => summaries(&unread.all()?, 3),
-        _ => Vec::new(),
-    };
-    let scaling = Scaling::new(config, &normalize, 3, || of_train)?;
+    let scaling = Scaling::new(config, &normalize, 3, || match &images[0] {
+        Images::Kept(pixels) => Ok(summaries(pixels, 3)),
+        Images::Unread(unread) => Ok(summaries(&Samples::in_files(unread).all()?, 3)),
+    })?;
     let inputs = Inputs::Pixels(Pixels::new(images, (32, 32, 3), &scaling));
     let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: labels };
     Dataset::new(config, INPUT, inputs, labels, scaling, vec![note])

@@ -177,7 +177,7 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
             Labels::Classes { names, of }
         }
     };
-    let scaling = Scaling::new(config, &normalize, f, || Summary::of_channels(&train.features, f))?;
+    let scaling = Scaling::new(config, &normalize, f, || Ok(Summary::of_channels(&train.features, f)))?;
     let (place, input) = (path.display().to_string(), Shape::Vector { n: f });
     let inputs = Floats::new(&place, [train.features, test.features], input, &scaling)?;
     Dataset::new(config, input, Inputs::Floats(inputs), labels, scaling, notes)

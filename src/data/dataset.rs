@@ -165,11 +165,7 @@ impl Dataset {
     /// # Errors
     /// A file that cannot be read any more.
     pub fn read(&mut self) -> Result<()> {
-        self.keep_samples(true, &mut |samples| {
-            let mut bytes = vec![0; samples.count() * samples.size()];
-            samples.write(0..samples.count(), &mut bytes)?;
-            Ok(Box::new(bytes))
-        })
+        self.keep_samples(true, &mut |samples| Ok(Box::new(samples.all()?)))
     }
 
     /// Memory held, in bytes.

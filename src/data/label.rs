@@ -36,7 +36,7 @@ impl Labels {
             Normalize::Named(NormalizeMethod::Standard) | Normalize::Named(NormalizeMethod::Minmax)
         );
         let unit = if fitted {
-            let summary = || vec![Summary::of(of[0].iter().map(|&v| (v, 1.0)))];
+            let summary = || Ok(vec![Summary::of(of[0].iter().map(|&v| (v, 1.0)))]);
             let scaling = Scaling::new(config, normalize, 1, summary)?;
             Unit { scale: scaling.std[0], offset: scaling.mean[0] }
         } else {

@@ -41,7 +41,7 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
         return Err(Error::data(folder.display().to_string(), what, "take all four files from one set"));
     }
     let (h, w) = (train.h, train.w);
-    let scaling = Scaling::new(config, &super::normalization(config)?, 1, || summaries(&train.pixels, 1))?;
+    let scaling = Scaling::new(config, &super::normalization(config)?, 1, || Ok(summaries(&train.pixels, 1)))?;
     let note = format!("{} training and {} test images of {h}x{w}", train_labels.len(), test_labels.len());
     let inputs = Inputs::Pixels(Pixels::new([train.pixels, test.pixels], (h, w, 1), &scaling));
     let labels = Labels::Classes { names, of: [train_labels, test_labels] };

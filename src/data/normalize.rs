@@ -53,25 +53,26 @@ pub(super) struct Scaling {
 
 impl Scaling {
     /// The scaling that `normalize` asks for, with the training part's summary of each channel (`summaries` is asked only
-    /// where needed). A constant channel is only shifted. Errors: `window`, wrong lengths, a std that is not above 0.
+    /// where needed). A constant channel is only shifted. Errors: those of
+    /// `summaries`, `window`, wrong lengths, a std that is not above 0.
     pub fn new(
         config: &DataConfig,
         normalize: &Normalize,
         channels: usize,
-        summaries: impl FnOnce() -> Vec<Summary>,
+        summaries: impl FnOnce() -> Result<Vec<Summary>>,
     ) -> Result<Self> {
         let one_if_constant = |spread: f64| if spread > 0.0 { spread } else { 1.0 };
         match normalize {
             Normalize::Named(NormalizeMethod::None) => Ok(Self { mean: vec![0.0; channels], std: vec![1.0; channels] }),
             Normalize::Named(NormalizeMethod::Standard) => {
-                let of = summaries();
+                let of = summaries()?;
                 Ok(Self {
                     mean: of.iter().map(|s| s.mean).collect(),
                     std: of.iter().map(|s| one_if_constant(s.std)).collect(),
                 })
             }
             Normalize::Named(NormalizeMethod::Minmax) => {
-                let of = summaries();
+                let of = summaries()?;
                 Ok(Self {
                     mean: of.iter().map(|s| s.min).collect(),
                     std: of.iter().map(|s| one_if_constant(s.max - s.min)).collect(),
@@ -124,7 +125,8 @@ mod tests {
     #[test]
     fn methods_fit_each_channel() -> Result<()> {
         let values = [1.0, 5.0, 3.0, 5.0];
-        let fit = |method| Scaling::new(&config()?, &Normalize::Named(method), 2, || Summary::of_channels(&values, 2));
+        let fit =
+            |method| Scaling::new(&config()?, &Normalize::Named(method), 2, || Ok(Summary::of_channels(&values, 2)));
         let standard = fit(NormalizeMethod::Standard)?;
         assert_eq!(standard, Scaling { mean: vec![2.0, 5.0], std: vec![1.0, 1.0] });
         assert_eq!(standard.apply(0, 3.0), 1.0);
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn given_lists_are_checked() -> Result<()> {
         let given = |mean: &[f32], std: &[f32]| {
-            Scaling::new(&config()?, &Normalize::Given { mean: mean.into(), std: std.into() }, 3, Vec::new)
+            Scaling::new(&config()?, &Normalize::Given { mean: mean.into(), std: std.into() }, 3, || Ok(Vec::new()))
         };
         assert_eq!(given(&[0.5], &[2.0])?, Scaling { mean: vec![0.5; 3], std: vec![2.0; 3] });
         for (mean, std) in [(&[0.5, 1.0][..], &[1.0][..]), (&[0.0], &[]), (&[0.0], &[0.0]), (&[f32::NAN], &[1.0])] {

@@ -16,15 +16,6 @@ pub(super) struct Unread {
     pub read: Read,
 }
 
-impl Unread {
-    /// All of them, in memory.
-    pub fn all(&self) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; self.count * self.size];
-        (self.read)(0..self.count, &mut bytes)?;
-        Ok(bytes)
-    }
-}
-
 /// Samples to be kept somewhere.
 pub struct Samples<'a> {
     count: usize,
@@ -55,6 +46,13 @@ impl<'a> Samples<'a> {
     /// Bytes of one.
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// All of them. Errors: as of [`Samples::write`].
+    pub fn all(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.count * self.size];
+        self.write(0..self.count, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// Writes those of a range to as many bytes as they take. Errors: a file that cannot be read any more.

@@ -108,7 +108,7 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
         let what = format!("no ticker is long enough for windows of {} rows", keys.window);
         return Err(Error::data(path.display().to_string(), what, "give longer series or lower data.window"));
     }
-    let scaling = Scaling::new(config, &Normalize::Named(NormalizeMethod::None), 1, Vec::new)?;
+    let scaling = Scaling::new(config, &Normalize::Named(NormalizeMethod::None), 1, || Ok(Vec::new()))?;
     Dataset::new(config, keys.input(), Inputs::Windows(windows), Labels::InWindows, scaling, notes)
 }
 
@@ -155,7 +155,7 @@ fn fit(config: &DataConfig, normalize: &Normalize, train: &[f64]) -> Result<Unit
     if *normalize == Normalize::Named(NormalizeMethod::Window) {
         return Ok(Unit::IDENTITY);
     }
-    let summary = || vec![Summary::of(train.iter().map(|&value| (value, 1.0)))];
+    let summary = || Ok(vec![Summary::of(train.iter().map(|&value| (value, 1.0)))]);
     let scaling = Scaling::new(config, normalize, 1, summary)?;
     Ok(Unit { scale: scaling.std[0], offset: scaling.mean[0] })
 }

@@ -104,10 +104,10 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let (inputs, scaling) = if let Shape::Image { h, w, .. } = input {
         let pixel = |v: f32| (127.5 + 63.0 * v).clamp(0.0, 255.0) as u8;
         let of = [train, test].map(|part| part.into_iter().map(pixel).collect::<Vec<u8>>());
-        let scaling = Scaling::new(config, &normalize, c, || summaries(&of[0], c))?;
+        let scaling = Scaling::new(config, &normalize, c, || Ok(summaries(&of[0], c)))?;
         (Inputs::Pixels(Pixels::new(of, (h, w, c), &scaling)), scaling)
     } else {
-        let scaling = Scaling::new(config, &normalize, c, || Summary::of_channels(&train, c))?;
+        let scaling = Scaling::new(config, &normalize, c, || Ok(Summary::of_channels(&train, c)))?;
         (Inputs::Floats(Floats::new("synthetic data", [train, test], input, &scaling)?), scaling)
     };
     Dataset::new(config, input, inputs, labels, scaling, notes)

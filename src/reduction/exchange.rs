@@ -198,6 +198,7 @@ impl Exchange {
             // SAFETY: as in `leaf`.
             return (unsafe { self.gradients.part_mut(own) }, None);
         }
+        // A pair's first is the newest of those before.
         let elder = own.start - self.stride..own.start - self.stride + self.params;
         // SAFETY: as in `leaf`.
         let [own, elder] = unsafe { self.gradients.parts_mut(own, elder) };
@@ -322,7 +323,7 @@ impl Exchange {
             self.host.sum_lane(unsafe { self.gradients.part_mut(total + slice.start..total + slice.end) });
             return;
         }
-        let nodes = self.sent.iter().copied().max().unwrap_or(1).max(1);
+        let nodes = self.sent.iter().copied().fold(1, usize::max);
         for piece in self.host.pieces(slice, nodes * size_of::<f32>()) {
             self.merge_across(piece, total);
         }
