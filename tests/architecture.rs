@@ -64,7 +64,7 @@ const ONLY_IN: &[(&str, &str)] = &[("mpi", "comm/mpi/"), ("hdf5", "store/")];
 /// Where `unsafe` may stand: files, or modules with all their files.
 const UNSAFE: &[&str] = &[
     "arena/buffer",      // aligned memory
-    "comm/barrier",      // atomics in memory that ranks share
+    "comm/barrier",      // threads stand for ranks in its test
     "comm/mod",          // a gradient's slice is given to MPI while others are computed
     "comm/mpi",          // MPI_IN_PLACE, MPI_Iallreduce, windows
     "comm/shared",       // memory that ranks share: who writes when is told by barriers
@@ -86,7 +86,7 @@ const UNSAFE: &[&str] = &[
     "kernel/transposed",
     "kernel/upstream",
     "kernel/winograd",
-    "reduction/exchange", // each rank writes its part between two barriers
+    "reduction/exchange", // each block is one rank's between two barriers
     "train/replica",      // likewise
 ];
 

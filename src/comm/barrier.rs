@@ -1,12 +1,12 @@
 //! A barrier in shared memory: 0.1 µs where MPI's takes longer and wakes its progress engine.
 
-use super::Shared;
-use std::sync::atomic::{AtomicU32, Ordering};
+use super::Atomics;
+use std::sync::atomic::Ordering;
 
-/// Words of shared memory that a barrier takes: two, on cache lines of their own.
-pub(super) const WORDS: usize = 64;
+/// Numbers that a barrier takes.
+pub(super) const NUMBERS: usize = 2;
 const ARRIVED: usize = 0;
-const ROUND: usize = 32;
+const ROUND: usize = 1;
 
 /// How often to look before the core is offered to others: about 50 µs. With more ranks than cores the one that all
 /// wait for needs it.
@@ -14,24 +14,18 @@ const SPINS: u32 = 2_000;
 
 /// All of `ranks` ranks wait for each other.
 pub(super) struct Barrier {
-    words: Shared<u32>,
+    numbers: Atomics,
     ranks: u32,
 }
 
 impl Barrier {
-    pub(super) fn new(words: Shared<u32>, ranks: usize) -> Self {
-        assert!(words.len() >= WORDS);
-        Self { words, ranks: ranks as u32 }
-    }
-
-    fn word(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: the word is aligned, lives as long as `self`, and all ranks touch it by atomic operations only.
-        unsafe { AtomicU32::from_ptr(self.words[at..].as_ptr().cast_mut()) }
+    pub(super) fn new(numbers: Atomics, ranks: usize) -> Self {
+        Self { numbers, ranks: ranks as u32 }
     }
 
     /// What any rank wrote before its call, all see after theirs.
     pub(super) fn wait(&self) {
-        let (arrived, round) = (self.word(ARRIVED), self.word(ROUND));
+        let (arrived, round) = (self.numbers.at(ARRIVED), self.numbers.at(ROUND));
         let this = round.load(Ordering::Acquire);
         if arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.ranks {
             // The last one. Nobody arrives for the next round before the round changes.
@@ -56,15 +50,15 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
 
-    /// Threads of one process stand for ranks here: the words are the same memory for all.
+    /// Threads of one process stand for ranks here: the numbers are the same memory for all.
     struct Threads(Barrier);
-    // SAFETY: only the atomic words are used across threads.
+    // SAFETY: only atomic numbers are used across threads.
     unsafe impl Sync for Threads {}
 
     #[test]
     fn nobody_passes_before_all_have_come() {
         const RANKS: usize = 4;
-        let barrier = Threads(Barrier::new(Shared::private(WORDS), RANKS));
+        let barrier = Threads(Barrier::new(Atomics::private(NUMBERS), RANKS));
         let came = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..RANKS {

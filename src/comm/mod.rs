@@ -9,7 +9,7 @@ mod solo;
 
 pub use host::{Alone, Host, MESSAGE, Parts};
 pub use launcher::{Family, Launcher, launched, version};
-pub use shared::Shared;
+pub use shared::{Atomics, Shared};
 pub use solo::Solo;
 
 use crate::error::{Error, Result};

@@ -8,6 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use std::any::Any;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
 
 /// Zeroed elements that all ranks of a host see. What one rank writes, another may read after a
 /// [`Host::barrier`](super::Host::barrier).
@@ -84,6 +85,35 @@ impl<T> Shared<T> {
         unsafe {
             [first, second].map(|part| std::slice::from_raw_parts_mut(self.data.as_ptr().add(part.start), part.len()))
         }
+    }
+}
+
+/// Numbers that the ranks of a host may change at any time, each on a cache line of its own.
+pub struct Atomics(Shared<u32>);
+
+impl Atomics {
+    /// Elements from one number to the next.
+    const APART: usize = 16;
+
+    /// The shared elements that `count` numbers take.
+    pub const fn elements(count: usize) -> usize {
+        Self::APART * count
+    }
+
+    /// Of this rank alone.
+    pub fn private(count: usize) -> Self {
+        Self(Shared::private(Self::elements(count)))
+    }
+
+    /// In memory that ranks give to nothing else.
+    pub fn within(memory: Shared<u32>) -> Self {
+        Self(memory)
+    }
+
+    /// The number `index`.
+    pub fn at(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: the element is aligned, lives as long as `self`, and is touched in this way only.
+        unsafe { AtomicU32::from_ptr(self.0[Self::APART * index..].as_ptr().cast_mut()) }
     }
 }
 

@@ -2,8 +2,11 @@
 
 use super::isa::dispatch;
 
-/// Elements whose squares are summed in f32 before they go into an f64; also a good stretch to stay in cache.
-pub const BLOCK: usize = 4096;
+/// Elements that are summed and updated while they are in cache: few enough that the streams of gradients, parameters and
+/// moments all keep flowing.
+pub const BLOCK: usize = 1024;
+/// Elements whose squares are summed in f32 before they go into an f64, at most.
+const IN_F32: usize = 4096;
 /// Accumulators of a sum of squares: four of the widest vectors, since each addition waits for the one before.
 const LANES: usize = 64;
 
@@ -17,7 +20,7 @@ dispatch! {
 }
 
 dispatch! {
-    /// Σ v² of at most [`BLOCK`] elements, by the same additions whatever the instruction set.
+    /// Σ v² of some thousand elements, by the same additions whatever the instruction set.
     pub fn block_squares(values: &[f32]) -> f64 {
         let mut sums = [0.0f32; LANES];
         let chunks = values.chunks_exact(LANES);
@@ -29,13 +32,47 @@ dispatch! {
                 sums[lane] += chunk[lane] * chunk[lane];
             }
         }
-        sums.iter().map(|sum| f64::from(*sum)).sum()
+        total(&sums)
     }
 }
 
-/// Σ v², by blocks.
+dispatch! {
+    /// [`add`], and [`block_squares`] of the sum.
+    pub fn add_with_squares(to: &mut [f32], from: &[f32]) -> f64 {
+        assert_eq!(to.len(), from.len());
+        let mut sums = [0.0f32; LANES];
+        let whole = to.len() / LANES * LANES;
+        let (to, to_rest) = to.split_at_mut(whole);
+        let (from, from_rest) = from.split_at(whole);
+        for ((sum, to), from) in sums.iter_mut().zip(to_rest).zip(from_rest) {
+            *to += *from;
+            *sum += *to * *to;
+        }
+        for (to, from) in to.chunks_exact_mut(LANES).zip(from.chunks_exact(LANES)) {
+            for lane in 0..LANES {
+                to[lane] += from[lane];
+                sums[lane] += to[lane] * to[lane];
+            }
+        }
+        total(&sums)
+    }
+}
+
+/// The sum of accumulators, in an order that vectors follow.
+#[inline(always)]
+fn total(sums: &[f32; LANES]) -> f64 {
+    let mut wide = [0.0; 8];
+    for eight in sums.chunks_exact(8) {
+        for (wide, sum) in wide.iter_mut().zip(eight) {
+            *wide += f64::from(*sum);
+        }
+    }
+    wide.iter().sum()
+}
+
+/// Σ v² of any number of elements.
 pub fn squares(values: &[f32]) -> f64 {
-    values.chunks(BLOCK).map(block_squares).sum()
+    values.chunks(IN_F32).map(block_squares).sum()
 }
 
 #[cfg(test)]
@@ -49,6 +86,11 @@ mod tests {
             let values = filled(len as u64, len);
             let exact: f64 = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
             assert!((squares(&values) - exact).abs() <= 1e-6 * exact, "{len}");
+            let (mut sum, more) = (filled(7, len), filled(8, len));
+            let mut expected = sum.clone();
+            add(&mut expected, &more);
+            let squares = add_with_squares(&mut sum, &more);
+            assert!(sum == expected && squares == block_squares(&expected), "{len}");
         }
         assert!(squares(&[1.0, f32::NAN]).is_nan());
     }

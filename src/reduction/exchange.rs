@@ -1,13 +1,15 @@
 //! The gradients of a step: where micro-batches leave them, and how they become one sum.
 
 use super::bf16_wire::Bf16Wire;
+use super::claims::Claims;
 use super::demand::{self, Demand};
 use super::tree::{Addition, Merger, Node};
 use crate::comm::{Comm, Host, Parts, Shared};
 use crate::error::Result;
-use crate::kernel::sum::{BLOCK, add, block_squares};
+use crate::kernel::sum::{BLOCK, add, add_with_squares, block_squares};
 use crate::shard::own;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// The gradients of one step.
 ///
@@ -36,6 +38,8 @@ pub struct Exchange {
     stride: usize,
     /// Σ v² of each block of the gradient.
     squares: Shared<f64>,
+    /// Who sums which block, the riders being the last one.
+    claims: Rc<Claims>,
     /// This step's micro-batches, and which are mine.
     leaves: usize,
     mine: Range<usize>,
@@ -74,7 +78,8 @@ impl Exchange {
         let (rank, ranks, len) = (comm.rank(), comm.size(), params + riders);
         let (buffers, stride) = (demand.buffers(ranks), demand.stride());
         let gradients = host.share(host.size() * buffers * stride)?;
-        let squares = host.share(params.div_ceil(BLOCK))?;
+        let blocks = params.div_ceil(BLOCK);
+        let (squares, claims) = (host.share(blocks)?, Claims::build(&*host, blocks + 1)?);
         let (hosts, places) = (host.members().len(), host.size() * buffers);
         Ok(Self {
             rank,
@@ -89,6 +94,7 @@ impl Exchange {
             gradients,
             stride,
             squares,
+            claims: Rc::new(claims),
             leaves: 0,
             mine: 0..0,
             local: Merger::with_capacity(leaves),
@@ -227,24 +233,28 @@ impl Exchange {
         }
     }
 
-    /// Sums over all ranks, all but the first `done` elements, which have been summed. Returns the gradient's Σ v².
-    pub fn sum(&mut self, done: usize) -> f64 {
+    /// Sums over all ranks, all but the first `done` elements, which have been summed. Hands blocks of the gradient to `then` as
+    /// soon as they are final and while they are in cache, if they are finite: each to one rank of the host, whichever is free.
+    /// Returns the gradient's Σ v².
+    pub fn sum(&mut self, done: usize, mut then: impl FnMut(Range<usize>, &mut [f32])) -> f64 {
         self.host.barrier();
         let several = self.host.members().len() > 1;
-        let blocks = own(self.len.div_ceil(BLOCK), self.host.rank(), self.host.size());
-        for block in blocks.clone() {
-            self.add_hosted(block, done);
-            if !several {
-                self.square(block);
-            }
-        }
         if several {
+            self.claims.own().for_each(|block| self.add_hosted(block, done, false));
             self.host.barrier();
             self.sum_across(done);
             self.host.barrier();
-            blocks.for_each(|block| self.square(block));
         }
+        let claims = Rc::clone(&self.claims);
+        claims.each(|block| {
+            match several {
+                true => self.square(block),
+                false => self.add_hosted(block, done, true),
+            }
+            self.hand_over(block, &mut then);
+        });
         self.host.barrier();
+        claims.reset();
         self.squares.iter().sum()
     }
 
@@ -252,10 +262,7 @@ impl Exchange {
     /// on one rank of each host, from the host's Σ v². Returns that.
     pub fn sum_on_host(&mut self, ride: impl FnOnce(f64, &mut [f32])) -> f64 {
         self.host.barrier();
-        for block in own(self.len.div_ceil(BLOCK), self.host.rank(), self.host.size()) {
-            self.add_hosted(block, 0);
-            self.square(block);
-        }
+        self.claims.own().for_each(|block| self.add_hosted(block, 0, true));
         self.host.barrier();
         let squares = self.squares.iter().sum();
         if self.host.rank() == 0 {
@@ -275,26 +282,52 @@ impl Exchange {
         self.host.sum_lane(unsafe { self.gradients.part_mut(at + self.params..at + self.len) });
     }
 
-    /// Adds up the host's gradients in a block; on a host without a micro-batch they are zero, from element `done` on.
-    fn add_hosted(&mut self, block: usize, done: usize) {
-        let (first, last) = (block * BLOCK, (block * BLOCK + BLOCK).min(self.len));
+    /// The elements of a block; the last one is the riders.
+    fn block(&self, block: usize) -> Range<usize> {
+        match block < self.squares.len() {
+            true => block * BLOCK..(block * BLOCK + BLOCK).min(self.params),
+            false => self.params..self.len,
+        }
+    }
+
+    fn hand_over(&mut self, block: usize, then: &mut impl FnMut(Range<usize>, &mut [f32])) {
+        if self.squares.get(block).is_some_and(|squares| squares.is_finite()) {
+            let (range, at) = (self.block(block), self.total_place() * self.stride);
+            // SAFETY: until the next barrier the block is this rank's in all places.
+            then(range.clone(), unsafe { self.gradients.part_mut(at + range.start..at + range.end) });
+        }
+    }
+
+    /// Adds up the host's gradients in a block, and its squares if they are `wanted`; on a host without a micro-batch the
+    /// gradients are zero, from element `done` on.
+    fn add_hosted(&mut self, block: usize, done: usize, wanted: bool) {
+        let Range { start: first, end: last } = self.block(block);
         if self.hosted.nodes.is_empty() {
             // SAFETY: until the next barrier the block is this rank's in all places.
             unsafe { self.gradients.part_mut(first.max(done).min(last)..last) }.fill(0.0);
         }
-        for Addition { to, from } in &self.hosted.additions {
+        let additions = &self.hosted.additions;
+        for (number, Addition { to, from }) in additions.iter().enumerate() {
             let [to, from] = [to, from].map(|place| place * self.stride + first..place * self.stride + last);
             // SAFETY: until the next barrier the block is this rank's in all places.
             let [to, from] = unsafe { self.gradients.parts_mut(to, from) };
+            if wanted && number + 1 == additions.len() && block < self.squares.len() {
+                let sum = add_with_squares(to, from);
+                // SAFETY: the block is this rank's.
+                unsafe { self.squares.part_mut(block..block + 1)[0] = sum };
+                return;
+            }
             add(to, from);
+        }
+        if wanted {
+            self.square(block);
         }
     }
 
     fn square(&mut self, block: usize) {
-        let (first, last) = (block * BLOCK, (block * BLOCK + BLOCK).min(self.params));
-        if first < last {
-            let at = self.total_place() * self.stride;
-            let sum = block_squares(&self.gradients[at + first..at + last]);
+        if block < self.squares.len() {
+            let (range, at) = (self.block(block), self.total_place() * self.stride);
+            let sum = block_squares(&self.gradients[at + range.start..at + range.end]);
             // SAFETY: the block is this rank's.
             unsafe { self.squares.part_mut(block..block + 1)[0] = sum };
         }

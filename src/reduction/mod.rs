@@ -1,9 +1,10 @@
 //! From the gradients of micro-batches, wherever they were computed, to one sum that every host has.
 //!
-//! The ranks of a host keep their gradients in memory that all of them see; each sums its slice of all of them, exchanges
-//! it with the same slice of other hosts, and later updates its slice of the host's one copy of the weights.
+//! The ranks of a host keep their gradients in memory that all of them see. Each sums blocks of all of them, exchanges its
+//! slice with the same slice of other hosts, and updates blocks of the host's one copy of the weights while they are in cache.
 
 mod bf16_wire;
+mod claims;
 mod demand;
 mod exchange;
 pub mod tree;

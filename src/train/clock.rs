@@ -59,6 +59,13 @@ impl Clock {
         self.since = now;
     }
 
+    /// So many of the seconds counted as one phase's were another's.
+    pub fn shift(&mut self, from: Phase, to: Phase, seconds: f64) {
+        let seconds = seconds.min(self.seconds[from as usize]);
+        self.seconds[from as usize] -= seconds;
+        self.seconds[to as usize] += seconds;
+    }
+
     /// The seconds so far, by phase, starting again at zero.
     pub fn take(&mut self) -> [f64; Phase::ALL.len()] {
         std::mem::take(&mut self.seconds)

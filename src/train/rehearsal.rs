@@ -112,20 +112,9 @@ impl<'c> Rehearsal<'c> {
                 let merging = micro_batches(exchange, self.micro_batches * self.comm.size(), &self.content);
                 self.comm.barrier();
                 let began = Instant::now();
-                let squares = exchange.sum(0);
+                let mut updating = replica.updating(&*self.optimizer, &self.layout, LR, self.steps);
+                let squares = exchange.sum(0, |range, grads| updating.update(range, grads, 1.0));
                 assert!(squares.is_finite(), "gradients of constants");
-                let first = replica.part().start;
-                let mine = replica.part_mut();
-                self.optimizer.update(Update {
-                    layout: &self.layout,
-                    first,
-                    params: mine.params,
-                    grads: exchange.part(),
-                    moments: mine.moments,
-                    lr: LR,
-                    step: self.steps,
-                    grad_scale: 1.0,
-                });
                 exchange.release();
                 (merging + began.elapsed()).as_secs_f64()
             }

@@ -4,6 +4,7 @@ use crate::arena::Layout;
 use crate::comm::{Host, Shared};
 use crate::error::Result;
 use crate::kernel::sum::BLOCK;
+use crate::optimizer::{MOST_SLOTS, Optimizer, Update};
 use crate::shard::own;
 use std::ops::Range;
 
@@ -19,10 +20,36 @@ pub struct Replica {
     part: Range<usize>,
 }
 
-/// A rank's part of everything, to be updated.
-pub(super) struct Part<'a, const N: usize> {
-    pub params: &'a mut [f32],
-    pub moments: [&'a mut [f32]; N],
+/// An update under way: each piece by one rank of the host, whose others keep off until all have waited for each other.
+pub(super) struct Updating<'a> {
+    optimizer: &'a dyn Optimizer,
+    layout: &'a Layout,
+    lr: f32,
+    step: u64,
+    params: &'a mut Shared<f32>,
+    moments: &'a mut [Shared<f32>],
+}
+
+impl Updating<'_> {
+    /// Updates the parameters at `range` by `scale` times their gradient.
+    pub fn update(&mut self, range: Range<usize>, grads: &mut [f32], scale: f32) {
+        let mut moments: [&mut [f32]; MOST_SLOTS] = Default::default();
+        for (piece, moment) in moments.iter_mut().zip(&mut *self.moments) {
+            // SAFETY: the piece is this rank's, as `Updating` demands.
+            *piece = unsafe { moment.part_mut(range.clone()) };
+        }
+        self.optimizer.update(Update {
+            layout: self.layout,
+            first: range.start,
+            // SAFETY: as above.
+            params: unsafe { self.params.part_mut(range) },
+            grads,
+            moments,
+            lr: self.lr,
+            step: self.step,
+            grad_scale: scale,
+        });
+    }
 }
 
 impl Replica {
@@ -47,15 +74,15 @@ impl Replica {
         self.part.clone()
     }
 
-    /// This rank's part, with the first N moments (empty where there are fewer).
-    pub(super) fn part_mut<const N: usize>(&mut self) -> Part<'_, N> {
-        let mut moments: [&mut [f32]; N] = std::array::from_fn(|_| &mut [][..]);
-        for (part, moment) in moments.iter_mut().zip(&mut self.moments) {
-            // SAFETY: ranks have disjoint parts, and all wait after the update before they read.
-            *part = unsafe { moment.part_mut(self.part.clone()) };
-        }
-        // SAFETY: as above.
-        Part { params: unsafe { self.params.part_mut(self.part.clone()) }, moments }
+    /// The update of step `step`, counted from 1.
+    pub(super) fn updating<'a>(
+        &'a mut self,
+        optimizer: &'a dyn Optimizer,
+        layout: &'a Layout,
+        lr: f32,
+        step: u64,
+    ) -> Updating<'a> {
+        Updating { optimizer, layout, lr, step, params: &mut self.params, moments: &mut self.moments }
     }
 
     /// The whole of the state, on the host's first rank; the others get nothing.

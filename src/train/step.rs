@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::kernel::sum::squares;
 use crate::layer::{Mode, Onto, Stack};
 use crate::loss;
-use crate::optimizer::Update;
 use crate::shard::micro_batches;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 /// What rides behind the gradient through the same sum over ranks: loss, correct answers, ranks that got a signal, Σ v² of
 /// the first micro-batch's gradient, and the mean of the hosts' squared norms where they make steps of their own.
@@ -24,6 +24,9 @@ pub(super) const NORM: usize = 4;
 
 /// Steps from one look at the first micro-batch's gradient to the next: it costs a pass over a gradient, on one rank.
 const NOISE_EVERY: u64 = 4;
+
+/// Of the blocks that are summed and updated, one of so many is timed to tell the one from the other.
+const TIMED: u32 = 32;
 
 /// What one step gave, the same on every rank.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,7 +112,7 @@ impl Trainer<'_> {
     /// One step on the global batch `samples` of epoch `epoch`; `step` counts from 0. Allocates nothing once warm.
     ///
     /// # Errors
-    /// `Diverged`, on every rank, before anything is updated.
+    /// `Diverged`, on every rank; the weights are then of no more use.
     pub fn step(&mut self, data: &Dataset, samples: &[u32], epoch: u64, step: u64, signalled: bool) -> Result<Outcome> {
         self.clock.skip();
         let augment = self.augment.then_some(AugmentKey { seed: self.seed, epoch });
@@ -122,14 +125,16 @@ impl Trainer<'_> {
             false => self.pass_one_by_one(batch, mine.clone()),
             true => self.pass_together(batch, mine.clone()),
         }
-        // 6: sums over ranks.
+        // 6: sums over ranks, and 7 with them where the update need not wait for the norm of the whole.
         let done = self.finish_buckets(mine.is_empty());
         let (params, state) = (self.replica.params.len(), self.replica.state.len());
+        let lr = self.schedule.rate(step);
+        let at_once = self.local.is_none() && self.clip_norm.is_none() && !self.optimizer.whole_tensors();
         let norm = match self.local {
             Some(local) => self.sum_on_host(local, samples.len(), state),
-            None => self.exchange.sum(done).sqrt(),
+            None if at_once => self.sum_and_update(done, lr, step),
+            None => self.exchange.sum(done, |_, _| {}).sqrt(),
         };
-        let lr = self.schedule.rate(step);
         let extras = &self.exchange.total()[params + state..];
         let first = self.micro.min(samples.len());
         // That micro-batch's gradient is its share of the batch's.
@@ -151,8 +156,16 @@ impl Trainer<'_> {
             return Err(Error::Diverged { step: step + 1, loss: bad.to_string() });
         }
         // 7: the update.
-        let scale = if self.local.is_some() { self.host_scale(samples.len()) } else { 1.0 };
-        self.update(lr, step, norm, scale);
+        let state = self.replica.state_mut(self.exchange.host());
+        self.model.update_state(state, &self.exchange.total()[params..]);
+        if !at_once {
+            let clip = self.clip_norm.map_or(1.0, |most| (most / norm).min(1.0));
+            let scale = if self.local.is_some() { self.host_scale(samples.len()) } else { 1.0 };
+            let part = self.replica.part();
+            let mut updating = self.replica.updating(&*self.optimizer, self.model.layout(), lr as f32, step + 1);
+            updating.update(part, self.exchange.part(), (clip * scale) as f32);
+        }
+        self.exchange.release();
         self.stray(step);
         self.clock.lap(Phase::Optimizer);
         Ok(outcome)
@@ -217,25 +230,25 @@ impl Trainer<'_> {
         len
     }
 
-    /// Each rank of a host updates its part by `scale` times the gradient, whose norm is `norm` then, before it is clipped.
-    fn update(&mut self, lr: f64, step: u64, norm: f64, scale: f64) {
-        let clip = self.clip_norm.map_or(1.0, |most| (most / norm).min(1.0));
-        let len = self.replica.params.len();
-        let state = self.replica.state_mut(self.exchange.host());
-        self.model.update_state(state, &self.exchange.total()[len..]);
-        let first = self.replica.part().start;
-        let mine = self.replica.part_mut();
-        self.optimizer.update(Update {
-            layout: self.model.layout(),
-            first,
-            params: mine.params,
-            grads: self.exchange.part(),
-            moments: mine.moments,
-            lr: lr as f32,
-            step: step + 1,
-            grad_scale: (clip * scale) as f32,
+    /// Sums over ranks, each of which updates what it has summed. Returns the gradient's norm.
+    fn sum_and_update(&mut self, done: usize, lr: f64, step: u64) -> f64 {
+        let mut updating = self.replica.updating(&*self.optimizer, self.model.layout(), lr as f32, step + 1);
+        let (mut calls, mut timed, mut time) = (0u32, 0, Duration::ZERO);
+        let squares = self.exchange.sum(done, |range, grads| {
+            calls += 1;
+            if calls % TIMED == 1 {
+                timed += 1;
+                let began = Instant::now();
+                updating.update(range, grads, 1.0);
+                time += began.elapsed();
+            } else {
+                updating.update(range, grads, 1.0);
+            }
         });
-        self.exchange.release();
+        self.clock.lap(Phase::Communication);
+        let seconds = time.as_secs_f64() * f64::from(calls) / f64::from(timed.max(1));
+        self.clock.shift(Phase::Communication, Phase::Optimizer, seconds);
+        squares.sqrt()
     }
 }
 

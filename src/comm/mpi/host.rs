@@ -1,7 +1,7 @@
 //! Hosts under MPI: windows that ranks share, and communicators across hosts.
 
 use crate::comm::barrier::{self, Barrier};
-use crate::comm::{Host, Parts, Shared};
+use crate::comm::{Atomics, Host, Parts, Shared};
 use crate::error::{Error, Result};
 use crate::shard::own;
 use mpi::collective::SystemOperation;
@@ -62,7 +62,8 @@ impl MpiHost {
     /// Ready to share memory.
     pub(super) fn with_barrier(mut self) -> Result<Self> {
         if self.size() > 1 {
-            self.barrier = Some(Barrier::new(self.window(barrier::WORDS * size_of::<u32>())?.cast(), self.size()));
+            let numbers = self.window(Atomics::elements(barrier::NUMBERS) * size_of::<u32>())?.cast();
+            self.barrier = Some(Barrier::new(Atomics::within(numbers), self.size()));
             self.node.barrier();
         }
         Ok(self)
