@@ -34,11 +34,12 @@ test: setup
 	cargo test --release --locked
 
 test-hosts: build
-	@scripts/same-weights hosts target/release/ddl || [ $$? = 77 ]
+	@for link in 1gbit 1gbit,2ms; do \
+	  RATE=$$link scripts/same-weights hosts target/release/ddl || [ $$? = 77 ] || exit 1; done
 
 test-prediction: build
-	@for rate in 1gbit 200mbit; do \
-	  scripts/check-prediction target/release/ddl 2 $$rate || [ $$? = 77 ] || exit 1; done
+	@for link in 1gbit 200mbit 1gbit,2ms; do \
+	  scripts/check-prediction target/release/ddl 2 $$link || [ $$? = 77 ] || exit 1; done
 
 test-mpich: setup
 	@if ! { command -v mpicc.mpich && command -v mpiexec.mpich; } > /dev/null; then \

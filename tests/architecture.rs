@@ -51,7 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The machine: facts of all ranks, and what they mean.
     ("doctor", &["comm", "error", "kernel", "resource", "store::hdf5_version", "train::COMMIT", "train::terminal"]),
     // Studies of many runs: they start the program, and read its run files.
-    ("scale", &["comm", "config", "data", "error", "resource", "rng", "store", "train"]),
+    ("scale", &["comm", "config", "data", "error", "reduction::Crossing", "resource", "rng", "store", "train"]),
     (
         "cli",
         &["comm", "config", "data", "doctor", "error", "kernel", "loss", "resource", "rng", "scale", "store", "train"],
@@ -86,6 +86,8 @@ const UNSAFE: &[&str] = &[
     "kernel/transposed",
     "kernel/upstream",
     "kernel/winograd",
+    "comm/host",          // the messages that comm/mpi sends
+    "reduction/crossing", // messages on their way
     "reduction/exchange", // each block is one rank's between two barriers
     "train/replica",      // likewise
 ];

@@ -44,12 +44,24 @@ pub trait Host {
     fn lanes(&self) -> usize;
     /// Bytes of a message to another host of the lane, at most.
     fn message(&self) -> usize;
-    /// Sums element by element over the lane, in place.
+    /// Sums element by element over the lane, in place, as the MPI library does: best for few.
     fn sum_lane(&self, values: &mut [f32]);
-    /// Sends part h of `send` to host h of the lane, and gets part h of `receive` from it; elements have `width` bytes, 2 or 4.
-    fn exchange_lane(&self, width: usize, send: &[u8], sent: &Parts, receive: &mut [u8], received: &Parts);
-    /// Everybody in the lane gets all parts of `whole`, of which part h is host h's; elements have `width` bytes, 2 or 4.
-    fn gather_lane(&self, width: usize, whole: &mut [u8], parts: &Parts);
+    /// Starts to send `len` bytes to host `to` of the lane.
+    ///
+    /// # Safety
+    /// The bytes stay where and what they are until the message is finished.
+    unsafe fn send(&self, to: usize, bytes: *const u8, len: usize);
+    /// Starts to receive `len` bytes from host `from` of the lane. Messages come in the order in which that host sends them.
+    ///
+    /// # Safety
+    /// The bytes stay where they are, and nobody touches them, until the message is finished.
+    unsafe fn receive(&self, from: usize, bytes: *mut u8, len: usize);
+    /// How many messages were started since all were finished.
+    fn started(&self) -> usize;
+    /// Waits for these of them.
+    fn finish(&self, messages: Range<usize>);
+    /// Waits for all of them, and counts from 0 again.
+    fn finish_all(&self);
 }
 
 impl dyn Host + '_ {
@@ -59,64 +71,6 @@ impl dyn Host + '_ {
     /// As [`Host::share_bytes`].
     pub fn share<T: Pod>(&self, len: usize) -> Result<Shared<T>> {
         Ok(self.share_bytes(len * size_of::<T>())?.cast())
-    }
-
-    /// `range` in pieces of which each host of the lane has one message, of `width` bytes an element.
-    pub fn pieces(&self, range: Range<usize>, width: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        pieces(range, self.members().len(), self.message(), width)
-    }
-
-    /// [`Host::exchange_lane`] of elements.
-    pub fn exchange<T: Pod>(&self, send: &[T], sent: &Parts, receive: &mut [T], received: &Parts) {
-        let receive = bytemuck::cast_slice_mut(receive);
-        self.exchange_lane(size_of::<T>(), bytemuck::cast_slice(send), sent, receive, received);
-    }
-
-    /// [`Host::gather_lane`] of elements.
-    pub fn gather<T: Pod>(&self, whole: &mut [T], parts: &Parts) {
-        self.gather_lane(size_of::<T>(), bytemuck::cast_slice_mut(whole), parts);
-    }
-}
-
-/// A buffer's parts, one a host, one after the other; counted in i32 as MPI does.
-#[derive(Debug, Default)]
-pub struct Parts {
-    lens: Vec<i32>,
-    starts: Vec<i32>,
-}
-
-impl Parts {
-    /// For so many hosts without further allocation.
-    pub fn with_capacity(hosts: usize) -> Self {
-        Self { lens: Vec::with_capacity(hosts), starts: Vec::with_capacity(hosts) }
-    }
-
-    /// Takes these lengths, whose sum must fit an i32.
-    pub fn set(&mut self, lens: impl Iterator<Item = usize>) {
-        self.lens.clear();
-        self.starts.clear();
-        let mut start = 0;
-        for len in lens {
-            self.starts.push(start as i32);
-            self.lens.push(len as i32);
-            start += len;
-        }
-        assert!(i32::try_from(start).is_ok(), "{start} elements in a message");
-    }
-
-    /// Length of each part.
-    pub fn lens(&self) -> &[i32] {
-        &self.lens
-    }
-
-    /// Where each part starts.
-    pub fn starts(&self) -> &[i32] {
-        &self.starts
-    }
-
-    /// Elements of all parts.
-    pub fn total(&self) -> usize {
-        self.lens.iter().map(|len| *len as usize).sum()
     }
 }
 
@@ -162,10 +116,14 @@ impl Host for Alone {
         MESSAGE_INSIDE
     }
     fn sum_lane(&self, _values: &mut [f32]) {}
-    fn exchange_lane(&self, _width: usize, send: &[u8], _sent: &Parts, receive: &mut [u8], _received: &Parts) {
-        receive[..send.len()].copy_from_slice(send);
+    // There is no other host.
+    unsafe fn send(&self, _to: usize, _bytes: *const u8, _len: usize) {}
+    unsafe fn receive(&self, _from: usize, _bytes: *mut u8, _len: usize) {}
+    fn started(&self) -> usize {
+        0
     }
-    fn gather_lane(&self, _width: usize, _whole: &mut [u8], _parts: &Parts) {}
+    fn finish(&self, _messages: Range<usize>) {}
+    fn finish_all(&self) {}
 }
 
 #[cfg(test)]

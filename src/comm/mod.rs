@@ -7,7 +7,7 @@ mod mpi;
 mod shared;
 mod solo;
 
-pub use host::{Alone, Host, MESSAGE, Parts};
+pub use host::{Alone, Host, MESSAGE};
 pub use launcher::{Family, Launcher, launched, version};
 pub use shared::{Atomics, Shared};
 pub use solo::Solo;

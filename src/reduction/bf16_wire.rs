@@ -1,59 +1,68 @@
 //! Sums over hosts that send each other bf16, with error feedback (Seide et al., 2014; Karimireddy et al., 2019).
 
-use crate::comm::{Host, Parts};
-use crate::shard::own;
+use super::crossing::{Crossing, Load};
+use crate::comm::Host;
 use half::bf16;
 use std::ops::Range;
 
 /// A lane's sum of its slice: each host gathers a part of it from all, adds it up in f32 and sends the sum to all, which
 /// costs half the bytes of a ring all-reduce in f32.
+#[derive(Default)]
 pub(super) struct Bf16Wire {
     /// What rounding has taken away, to be added to the next values sent: of the sum where this host makes it, of this
     /// host's gradient elsewhere.
     lost: Vec<f32>,
-    whole: Vec<bf16>,
-    inbox: Vec<bf16>,
-    parts: Parts,
-    arriving: Parts,
+    rounded: Vec<bf16>,
+    crossing: Crossing<bf16>,
 }
 
 impl Bf16Wire {
-    /// For so many hosts.
-    pub fn with_capacity(hosts: usize) -> Self {
-        let [parts, arriving] = [(); 2].map(|()| Parts::with_capacity(hosts));
-        Self { lost: Vec::new(), whole: Vec::new(), inbox: Vec::new(), parts, arriving }
-    }
-
     /// Sums `slice` over the lane, to the same bits on all hosts.
     pub fn sum(&mut self, host: &dyn Host, slice: &mut [f32]) {
         self.lost.resize(slice.len(), 0.0);
-        for piece in host.pieces(0..slice.len(), size_of::<bf16>()) {
-            self.sum_piece(host, &mut slice[piece.clone()], piece);
-        }
+        self.rounded.resize(slice.len(), bf16::ZERO);
+        let (lost, rounded) = (&mut self.lost[..], &mut self.rounded[..]);
+        self.crossing.run(host, slice.len(), |_| 1, &mut Rounded { me: host.index(), slice, lost, rounded });
+        slice.iter_mut().zip(&self.rounded).for_each(|(sum, value)| *sum = value.to_f32());
+    }
+}
+
+/// A slice as it travels.
+struct Rounded<'a> {
+    me: usize,
+    slice: &'a mut [f32],
+    lost: &'a mut [f32],
+    rounded: &'a mut [bf16],
+}
+
+impl Rounded<'_> {
+    fn round(&mut self, range: Range<usize>) {
+        round(&self.slice[range.clone()], &mut self.lost[range.clone()], &mut self.rounded[range]);
+    }
+}
+
+impl Load<bf16> for Rounded<'_> {
+    fn ready(&mut self, piece: Range<usize>, mine: Range<usize>) {
+        self.round(piece.start..mine.start);
+        self.round(mine.end..piece.end);
     }
 
-    /// Sums `slice`, the lane's `piece`.
-    fn sum_piece(&mut self, host: &dyn Host, slice: &mut [f32], piece: Range<usize>) {
-        let (hosts, me) = (host.members().len(), host.index());
-        let part = |host: usize| own(slice.len(), host, hosts);
-        let mine = part(me);
-        let lost = &mut self.lost[piece];
-        self.whole.resize(slice.len(), bf16::ZERO);
-        self.inbox.resize(mine.len() * hosts, bf16::ZERO);
-        self.parts.set((0..hosts).map(|host| part(host).len()));
-        self.arriving.set((0..hosts).map(|_| mine.len()));
-        for others in [0..mine.start, mine.end..slice.len()] {
-            round(&slice[others.clone()], &mut lost[others.clone()], &mut self.whole[others]);
+    fn node(&self, _which: usize) -> &[bf16] {
+        self.rounded
+    }
+
+    fn sum(&mut self, mine: Range<usize>, arrived: &mut [bf16]) {
+        let own = &mut self.slice[mine.clone()];
+        for (host, values) in arrived.chunks_exact(mine.len().max(1)).enumerate() {
+            if host != self.me {
+                own.iter_mut().zip(values).for_each(|(sum, value)| *sum += value.to_f32());
+            }
         }
-        host.exchange(&self.whole, &self.parts, &mut self.inbox, &self.arriving);
-        let own_part = &mut slice[mine.clone()];
-        for arrived in (0..hosts).filter(|host| *host != me) {
-            let arrived = &self.inbox[arrived * mine.len()..][..mine.len()];
-            own_part.iter_mut().zip(arrived).for_each(|(sum, value)| *sum += value.to_f32());
-        }
-        round(own_part, &mut lost[mine.clone()], &mut self.whole[mine]);
-        host.gather(&mut self.whole, &self.parts);
-        slice.iter_mut().zip(&self.whole).for_each(|(sum, value)| *sum = value.to_f32());
+        self.round(mine);
+    }
+
+    fn total(&mut self) -> &mut [bf16] {
+        self.rounded
     }
 }
 

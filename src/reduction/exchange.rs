@@ -2,9 +2,10 @@
 
 use super::bf16_wire::Bf16Wire;
 use super::claims::Claims;
+use super::crossing::{Crossing, Load};
 use super::demand::{self, Demand};
 use super::tree::{Addition, Merger, Node};
-use crate::comm::{Comm, Host, Parts, Shared};
+use crate::comm::{Comm, Host, Shared};
 use crate::error::Result;
 use crate::kernel::sum::{BLOCK, add, add_with_squares, block_squares};
 use crate::shard::own;
@@ -54,10 +55,7 @@ pub struct Exchange {
     arriving: Vec<(Node, usize, usize)>,
     /// How they are added up on arrival.
     across: Merger,
-    outbox: Vec<f32>,
-    inbox: Vec<f32>,
-    sending: Parts,
-    receiving: Parts,
+    crossing: Crossing<f32>,
     wire: Option<Bf16Wire>,
 }
 
@@ -103,11 +101,8 @@ impl Exchange {
             sent: vec![0; hosts],
             arriving: Vec::with_capacity(places * hosts),
             across: Merger::with_capacity(places * hosts),
-            outbox: Vec::new(),
-            inbox: Vec::new(),
-            sending: Parts::with_capacity(hosts),
-            receiving: Parts::with_capacity(hosts),
-            wire: demand.bf16_wire.then(|| Bf16Wire::with_capacity(hosts)),
+            crossing: Crossing::default(),
+            wire: demand.bf16_wire.then(Bf16Wire::default),
             host,
         })
     }
@@ -353,63 +348,20 @@ impl Exchange {
         let slice = done + slice.start..done + slice.end;
         if !self.reproducible {
             // SAFETY: until the next barrier the slice is this rank's in all places.
-            self.host.sum_lane(unsafe { self.gradients.part_mut(total + slice.start..total + slice.end) });
-            return;
+            let slice = unsafe { self.gradients.part_mut(total + slice.start..total + slice.end) };
+            return self.crossing.sum(&*self.host, slice);
         }
-        let nodes = self.sent.iter().copied().fold(1, usize::max);
-        for piece in self.host.pieces(slice, nodes * size_of::<f32>()) {
-            self.merge_across(piece, total);
-        }
-    }
-
-    /// Sums this lane's `piece` over hosts in the order of the tree, into the place that begins at `total`.
-    fn merge_across(&mut self, piece: Range<usize>, total: usize) {
-        let (hosts, me) = (self.sent.len(), self.host.index());
-        let sub = |host: usize| {
-            let part = own(piece.len(), host, hosts);
-            piece.start + part.start..piece.start + part.end
+        let mut tree = Tree {
+            gradients: &mut self.gradients,
+            stride: self.stride,
+            total: total + slice.start..total + slice.end,
+            first: slice.start,
+            hosted: &self.hosted,
+            sent: &self.sent,
+            arriving: &self.arriving,
+            across: &self.across,
         };
-        // Each host gets its part of all my nodes.
-        self.outbox.clear();
-        for host in 0..hosts {
-            let part = sub(host);
-            for (_, place) in &self.hosted.nodes {
-                let at = place * self.stride;
-                self.outbox.extend_from_slice(&self.gradients[at + part.start..at + part.end]);
-            }
-        }
-        self.sending.set((0..hosts).map(|host| self.sent[me] * sub(host).len()));
-        self.receiving.set((0..hosts).map(|host| self.sent[host] * sub(me).len()));
-        let part = sub(me);
-        self.inbox.resize(self.arriving.len() * part.len(), 0.0);
-        self.host.exchange(&self.outbox, &self.sending, &mut self.inbox, &self.receiving);
-        self.add_arrived(part, total);
-        self.sending.set((0..hosts).map(|host| sub(host).len()));
-        // SAFETY: until the next barrier the piece is this rank's in all places.
-        let piece = unsafe { self.gradients.part_mut(total + piece.start..total + piece.end) };
-        self.host.gather(piece, &self.sending);
-    }
-
-    /// Adds up what came from all hosts for `part`, into the place that begins at `total`.
-    fn add_arrived(&mut self, part: Range<usize>, total: usize) {
-        let len = part.len();
-        // The nodes of a host lie together in the inbox.
-        let start = |at: usize| {
-            let (_, host, which) = self.arriving[at];
-            (self.sent[..host].iter().sum::<usize>() + which) * len
-        };
-        for Addition { to, from } in &self.across.additions {
-            let (to, from) = (start(*to), start(*from));
-            if let Ok([to, from]) = self.inbox.get_disjoint_mut([to..to + len, from..from + len]) {
-                add(to, from);
-            }
-        }
-        if let Some((_, root)) = self.across.nodes.first() {
-            let root = start(*root);
-            // SAFETY: as in `merge_across`.
-            unsafe { self.gradients.part_mut(total + part.start..total + part.end) }
-                .copy_from_slice(&self.inbox[root..root + len]);
-        }
+        self.crossing.run(&*self.host, slice.len(), |host| self.sent[host], &mut tree);
     }
 
     /// Where the sum ends up: on a host without a micro-batch in its first place.
@@ -432,5 +384,50 @@ impl Exchange {
     /// Ends the step: waits for the host's ranks, who then are done with the total and with their parts.
     pub fn release(&mut self) {
         self.host.barrier();
+    }
+}
+
+/// A lane's slice of a host's nodes, which are summed in the order of the tree.
+struct Tree<'a> {
+    gradients: &'a mut Shared<f32>,
+    stride: usize,
+    /// Where the slice of the sum lies.
+    total: Range<usize>,
+    /// Where the slice begins in each place.
+    first: usize,
+    hosted: &'a Merger,
+    sent: &'a [usize],
+    arriving: &'a [(Node, usize, usize)],
+    across: &'a Merger,
+}
+
+impl Load<f32> for Tree<'_> {
+    fn node(&self, which: usize) -> &[f32] {
+        let at = self.hosted.nodes[which].1 * self.stride + self.first;
+        &self.gradients[at..at + self.total.len()]
+    }
+
+    fn sum(&mut self, mine: Range<usize>, arrived: &mut [f32]) {
+        let len = mine.len();
+        // The nodes of a host lie together.
+        let start = |at: usize| {
+            let (_, host, which) = self.arriving[at];
+            (self.sent[..host].iter().sum::<usize>() + which) * len
+        };
+        for Addition { to, from } in &self.across.additions {
+            let (to, from) = (start(*to), start(*from));
+            if let Ok([to, from]) = arrived.get_disjoint_mut([to..to + len, from..from + len]) {
+                add(to, from);
+            }
+        }
+        if let Some((_, root)) = self.across.nodes.first() {
+            let root = start(*root);
+            self.total()[mine].copy_from_slice(&arrived[root..root + len]);
+        }
+    }
+
+    fn total(&mut self) -> &mut [f32] {
+        // SAFETY: until the next barrier the slice is this rank's in all places.
+        unsafe { self.gradients.part_mut(self.total.clone()) }
     }
 }

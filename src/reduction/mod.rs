@@ -5,9 +5,11 @@
 
 mod bf16_wire;
 mod claims;
+mod crossing;
 mod demand;
 mod exchange;
 pub mod tree;
 
+pub use crossing::{Crossing, UNDER_WAY};
 pub use demand::Demand;
 pub use exchange::Exchange;

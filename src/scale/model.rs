@@ -3,8 +3,8 @@
 //!
 //! The costs of the sums are those of Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication
 //! Operations in MPICH", Int. J. High Performance Computing Applications 19(1), 2005, with γ for adding two bytes. What
-//! is left out: overlap of sums with the backward pass, reading data, and contention in the network beyond each host's
-//! own link.
+//! is left out: overlap of sums with the backward pass, reading data, contention in the network beyond each host's own link,
+//! and links that hold more than ddl has under way.
 
 use crate::comm::MESSAGE;
 use serde::Serialize;
@@ -54,9 +54,9 @@ pub enum Algorithm {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Across {
-    /// MPI_Allreduce of pieces of slices, taken to be Rabenseifner's.
+    /// Parts of slices to their owners and back; MPI_Allreduce of what one message carries, taken to be recursive doubling.
     Allreduce,
-    /// Parts of slices to their owners and back, of `share` of a gradient's bytes: reproducible sums, and bf16 in half of it.
+    /// Such parts always, of `share` of a gradient's bytes: reproducible sums, and bf16 in half of it.
     Parts {
         /// 1 for f32.
         share: f64,
@@ -94,15 +94,6 @@ pub fn recursive_doubling(ranks: usize, bytes: f64, link: Link, gamma: f64) -> f
     f64::from(ranks.max(1).ilog2()) * (exchange + bytes * gamma) + folded
 }
 
-/// Rabenseifner: recursive halving, then doubling: `2 lg p α + 2 (p−1)/p n β + (p−1)/p n γ`; the rest as above.
-pub fn rabenseifner(ranks: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
-    let power = 1usize << ranks.max(1).ilog2();
-    let share = (power as f64 - 1.0) / power as f64;
-    let folded =
-        if power == ranks { 0.0 } else { 2.0 * (link.latency + bytes * link.seconds_per_byte) + bytes * gamma };
-    2.0 * f64::from(power.ilog2()) * link.latency + share * bytes * (2.0 * link.seconds_per_byte + gamma) + folded
-}
-
 /// Slices of gradients added up in shared memory: 4 barriers, which are the latency, and `(p−1)/p n (β + γ)`. The sum is
 /// not gathered: each rank updates its part of the one copy of the weights.
 pub fn shared_memory(ranks: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
@@ -116,22 +107,37 @@ pub const BARRIERS: f64 = 4.0;
 /// What rides behind the gradient, in bytes; alone between averages.
 const RIDERS: f64 = 64.0;
 
-/// A sum in as many pieces as messages between hosts are short ([`MESSAGE`]), one after the other.
-fn in_pieces(sum: impl Fn(usize, f64, Link, f64) -> f64, hosts: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
-    let pieces = (bytes / (hosts * MESSAGE) as f64).ceil().max(1.0);
-    pieces * sum(hosts, bytes / pieces, link, gamma)
+/// What a message costs a rank beside its latency and its bytes, about.
+const SECONDS_PER_MESSAGE: f64 = 1e-6;
+
+/// What ddl does between hosts, `lanes` ranks of each at once: parts of pieces to their owners, and sums from them to all, in
+/// short messages ([`MESSAGE`]) of which so many are under way that two latencies are seen: `2 α + 2 (p−1)/p n β + (p−1)/p n γ`.
+fn direct(hosts: usize, bytes: f64, lanes: usize, link: Link, gamma: f64) -> f64 {
+    if hosts == 1 {
+        return 0.0;
+    }
+    let (p, others) = (hosts as f64, hosts as f64 - 1.0);
+    let messages = 2.0 * others * (bytes / (lanes * hosts * MESSAGE) as f64).ceil();
+    2.0 * link.latency + messages * SECONDS_PER_MESSAGE + others / p * bytes * (2.0 * link.seconds_per_byte + gamma)
+}
+
+/// What one message of each lane carries is left to MPI: recursive doubling. Where it folds ranks in, one of the two more
+/// messages comes while others are busy with their next step.
+fn short(hosts: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
+    let hidden = if hosts.is_power_of_two() { 0.0 } else { link.latency + bytes * link.seconds_per_byte };
+    recursive_doubling(hosts, bytes, link, gamma) - hidden
 }
 
 impl Across {
-    /// Seconds a step between `hosts` hosts.
-    pub fn seconds(self, hosts: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
+    /// Seconds a step between `hosts` hosts, `lanes` ranks of each at once.
+    pub fn seconds(self, hosts: usize, bytes: f64, lanes: usize, link: Link, gamma: f64) -> f64 {
         match self {
-            Self::Allreduce => in_pieces(rabenseifner, hosts, bytes, link, gamma),
-            // As many messages and bytes as a ring's, but between all.
-            Self::Parts { share } => in_pieces(ring, hosts, share * bytes, link, gamma),
+            Self::Allreduce if bytes <= (lanes * MESSAGE) as f64 => short(hosts, bytes, link, gamma),
+            Self::Allreduce => direct(hosts, bytes, lanes, link, gamma),
+            Self::Parts { share } => direct(hosts, share * bytes, lanes, link, gamma),
             Self::Average { every, copies } => {
-                let whole = in_pieces(rabenseifner, hosts, bytes, link, gamma);
-                copies / every * whole + rabenseifner(hosts, RIDERS, link, gamma)
+                let whole = Self::Allreduce.seconds(hosts, bytes, lanes, link, gamma);
+                copies / every * whole + short(hosts, RIDERS, link, gamma)
             }
         }
     }
@@ -166,7 +172,8 @@ impl Cluster {
             }
             // Each of the local ranks sums its share of the gradient between hosts: together as many bytes as one whole.
             Algorithm::Hierarchical => {
-                shared_memory(local, bytes, self.inside, gamma) + across.seconds(hosts, bytes, self.between, gamma)
+                shared_memory(local, bytes, self.inside, gamma)
+                    + across.seconds(hosts, bytes, local, self.between, gamma)
             }
         }
     }
@@ -308,16 +315,14 @@ mod tests {
 
     #[test]
     fn sums_cost_what_the_paper_says() {
-        // p = 4, n = 100: latency 6, 4 and 2 rounds; 1.5, 2 and 1.5 gradients sent; 0.75, 2 and 0.75 added.
+        // p = 4, n = 100: 6 and 2 rounds; 1.5 and 2 gradients sent; 0.75 and 2 added.
         close(ring(4, 100.0, LINK, 0.001), 6.0 + 1.5 + 0.075);
         close(recursive_doubling(4, 100.0, LINK, 0.001), 2.0 * (1.0 + 1.0 + 0.1));
-        close(rabenseifner(4, 100.0, LINK, 0.001), 4.0 + 1.5 + 0.075);
         // One rank says nothing; 5 ranks fold one in and send it the sum.
-        for cost in [ring, recursive_doubling, rabenseifner] {
+        for cost in [ring, recursive_doubling] {
             close(cost(1, 100.0, LINK, 0.001), 0.0);
         }
         close(recursive_doubling(5, 100.0, LINK, 0.001), 2.0 * 2.1 + 2.0 * 2.0 + 0.1);
-        close(rabenseifner(5, 100.0, LINK, 0.001), 5.575 + 2.0 * 2.0 + 0.1);
     }
 
     #[test]
@@ -328,8 +333,8 @@ mod tests {
         }
         // 8 ranks on 2 hosts: 2 rounds inside; one between, whose bytes are fourfold.
         close(sum(CLUSTER, Algorithm::Tree, 8), 4.2 + 1.0 + 4.0 + 0.1);
-        // In memory: 4 barriers, three quarters of a gradient loaded and added; then 2 messages of half a gradient.
-        close(sum(CLUSTER, Algorithm::Hierarchical, 8), 4.0 + 0.75 + 0.075 + 2.0 + 1.0 + 0.05);
+        // In memory: 4 barriers, three quarters of a gradient loaded and added; then a short sum between 2 hosts.
+        close(sum(CLUSTER, Algorithm::Hierarchical, 8), 4.0 + 0.75 + 0.075 + 1.0 + 1.0 + 0.1);
         close(sum(CLUSTER, Algorithm::Ring, 8), ring(8, 100.0, LINK, 0.001));
         let slow = Cluster { between: Link { latency: 10.0, ..LINK }, ..CLUSTER };
         close(sum(slow, Algorithm::Ring, 4), ring(4, 100.0, LINK, 0.001));
@@ -338,17 +343,19 @@ mod tests {
 
     #[test]
     fn hosts_exchange_what_the_job_says() {
-        let seconds = |across: Across, hosts| across.seconds(hosts, 100.0, LINK, 0.0);
-        // 4 hosts: 6 messages of a quarter; in bf16 of half that; every 8th step 3 arenas, and 4 rounds for what rides.
-        close(seconds(Across::Parts { share: 1.0 }, 4), 6.0 + 1.5);
-        close(seconds(Across::Parts { share: 0.5 }, 4), 6.0 + 0.75);
-        close(seconds(Across::Average { every: 8.0, copies: 3.0 }, 4), 3.0 / 8.0 * 5.5 + 4.0 + 1.5 * 0.64);
+        let seconds = |across: Across, hosts, bytes| across.seconds(hosts, bytes, 2, LINK, 0.0);
+        // 4 hosts: two latencies, and 6 messages of a quarter; in bf16 of half that.
+        close(seconds(Across::Parts { share: 1.0 }, 4, 100.0), 2.0 + 6e-6 + 1.5);
+        close(seconds(Across::Parts { share: 0.5 }, 4, 100.0), 2.0 + 6e-6 + 0.75);
+        // Every 8th step 3 arenas, each in 2 rounds, and as many for what rides.
+        close(seconds(Across::Average { every: 8.0, copies: 3.0 }, 4, 100.0), 3.0 / 8.0 * 4.0 + 2.0 + 2.0 * 0.64);
         for across in [Across::Allreduce, Across::Parts { share: 0.5 }, Across::Average { every: 2.0, copies: 2.0 }] {
-            close(seconds(across, 1), 0.0);
+            close(seconds(across, 1, 100.0), 0.0);
+            close(seconds(across, 1, 1e9), 0.0);
         }
-        // A longer gradient goes in pieces, each of which waits for the one before: here 10, of 2 rounds each.
-        let long = (20 * MESSAGE) as f64;
-        close(Across::Allreduce.seconds(2, long, LINK, 0.0), 10.0 * 2.0 + 0.01 * long);
+        // A longer gradient goes in pieces, here 10 of each of 2 lanes, and still sees two latencies.
+        let long = (40 * MESSAGE) as f64;
+        close(seconds(Across::Allreduce, 2, long), 2.0 + 20e-6 + 0.01 * long);
     }
 
     fn load(weak: bool) -> Load {

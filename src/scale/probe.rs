@@ -7,6 +7,7 @@ use crate::comm::{Comm, Host, Solo, agree};
 use crate::config::Job;
 use crate::data::{Dataset, Part};
 use crate::error::Result;
+use crate::reduction::Crossing;
 use crate::rng;
 use crate::train::Trainer;
 use crate::train::clock::Phase;
@@ -21,6 +22,8 @@ const SIZE: Duration = Duration::from_millis(500);
 const REPEATS: [usize; 2] = [5, 100];
 /// Elements of a short sum.
 const SHORT: f64 = 16.0;
+/// Sums between hosts that are measured as one.
+const IN_A_ROW: u32 = 4;
 /// Links give credit to those that were quiet (token buckets); so many bytes use it up before anything counts.
 const CREDIT: f64 = 2e6;
 
@@ -101,13 +104,21 @@ pub fn links(comm: &dyn Comm, bytes: f64, pause: Duration, shared: bool) -> Resu
 /// of `bytes` comes after `pause` of compute, as in training. Each lane sums its slice.
 fn messages(comm: &dyn Comm, host: &dyn Host, bytes: f64, pause: Duration) -> Link {
     let measure = |elements: f64| {
+        let mut crossing = Crossing::default();
         let mut slice = vec![0f32; (elements / host.lanes() as f64).ceil() as usize];
+        let mut sums = |count: u32| {
+            let began = Instant::now();
+            for _ in 0..count {
+                spin(pause);
+                crossing.sum(host, &mut slice);
+            }
+            began.elapsed().saturating_sub(count * pause).as_secs_f64() / f64::from(count)
+        };
+        // In training too hosts only wait for each other's numbers.
         let mut once = || {
             comm.barrier();
-            spin(pause);
-            let began = Instant::now();
-            host.sum_lane(&mut slice);
-            began.elapsed().as_secs_f64()
+            sums(1);
+            sums(IN_A_ROW)
         };
         for _ in 0..(CREDIT / (4.0 * elements)).ceil().clamp(1.0, 40.0) as usize {
             once();
@@ -117,19 +128,20 @@ fn messages(comm: &dyn Comm, host: &dyn Host, bytes: f64, pause: Duration) -> Li
         seconds
     };
     let hosts = host.members().len();
-    fit(hosts, (4.0 * SHORT, measure(SHORT)), (bytes, measure(bytes / 4.0)))
+    fit((hosts, host.lanes()), (4.0 * SHORT, measure(SHORT)), (bytes, measure(bytes / 4.0)))
 }
 
-/// From the bytes and seconds of a short sum over so many hosts, which is all latency, and of a long one.
-fn fit(hosts: usize, (few, short): (f64, f64), (bytes, long): (f64, f64)) -> Link {
+/// From the bytes and seconds of a short sum over so many hosts and lanes, which is all latency, and of a long one.
+fn fit((hosts, lanes): (usize, usize), (few, short): (f64, f64), (bytes, long): (f64, f64)) -> Link {
     // The model is linear in both.
-    let part = |bytes, latency, seconds_per_byte, gamma| {
-        Across::Allreduce.seconds(hosts, bytes, Link { latency, seconds_per_byte }, gamma)
+    let seconds = |bytes, latency, seconds_per_byte| {
+        Across::Allreduce.seconds(hosts, bytes, lanes, Link { latency, seconds_per_byte }, SECONDS_PER_SUM_BYTE)
     };
-    let [rounds, more] = [few, bytes].map(|bytes| part(bytes, 1.0, 0.0, 0.0));
+    let fixed = seconds(bytes, 0.0, 0.0);
+    let [rounds, more] = [few, bytes].map(|bytes| seconds(bytes, 1.0, 0.0) - seconds(bytes, 0.0, 0.0));
     let latency = (short / rounds).min(long / more);
-    let rest = long - latency * more - part(bytes, 0.0, 0.0, SECONDS_PER_SUM_BYTE);
-    Link { latency, seconds_per_byte: (rest / part(bytes, 0.0, 1.0, 0.0)).max(0.0) }
+    let rest = long - latency * more - fixed;
+    Link { latency, seconds_per_byte: (rest / (seconds(bytes, 0.0, 1.0) - fixed)).max(0.0) }
 }
 
 /// Sums in the memory of hosts that have `ranks` ranks: two barriers and the additions.
@@ -179,13 +191,14 @@ mod tests {
     fn the_model_gives_back_the_sums_it_was_fitted_to() {
         let link = Link { latency: 3e-5, seconds_per_byte: 8e-9 };
         for hosts in [2, 3, 4, 7] {
-            let seconds = |bytes| Across::Allreduce.seconds(hosts, bytes, link, SECONDS_PER_SUM_BYTE);
-            let found = fit(hosts, (0.0, seconds(0.0)), (4e6, seconds(4e6)));
+            let seconds = |bytes| Across::Allreduce.seconds(hosts, bytes, 2, link, SECONDS_PER_SUM_BYTE);
+            let found = fit((hosts, 2), (0.0, seconds(0.0)), (4e6, seconds(4e6)));
             assert!((found.latency / link.latency - 1.0).abs() < 1e-9, "{found:?}");
             assert!((found.seconds_per_byte / link.seconds_per_byte - 1.0).abs() < 1e-9, "{found:?}");
         }
         // Noise gives no negative costs.
-        assert_eq!(fit(2, (0.0, 2.0), (100.0, 1.0)), Link { latency: 0.5, seconds_per_byte: 0.0 });
+        let found = fit((2, 1), (0.0, 2.0), (100.0, 1.0));
+        assert!((found.latency - 1.0).abs() < 1e-9 && found.seconds_per_byte < 1e-9, "{found:?}");
     }
 
     #[test]

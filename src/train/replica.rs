@@ -5,6 +5,7 @@ use crate::comm::{Host, Shared};
 use crate::error::Result;
 use crate::kernel::sum::BLOCK;
 use crate::optimizer::{MOST_SLOTS, Optimizer, Update};
+use crate::reduction::Crossing;
 use crate::shard::own;
 use std::ops::Range;
 
@@ -18,6 +19,7 @@ pub struct Replica {
     pub moments: Vec<Shared<f32>>,
     /// The part of the parameters that this rank updates.
     part: Range<usize>,
+    crossing: Crossing<f32>,
 }
 
 /// An update under way: each piece by one rank of the host, whose others keep off until all have waited for each other.
@@ -66,7 +68,7 @@ impl Replica {
             len.min(blocks.start * BLOCK)..len.min(blocks.end * BLOCK)
         };
         let moments = (0..slots).map(|_| host.share(len)).collect::<Result<_>>()?;
-        Ok(Self { params: host.share(len)?, state: host.share(state)?, moments, part })
+        Ok(Self { params: host.share(len)?, state: host.share(state)?, moments, part, crossing: Crossing::default() })
     }
 
     /// The part of the parameters that this rank updates.
@@ -100,7 +102,7 @@ impl Replica {
             // SAFETY: until the barrier below each lane has its slice to itself.
             let slice = unsafe { arena.part_mut(own(arena.len(), lane, lanes)) };
             slice.iter_mut().for_each(|value| *value *= weight);
-            host.sum_lane(slice);
+            self.crossing.sum(host, slice);
         }
         host.barrier();
     }

@@ -1,7 +1,7 @@
 //! Hosts under MPI: windows that ranks share, and communicators across hosts.
 
 use crate::comm::barrier::{self, Barrier};
-use crate::comm::{Atomics, Host, Parts, Shared};
+use crate::comm::{Atomics, Host, Shared};
 use crate::error::{Error, Result};
 use crate::shard::own;
 use mpi::collective::SystemOperation;
@@ -9,9 +9,13 @@ use mpi::ffi;
 use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::*;
 use rustix::process::{Resource, getrlimit};
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
+use std::ops::Range;
 use std::ptr::{NonNull, null_mut};
 
+/// All messages of a lane go under one tag: they arrive in order.
+const TAG: c_int = 0;
 /// Elements start at multiples of this within a window.
 const CACHE_LINE: usize = 64;
 
@@ -25,6 +29,8 @@ pub(super) struct MpiHost {
     barrier: Option<Barrier>,
     message: usize,
     in_place: *const c_void,
+    /// Messages of the lane under way; its capacity is kept.
+    messages: RefCell<Vec<ffi::MPI_Request>>,
 }
 
 impl MpiHost {
@@ -56,7 +62,7 @@ impl MpiHost {
         let lanes = members.iter().map(Vec::len).min().unwrap_or(1);
         let color = if (node.rank() as usize) < lanes { Color::with_value(node.rank()) } else { Color::undefined() };
         let lane = world.split_by_color_with_key(color, index as i32);
-        Ok(Self { node, lane, members, index, lanes, barrier: None, message, in_place })
+        Ok(Self { node, lane, members, index, lanes, barrier: None, message, in_place, messages: RefCell::default() })
     }
 
     /// Ready to share memory.
@@ -148,13 +154,6 @@ impl Drop for Window {
     }
 }
 
-/// What moves, and is not computed with, in elements of so many bytes.
-fn datatype(width: usize) -> ffi::MPI_Datatype {
-    assert!(width == 2 || width == 4);
-    // SAFETY: handles that the MPI library defines.
-    unsafe { if width == 2 { ffi::RSMPI_UINT16_T } else { ffi::RSMPI_FLOAT } }
-}
-
 impl Host for MpiHost {
     fn rank(&self) -> usize {
         self.node.rank() as usize
@@ -194,50 +193,45 @@ impl Host for MpiHost {
 
     fn sum_lane(&self, values: &mut [f32]) {
         let Some(lane) = &self.lane else { return };
-        for piece in (self as &dyn Host).pieces(0..values.len(), size_of::<f32>()) {
-            let piece = &mut values[piece];
-            let (data, count) = (piece.as_mut_ptr().cast(), piece.len() as c_int);
-            // SAFETY: a slice of f32 is MPI_FLOATs; errors abort the job.
-            unsafe { ffi::MPI_Allreduce(self.in_place, data, count, ffi::RSMPI_FLOAT, ffi::RSMPI_SUM, lane.as_raw()) };
-        }
+        let (data, count) = (values.as_mut_ptr().cast(), values.len() as c_int);
+        // SAFETY: a slice of f32 is MPI_FLOATs; errors abort the job.
+        unsafe { ffi::MPI_Allreduce(self.in_place, data, count, ffi::RSMPI_FLOAT, ffi::RSMPI_SUM, lane.as_raw()) };
     }
 
-    fn exchange_lane(&self, width: usize, send: &[u8], sent: &Parts, receive: &mut [u8], received: &Parts) {
+    unsafe fn send(&self, to: usize, bytes: *const u8, len: usize) {
         let Some(lane) = &self.lane else { return };
-        assert!(sent.total() * width <= send.len() && received.total() * width <= receive.len());
-        let element = datatype(width);
-        // SAFETY: the parts lie within the slices, as just checked.
-        unsafe {
-            ffi::MPI_Alltoallv(
-                send.as_ptr().cast(),
-                sent.lens().as_ptr(),
-                sent.starts().as_ptr(),
-                element,
-                receive.as_mut_ptr().cast(),
-                received.lens().as_ptr(),
-                received.starts().as_ptr(),
-                element,
-                lane.as_raw(),
-            )
-        };
+        // SAFETY: the caller's contract; a request handle is plain data.
+        self.messages.borrow_mut().push(unsafe {
+            let mut request: ffi::MPI_Request = std::mem::zeroed();
+            let (to, bytes) = (to as c_int, bytes.cast());
+            ffi::MPI_Isend(bytes, len as c_int, ffi::RSMPI_UINT8_T, to, TAG, lane.as_raw(), &mut request);
+            request
+        });
     }
 
-    fn gather_lane(&self, width: usize, whole: &mut [u8], parts: &Parts) {
+    unsafe fn receive(&self, from: usize, bytes: *mut u8, len: usize) {
         let Some(lane) = &self.lane else { return };
-        assert!(parts.total() * width <= whole.len());
-        let element = datatype(width);
-        // SAFETY: as above; in place, each rank's part lies where it belongs.
-        unsafe {
-            ffi::MPI_Allgatherv(
-                self.in_place,
-                0,
-                element,
-                whole.as_mut_ptr().cast(),
-                parts.lens().as_ptr(),
-                parts.starts().as_ptr(),
-                element,
-                lane.as_raw(),
-            )
-        };
+        // SAFETY: as above.
+        self.messages.borrow_mut().push(unsafe {
+            let mut request: ffi::MPI_Request = std::mem::zeroed();
+            let (from, bytes) = (from as c_int, bytes.cast());
+            ffi::MPI_Irecv(bytes, len as c_int, ffi::RSMPI_UINT8_T, from, TAG, lane.as_raw(), &mut request);
+            request
+        });
+    }
+
+    fn started(&self) -> usize {
+        self.messages.borrow().len()
+    }
+
+    fn finish(&self, messages: Range<usize>) {
+        let requests = &mut self.messages.borrow_mut()[messages];
+        // SAFETY: the handles come from MPI_Isend and MPI_Irecv, or are null after an earlier wait.
+        unsafe { ffi::MPI_Waitall(requests.len() as c_int, requests.as_mut_ptr(), ffi::RSMPI_STATUSES_IGNORE) };
+    }
+
+    fn finish_all(&self) {
+        self.finish(0..self.started());
+        self.messages.borrow_mut().clear();
     }
 }
