@@ -4,7 +4,7 @@
 
 use ddl::config::Job;
 use ddl::data::{AugmentKey, Dataset, Part, Targets};
-use ddl::kernel::sum::{add, squares};
+use ddl::kernel::sum::{add, add_with_squares, squares};
 use ddl::layer::{Mode, Onto};
 use ddl::model::Model;
 use ddl::optimizer::{self, Update};
@@ -152,6 +152,9 @@ fn around_the_layers() {
     }
     let (mut to, from) = (vec![1.0f32; 8192], vec![2.0f32; 8192]);
     count("sum of gradients", || add(&mut to, &from));
+    count("sum of gradients and its norm", || {
+        black_box(add_with_squares(&mut to, &from));
+    });
     count("norm of gradients", || {
         black_box(squares(&to));
     });

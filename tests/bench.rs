@@ -4,18 +4,18 @@ mod support;
 
 use support::{ddl, ddl_ok};
 
-/// Each way is measured at each size, alone and on ranks some of which have no block to update; that all end with the same
+/// Each way is measured at each size, alone and on ranks some of which have no block to update, also in many messages; that all end with the same
 /// weights the program checks itself.
 #[test]
 fn every_way_of_summing_is_measured() {
     for ranks in [0, 1, 3] {
-        let args = ["bench", "reduce", "--sizes", "4,1KB,100KB", "--repeats", "2", "--json"];
+        let args = ["bench", "reduce", "--sizes", "4,1KB,100KB,4MB", "--repeats", "2", "--json"];
         let (stdout, _) = ddl_ok(ranks, &args);
         let found: serde_json::Value = serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stdout}"));
         assert_eq!(found["ranks"], ranks.max(1));
         let sizes = found["sizes"].as_array().expect("sizes");
         let bytes: Vec<_> = sizes.iter().filter_map(|size| size["bytes"].as_u64()).collect();
-        assert_eq!(bytes, [4, 1000, 100_000]);
+        assert_eq!(bytes, [4, 1000, 100_000, 4_000_000]);
         for size in sizes {
             assert_eq!(size["ways"]["allreduce"]["speedup"], 1.0);
             for way in ["allreduce", "shared", "messages", "reproducible"] {

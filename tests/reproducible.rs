@@ -70,6 +70,11 @@ fn a_convolutional_network_has_the_same_bits_at_any_rank_count() {
     same_bits(&images(), &[1, 2, 3, 4, 7, 8]);
 }
 
+#[test]
+fn a_long_gradient_has_the_same_bits_at_any_rank_count() {
+    same_bits(&training::wide(&images()).replace("clip_norm = 1.0\n", ""), &[3, 4]);
+}
+
 /// The network with statistics over the global batch, on both paths of a residual block too.
 fn synchronised() -> String {
     let skip =

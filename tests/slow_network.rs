@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use support::training::{Run, images, train, train_in};
+use support::training::{Run, images, train, train_in, wide};
 
 const HOSTS: [&str; 2] = ["--set", "distributed.exchange=mpi"];
 /// So that any difference between hosts would stop the run.
@@ -35,11 +35,13 @@ fn bf16_between_hosts_trains_like_f32() {
     let folder = tempfile::tempdir().unwrap();
     let job = job("type = \"sgd\"\nlr = 0.02\nmomentum = 0.9");
     let exact = train(folder.path(), &job, 0, &[]);
-    for ranks in [2, 3, 4] {
-        let found = train(folder.path(), &job, ranks, &[HOSTS, CHECKED, WIRE].concat());
-        let differs = distance(&exact, &found);
+    let long = wide(&job);
+    let exact_long = train(folder.path(), &long, 0, &[]);
+    for (job, exact, ranks) in [(&job, &exact, 2), (&job, &exact, 3), (&job, &exact, 4), (&long, &exact_long, 3)] {
+        let found = train(folder.path(), job, ranks, &[HOSTS, CHECKED, WIRE].concat());
+        let differs = distance(exact, &found);
         assert!(differs > 1e-5, "{ranks} ranks: {differs}: nothing was rounded");
-        for (step, (exact, found)) in losses(&exact).iter().zip(losses(&found)).enumerate() {
+        for (step, (exact, found)) in losses(exact).iter().zip(losses(&found)).enumerate() {
             assert!((exact - found).abs() < 0.02 * exact, "{ranks} ranks, step {step}: {found}, expected {exact}");
         }
     }

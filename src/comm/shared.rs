@@ -112,8 +112,9 @@ impl Atomics {
 
     /// The number `index`.
     pub fn at(&self, index: usize) -> &AtomicU32 {
-        // SAFETY: the element is aligned, lives as long as `self`, and is touched in this way only.
-        unsafe { AtomicU32::from_ptr(self.0[Self::APART * index..].as_ptr().cast_mut()) }
+        assert!(Self::elements(index) < self.0.len());
+        // SAFETY: the element is within, aligned, lives as long as `self`, and is touched in this way only.
+        unsafe { AtomicU32::from_ptr(self.0.data.as_ptr().add(Self::elements(index))) }
     }
 }
 

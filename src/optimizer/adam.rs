@@ -6,6 +6,7 @@ use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::isa::dispatch;
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "adam",
@@ -75,12 +76,14 @@ fn build(component: &Component, keys: Keys, decoupled: bool) -> Result<Box<dyn O
     }
     within(component, "eps", keys.eps, 0.0, f64::INFINITY)?;
     within(component, "weight_decay", keys.weight_decay, 0.0, f64::INFINITY)?;
-    Ok(Box::new(Adam { keys, decoupled }))
+    Ok(Box::new(Adam { keys, decoupled, latest: Cell::default() }))
 }
 
 struct Adam {
     keys: Keys,
     decoupled: bool,
+    /// The step last seen, and 1 − βᵗ in it: a step has many updates, of a block each.
+    latest: Cell<(u64, [f64; 2])>,
 }
 
 /// What is the same for all elements in one step.
@@ -114,6 +117,19 @@ dispatch! {
     }
 }
 
+impl Adam {
+    /// 1 − βᵗ of both.
+    fn corrections(&self, step: u64) -> [f64; 2] {
+        let (seen, corrections) = self.latest.get();
+        if seen == step {
+            return corrections;
+        }
+        let corrections = self.keys.betas.map(|beta| 1.0 - beta.powf(step as f64));
+        self.latest.set((step, corrections));
+        corrections
+    }
+}
+
 impl Optimizer for Adam {
     fn slots(&self) -> &'static [&'static str] {
         &["exp_avg", "exp_avg_sq"]
@@ -128,6 +144,7 @@ impl Optimizer for Adam {
         let Keys { betas: [beta1, beta2], eps, weight_decay, .. } = self.keys;
         let (decay, shrink) =
             if self.decoupled { (0.0, 1.0 - f64::from(lr) * weight_decay) } else { (weight_decay, 1.0) };
+        let [first, second] = self.corrections(step);
         let factors = Factors {
             scale: grad_scale,
             decay: decay as f32,
@@ -136,8 +153,8 @@ impl Optimizer for Adam {
             beta2: beta2 as f32,
             rest1: (1.0 - beta1) as f32,
             rest2: (1.0 - beta2) as f32,
-            rate: (f64::from(lr) / (1.0 - beta1.powf(step as f64))) as f32,
-            root: (1.0 / (1.0 - beta2.powf(step as f64)).sqrt()) as f32,
+            rate: (f64::from(lr) / first) as f32,
+            root: (1.0 / second.sqrt()) as f32,
             eps: eps as f32,
         };
         update_all(params, grads, m, v, factors);

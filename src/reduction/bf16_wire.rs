@@ -61,8 +61,8 @@ impl Load<bf16> for Rounded<'_> {
         self.round(mine);
     }
 
-    fn total(&mut self) -> &mut [bf16] {
-        self.rounded
+    fn total(&mut self, range: Range<usize>) -> &mut [bf16] {
+        &mut self.rounded[range]
     }
 }
 

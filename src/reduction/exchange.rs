@@ -60,7 +60,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// This rank updates `part` of the parameters, no other rank of its host does. What layers add of a pair's second
+    /// [`part`](Self::part) is to be this part of the gradient, and no other rank's of its host. What layers add of a pair's second
     /// gradient to its first is `added_once`, ascending.
     ///
     /// # Errors
@@ -274,7 +274,8 @@ impl Exchange {
     fn sum_riders(&mut self) {
         let at = self.total_place() * self.stride;
         // SAFETY: the callers' lane has it to itself.
-        self.host.sum_lane(unsafe { self.gradients.part_mut(at + self.params..at + self.len) });
+        let riders = unsafe { self.gradients.part_mut(at + self.params..at + self.len) };
+        self.crossing.sum(&*self.host, riders);
     }
 
     /// The elements of a block; the last one is the riders.
@@ -422,12 +423,13 @@ impl Load<f32> for Tree<'_> {
         }
         if let Some((_, root)) = self.across.nodes.first() {
             let root = start(*root);
-            self.total()[mine].copy_from_slice(&arrived[root..root + len]);
+            self.total(mine).copy_from_slice(&arrived[root..root + len]);
         }
     }
 
-    fn total(&mut self) -> &mut [f32] {
+    fn total(&mut self, range: Range<usize>) -> &mut [f32] {
+        let start = self.total.start;
         // SAFETY: until the next barrier the slice is this rank's in all places.
-        unsafe { self.gradients.part_mut(self.total.clone()) }
+        unsafe { self.gradients.part_mut(start + range.start..start + range.end) }
     }
 }

@@ -10,6 +10,6 @@ mod demand;
 mod exchange;
 pub mod tree;
 
-pub use crossing::{Crossing, UNDER_WAY};
+pub use crossing::Crossing;
 pub use demand::Demand;
 pub use exchange::Exchange;

@@ -1,7 +1,7 @@
 //! A cost model of data-parallel training: seconds of compute for the slowest rank, then one sum of the gradient over
 //! ranks at a latency α and a time β for each byte.
 //!
-//! The costs of the sums are those of Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication
+//! The costs of MPI's sums are those of Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication
 //! Operations in MPICH", Int. J. High Performance Computing Applications 19(1), 2005, with γ for adding two bytes. What
 //! is left out: overlap of sums with the backward pass, reading data, contention in the network beyond each host's own link,
 //! and links that hold more than ddl has under way.
@@ -94,16 +94,16 @@ pub fn recursive_doubling(ranks: usize, bytes: f64, link: Link, gamma: f64) -> f
     f64::from(ranks.max(1).ilog2()) * (exchange + bytes * gamma) + folded
 }
 
-/// Slices of gradients added up in shared memory: 4 barriers, which are the latency, and `(p−1)/p n (β + γ)`. The sum is
-/// not gathered: each rank updates its part of the one copy of the weights.
+/// Gradients added up in shared memory: the barriers, which are the latency, and `(p−1)/p n (β + γ)`. The sum is
+/// not gathered: whoever has summed a block updates the one copy of the weights.
 pub fn shared_memory(ranks: usize, bytes: f64, link: Link, gamma: f64) -> f64 {
     let (p, others) = (ranks as f64, ranks as f64 - 1.0);
     let barriers = if ranks > 1 { BARRIERS } else { 0.0 };
     barriers * link.latency + others / p * bytes * (link.seconds_per_byte + gamma)
 }
 
-/// Barriers of a host's ranks in a step.
-pub const BARRIERS: f64 = 4.0;
+/// Barriers of a host's ranks in a step; two more where there are several hosts.
+pub const BARRIERS: f64 = 3.0;
 /// What rides behind the gradient, in bytes; alone between averages.
 const RIDERS: f64 = 64.0;
 
@@ -333,8 +333,8 @@ mod tests {
         }
         // 8 ranks on 2 hosts: 2 rounds inside; one between, whose bytes are fourfold.
         close(sum(CLUSTER, Algorithm::Tree, 8), 4.2 + 1.0 + 4.0 + 0.1);
-        // In memory: 4 barriers, three quarters of a gradient loaded and added; then a short sum between 2 hosts.
-        close(sum(CLUSTER, Algorithm::Hierarchical, 8), 4.0 + 0.75 + 0.075 + 1.0 + 1.0 + 0.1);
+        // In memory: 3 barriers, three quarters of a gradient loaded and added; then a short sum between 2 hosts.
+        close(sum(CLUSTER, Algorithm::Hierarchical, 8), 3.0 + 0.75 + 0.075 + 1.0 + 1.0 + 0.1);
         close(sum(CLUSTER, Algorithm::Ring, 8), ring(8, 100.0, LINK, 0.001));
         let slow = Cluster { between: Link { latency: 10.0, ..LINK }, ..CLUSTER };
         close(sum(slow, Algorithm::Ring, 4), ring(4, 100.0, LINK, 0.001));

@@ -103,7 +103,7 @@ pub fn links(comm: &dyn Comm, bytes: f64, pause: Duration, shared: bool) -> Resu
 /// The link by which the model's sums over the hosts that there are take as long as they do: a short one is all latency, one
 /// of `bytes` comes after `pause` of compute, as in training. Each lane sums its slice.
 fn messages(comm: &dyn Comm, host: &dyn Host, bytes: f64, pause: Duration) -> Link {
-    let measure = |elements: f64| {
+    let measure = |elements: f64, pause: Duration| {
         let mut crossing = Crossing::default();
         let mut slice = vec![0f32; (elements / host.lanes() as f64).ceil() as usize];
         let mut sums = |count: u32| {
@@ -114,13 +114,16 @@ fn messages(comm: &dyn Comm, host: &dyn Host, bytes: f64, pause: Duration) -> Li
             }
             began.elapsed().saturating_sub(count * pause).as_secs_f64() / f64::from(count)
         };
-        // In training too hosts only wait for each other's numbers.
         let mut once = || {
             comm.barrier();
+            if host.rank() >= host.lanes() {
+                return 0.0;
+            }
+            // In training too hosts only wait for each other's numbers.
             sums(1);
             sums(IN_A_ROW)
         };
-        for _ in 0..(CREDIT / (4.0 * elements)).ceil().clamp(1.0, 40.0) as usize {
+        for _ in 0..(CREDIT / (4.0 * elements * f64::from(1 + IN_A_ROW))).ceil().clamp(1.0, 8.0) as usize {
             once();
         }
         let seconds = repeated(comm, once);
@@ -128,7 +131,7 @@ fn messages(comm: &dyn Comm, host: &dyn Host, bytes: f64, pause: Duration) -> Li
         seconds
     };
     let hosts = host.members().len();
-    fit((hosts, host.lanes()), (4.0 * SHORT, measure(SHORT)), (bytes, measure(bytes / 4.0)))
+    fit((hosts, host.lanes()), (4.0 * SHORT, measure(SHORT, Duration::ZERO)), (bytes, measure(bytes / 4.0, pause)))
 }
 
 /// From the bytes and seconds of a short sum over so many hosts and lanes, which is all latency, and of a long one.

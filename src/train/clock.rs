@@ -13,7 +13,7 @@ pub enum Phase {
     Backward,
     /// Sums over ranks, waiting for the slowest included.
     Communication,
-    /// The update.
+    /// The update; where blocks are updated as they are summed, estimated from some of them.
     Optimizer,
     /// Writing checkpoints.
     Checkpoint,

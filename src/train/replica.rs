@@ -9,7 +9,7 @@ use crate::reduction::Crossing;
 use crate::shard::own;
 use std::ops::Range;
 
-/// What training changes. All ranks of a host read it; each updates its part.
+/// What training changes. All ranks of a host read it, and update it together.
 pub struct Replica {
     /// The parameters.
     pub params: Shared<f32>,
@@ -17,7 +17,7 @@ pub struct Replica {
     pub state: Shared<f32>,
     /// The optimizer's moments, one buffer a slot.
     pub moments: Vec<Shared<f32>>,
-    /// The part of the parameters that this rank updates.
+    /// The part of the parameters that this rank updates where that waits for the whole sum.
     part: Range<usize>,
     crossing: Crossing<f32>,
 }
@@ -33,7 +33,8 @@ pub(super) struct Updating<'a> {
 }
 
 impl Updating<'_> {
-    /// Updates the parameters at `range` by `scale` times their gradient.
+    /// Updates the parameters at `range` by `scale` times their gradient: a block that [`Exchange::sum`] handed to this rank, or
+    /// its part after that.
     pub fn update(&mut self, range: Range<usize>, grads: &mut [f32], scale: f32) {
         let mut moments: [&mut [f32]; MOST_SLOTS] = Default::default();
         for (piece, moment) in moments.iter_mut().zip(&mut *self.moments) {
@@ -71,7 +72,7 @@ impl Replica {
         Ok(Self { params: host.share(len)?, state: host.share(state)?, moments, part, crossing: Crossing::default() })
     }
 
-    /// The part of the parameters that this rank updates.
+    /// The part of the parameters that this rank updates where that waits for the whole sum.
     pub(super) fn part(&self) -> Range<usize> {
         self.part.clone()
     }

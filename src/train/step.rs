@@ -155,7 +155,7 @@ impl Trainer<'_> {
             let bad = if outcome.loss.is_finite() { outcome.grad_norm } else { outcome.loss };
             return Err(Error::Diverged { step: step + 1, loss: bad.to_string() });
         }
-        // 7: the update.
+        // 7: the state, and the update if it waited.
         let state = self.replica.state_mut(self.exchange.host());
         self.model.update_state(state, &self.exchange.total()[params..]);
         if !at_once {
@@ -236,7 +236,7 @@ impl Trainer<'_> {
         let (mut calls, mut timed, mut time) = (0u32, 0, Duration::ZERO);
         let squares = self.exchange.sum(done, |range, grads| {
             calls += 1;
-            if calls % TIMED == 1 {
+            if calls % TIMED == 2 {
                 timed += 1;
                 let began = Instant::now();
                 updating.update(range, grads, 1.0);

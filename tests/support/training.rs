@@ -42,6 +42,12 @@ micro_batch = 4
     )
 }
 
+/// The job of [`images`] with a gradient so long that hosts cut it in pieces, more than are under way at once.
+pub fn wide(job: &str) -> String {
+    let last = r#"{ type = "linear", out_features = 10 }"#;
+    job.replacen(last, &format!(r#"{{ type = "linear", out_features = 1024 }}, {{ type = "relu" }}, {last}"#), 1)
+}
+
 /// 1,489 windows in batches of 106, the last of 5: 9 micro-batches of 12, or a single one, so that all ranks but one idle.
 /// Keys of `[train]` may follow.
 pub fn series(optimizer: &str) -> String {
