@@ -4,8 +4,8 @@ mod support;
 
 use support::{ddl, ddl_ok};
 
-/// Each way is measured at each size, alone and on ranks some of which have no block to update, also in many messages; that all end with the same
-/// weights the program checks itself.
+/// Each way is measured at each size, alone and on ranks some of which have no block to update, also in many messages; that
+/// all end with the same weights the program checks itself.
 #[test]
 fn every_way_of_summing_is_measured() {
     for ranks in [0, 1, 3] {

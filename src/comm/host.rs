@@ -11,17 +11,6 @@ pub const MESSAGE: usize = 30 << 10;
 /// The same where ranks of one host send each other messages.
 pub(super) const MESSAGE_INSIDE: usize = 256 << 10;
 
-/// `range` in pieces of which each of `ranks` has one message of up to `message` bytes, `width` an element.
-pub(super) fn pieces(
-    range: Range<usize>,
-    ranks: usize,
-    message: usize,
-    width: usize,
-) -> impl Iterator<Item = Range<usize>> {
-    let most = ranks * (message / width).max(1);
-    range.clone().step_by(most).map(move |start| start..range.end.min(start + most))
-}
-
 /// The ranks that share a host's memory, and this rank's lane: the ranks of the same number on the other hosts.
 /// All ranks of a host call each of these, in the same order, but for the lane's, which all ranks of a lane call.
 pub trait Host {
@@ -124,23 +113,4 @@ impl Host for Alone {
     }
     fn finish(&self, _messages: Range<usize>) {}
     fn finish_all(&self) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_cover_a_range_and_make_short_messages() {
-        for (range, ranks, width) in
-            [(5..5, 2, 4), (5..6, 3, 4), (0..100_000, 2, 4), (7..99_999, 3, 40), (0..9, 1, 1 << 20)]
-        {
-            let mut at = range.start;
-            for piece in pieces(range.clone(), ranks, MESSAGE, width) {
-                assert!(piece.start == at && !piece.is_empty() && piece.len() <= ranks * (MESSAGE / width).max(1));
-                at = piece.end;
-            }
-            assert_eq!(at, range.end);
-        }
-    }
 }

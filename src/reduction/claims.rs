@@ -33,19 +33,19 @@ impl Claims {
         own(self.items, self.rank, self.ranks)
     }
 
-    /// Calls `work` with items that this rank has taken, until all ranks' are taken. Each item is taken once, until
-    /// [`reset`](Self::reset).
-    pub fn each(&self, mut work: impl FnMut(usize)) {
-        for owner in (self.rank..self.ranks).chain(0..self.rank) {
+    /// The next items for this rank: its own, then those of others; none when all are taken. Each is taken once, until
+    /// [`reset`](Self::reset). `passed` counts the ranks of which none is left; start at 0.
+    pub fn take(&self, passed: &mut usize) -> Option<Range<usize>> {
+        while *passed < self.ranks {
+            let owner = (self.rank + *passed) % self.ranks;
             let items = own(self.items, owner, self.ranks);
-            loop {
-                let first = items.start + self.taken.at(owner).fetch_add(AT_ONCE as u32, Ordering::Relaxed) as usize;
-                if first >= items.end {
-                    break;
-                }
-                (first..items.end.min(first + AT_ONCE)).for_each(&mut work);
+            let first = items.start + self.taken.at(owner).fetch_add(AT_ONCE as u32, Ordering::Relaxed) as usize;
+            if first < items.end {
+                return Some(first..items.end.min(first + AT_ONCE));
             }
+            *passed += 1;
         }
+        None
     }
 
     /// Gives this rank's items back: between the barrier after which none is left and the one before the next is taken.
@@ -57,6 +57,11 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rest(claims: &Claims) -> Vec<usize> {
+        let mut passed = 0;
+        std::iter::from_fn(|| claims.take(&mut passed)).flatten().collect()
+    }
 
     #[test]
     fn each_item_is_taken_once_whoever_is_slow() {
@@ -70,16 +75,14 @@ mod tests {
                 claims.taken.at((rank + 1) % ranks).store(some as u32, Ordering::Relaxed);
                 let mut times = vec![0; items];
                 begun.take(some).for_each(|item| times[item] += 1);
-                claims.each(|item| times[item] += 1);
+                rest(&claims).into_iter().for_each(|item| times[item] += 1);
                 assert!(times.iter().all(|&times| times == 1), "{items} items, rank {rank} of {ranks}: {times:?}");
             }
         }
         let claims = Claims { taken: Atomics::private(1), items: 5, rank: 0, ranks: 1 };
         for _ in 0..2 {
-            let mut seen = Vec::new();
-            claims.each(|item| seen.push(item));
-            claims.each(|item| panic!("{item} again"));
-            assert_eq!(seen, [0, 1, 2, 3, 4]);
+            assert_eq!(rest(&claims), [0, 1, 2, 3, 4]);
+            assert!(rest(&claims).is_empty());
             claims.reset();
         }
     }

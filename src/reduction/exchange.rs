@@ -10,7 +10,6 @@ use crate::error::Result;
 use crate::kernel::sum::{BLOCK, add, add_with_squares, block_squares};
 use crate::shard::own;
 use std::ops::Range;
-use std::rc::Rc;
 
 /// The gradients of one step.
 ///
@@ -40,7 +39,7 @@ pub struct Exchange {
     /// Σ v² of each block of the gradient.
     squares: Shared<f64>,
     /// Who sums which block, the riders being the last one.
-    claims: Rc<Claims>,
+    claims: Claims,
     /// This step's micro-batches, and which are mine.
     leaves: usize,
     mine: Range<usize>,
@@ -60,8 +59,8 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// [`part`](Self::part) is to be this part of the gradient, and no other rank's of its host. What layers add of a pair's second
-    /// gradient to its first is `added_once`, ascending.
+    /// [`part`](Self::part) is to be this part of the gradient, and no other rank's of its host. What layers add of a pair's
+    /// second gradient to its first is `added_once`, ascending.
     ///
     /// # Errors
     /// The host has no memory to share for them.
@@ -92,7 +91,7 @@ impl Exchange {
             gradients,
             stride,
             squares,
-            claims: Rc::new(claims),
+            claims,
             leaves: 0,
             mine: 0..0,
             local: Merger::with_capacity(leaves),
@@ -240,16 +239,18 @@ impl Exchange {
             self.sum_across(done);
             self.host.barrier();
         }
-        let claims = Rc::clone(&self.claims);
-        claims.each(|block| {
-            match several {
-                true => self.square(block),
-                false => self.add_hosted(block, done, true),
+        let mut passed = 0;
+        while let Some(blocks) = self.claims.take(&mut passed) {
+            for block in blocks {
+                match several {
+                    true => self.square(block),
+                    false => self.add_hosted(block, done, true),
+                }
+                self.hand_over(block, &mut then);
             }
-            self.hand_over(block, &mut then);
-        });
+        }
         self.host.barrier();
-        claims.reset();
+        self.claims.reset();
         self.squares.iter().sum()
     }
 

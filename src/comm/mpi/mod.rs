@@ -2,7 +2,7 @@
 
 mod host;
 
-use super::host::{MESSAGE, MESSAGE_INSIDE, pieces};
+use super::host::{MESSAGE, MESSAGE_INSIDE};
 use super::{Comm, Host, Launcher};
 use crate::error::{Error, Result};
 use mpi::collective::SystemOperation;
@@ -171,14 +171,16 @@ impl Comm for Mpi {
 
     unsafe fn start_sum(&self, data: *mut f32, len: usize) {
         let mut requests = self.requests.borrow_mut();
-        for piece in pieces(0..len, self.size(), self.message, size_of::<f32>()) {
+        // Each rank's share of a piece is one message.
+        let most = self.size() * (self.message / size_of::<f32>());
+        for start in (0..len).step_by(most) {
             // SAFETY: the caller keeps the buffer for us until `finish_sums`; a request handle is plain data.
             unsafe {
                 let mut request: ffi::MPI_Request = std::mem::zeroed();
                 ffi::MPI_Iallreduce(
                     self.in_place,
-                    data.add(piece.start).cast(),
-                    piece.len() as i32,
+                    data.add(start).cast(),
+                    most.min(len - start) as i32,
                     ffi::RSMPI_FLOAT,
                     ffi::RSMPI_SUM,
                     self.world.as_raw(),
