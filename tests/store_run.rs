@@ -15,14 +15,21 @@ fn step(step: u64) -> StepRow {
 fn three_epochs(path: &Path) {
     let environment = [("host".to_string(), "n1,n2".to_string())];
     let mut run = RunFile::create(path, &info("seed = 1\n", 2, &environment)).unwrap();
-    run.baseline("last_value", &[("test_mape", 1.5)]).unwrap();
+    run.baseline("last_value", &[("test_mape", 1.5)]);
     for epoch in 1..=3u64 {
         let rows: Vec<StepRow> = (4 * epoch - 3..=4 * epoch).map(step).collect();
-        run.steps(&rows).unwrap();
+        run.steps(&rows);
         run.epoch(&[("epoch", epoch as f64), ("train_loss", 1.0 / epoch as f64)]).unwrap();
-        run.timing(&[("data", &[0.1, 0.2]), ("forward", &[epoch as f64, 2.0])]).unwrap();
+        run.timing(&[("data", &[0.1, 0.2]), ("forward", &[epoch as f64, 2.0])]);
         run.flush().unwrap();
     }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 /// NaN equal to NaN.
@@ -51,7 +58,7 @@ fn a_run_reads_back() {
     assert_eq!(run.step_column("grad_norm").unwrap().len(), 12);
     assert_eq!(timing(&run, "forward"), [vec![1.0, 2.0], vec![2.0, 2.0], vec![3.0, 2.0]]);
     assert_eq!(run.baselines, [("last_value".to_string(), vec![("test_mape".to_string(), 1.5)])]);
-    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
+    assert_eq!(names(path.parent().unwrap()), ["run.h5", "run.journal"], "no temporary file stays");
 }
 
 #[test]
@@ -62,10 +69,10 @@ fn a_column_that_comes_late_or_is_left_out_is_filled_with_nan() {
     run.epoch(&[("epoch", 1.0), ("a", 1.0)]).unwrap();
     run.epoch(&[("epoch", 2.0), ("b", 2.0)]).unwrap();
     run.epoch(&[("epoch", 3.0), ("a", 3.0), ("b", 3.0)]).unwrap();
-    run.timing(&[("data", &[1.0])]).unwrap();
-    run.timing(&[("forward", &[2.0])]).unwrap();
+    run.timing(&[("data", &[1.0])]);
+    run.timing(&[("forward", &[2.0])]);
     assert!(run.epoch(&[("a", 1.0)]).is_err(), "a row needs its epoch");
-    run.result(&[("test_accuracy", 0.5)]).unwrap();
+    run.result(&[("test_accuracy", 0.5)]);
     run.finish("done").unwrap();
     let run = read_run(&path).unwrap();
     assert_eq!(bits(run.epoch_column("a").unwrap()), bits(&[1.0, f64::NAN, 3.0]));
@@ -84,9 +91,9 @@ fn resuming_cuts_rows_and_widens_the_timing() {
     three_epochs(&path);
     let started = read_run(&path).unwrap().attribute("started").unwrap().to_string();
     let mut run = RunFile::resume(&path, &info("seed = 2\n", 3, &[]), 2, 6).unwrap();
-    run.steps(&[step(7), step(8)]).unwrap();
+    run.steps(&[step(7), step(8)]);
     run.epoch(&[("epoch", 3.0), ("train_loss", 9.0), ("test_loss", 8.0)]).unwrap();
-    run.timing(&[("data", &[7.0, 8.0, 9.0])]).unwrap();
+    run.timing(&[("data", &[7.0, 8.0, 9.0])]);
     run.finish("stopped").unwrap();
 
     let run = read_run(&path).unwrap();
@@ -99,14 +106,14 @@ fn resuming_cuts_rows_and_widens_the_timing() {
     assert_eq!(bits(&timing(&run, "data")[1]), bits(&[0.1, 0.2, f64::NAN]));
     assert_eq!(timing(&run, "data")[2], [7.0, 8.0, 9.0]);
 
-    // On fewer ranks the width stays; rows that were cut do not shine through.
+    // On fewer ranks the width is that of the rows that stay; rows that were cut do not shine through.
     let mut run = RunFile::resume(&path, &info("", 1, &[]), 1, 4).unwrap();
     run.epoch(&[("epoch", 2.0)]).unwrap();
-    run.timing(&[("data", &[5.0])]).unwrap();
+    run.timing(&[("data", &[5.0])]);
     run.finish("done").unwrap();
     let run = read_run(&path).unwrap();
     assert_eq!(bits(run.epoch_column("train_loss").unwrap()), bits(&[1.0, f64::NAN]));
-    assert_eq!(bits(&timing(&run, "data")[1]), bits(&[5.0, f64::NAN, f64::NAN]));
+    assert_eq!(bits(&timing(&run, "data")[1]), bits(&[5.0, f64::NAN]));
 }
 
 #[test]
@@ -138,6 +145,63 @@ fn a_damaged_run_file_is_moved_aside() {
         let aside = ["run.h5.damaged", "run.h5.damaged-2", "run.h5.damaged-3"][n];
         assert_eq!(&std::fs::read(dir.path().join(aside)).unwrap(), damage);
     }
+}
+
+/// As a power failure or a stray hand may leave them.
+#[test]
+fn a_lost_run_file_is_made_again_from_its_journal_and_a_lost_journal_from_the_run_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.h5");
+    let whole = |path: &Path| {
+        let run = read_run(path).unwrap();
+        assert_eq!(run.step_column("step").unwrap().len(), 12);
+        assert_eq!(run.epoch_column("train_loss").unwrap(), [1.0, 0.5, 1.0 / 3.0]);
+        assert_eq!(run.baselines.len(), 1);
+        assert_eq!(timing(&run, "forward"), [vec![1.0, 2.0], vec![2.0, 2.0], vec![3.0, 2.0]]);
+    };
+    for lost in ["run.h5", "run.journal"] {
+        for damage in [None, Some(&b""[..]), Some(&[0; 5000][..]), Some(b"garbage")] {
+            three_epochs(&path);
+            match damage {
+                Some(bytes) => std::fs::write(dir.path().join(lost), bytes).unwrap(),
+                None => std::fs::remove_file(dir.path().join(lost)).unwrap(),
+            }
+            // The run file of a run that was killed may be older than the journal.
+            RunFile::resume(&path, &info("", 1, &[]), 3, 12).unwrap().finish("done").unwrap();
+            if lost == "run.h5" {
+                whole(&path);
+            }
+            assert_eq!(read_run(&path).unwrap().attribute("status"), Some("done"));
+            assert!(names(dir.path()).iter().all(|name| !name.ends_with(".tmp")));
+        }
+    }
+    three_epochs(&path);
+    RunFile::resume(&path, &info("", 1, &[]), 3, 12).unwrap().finish("done").unwrap();
+    std::fs::remove_file(dir.path().join("run.journal")).unwrap();
+    RunFile::resume(&path, &info("", 1, &[]), 3, 12).unwrap().finish("done").unwrap();
+    whole(&path);
+}
+
+/// Flushes of a long run append; the run file is made now and then.
+#[test]
+fn a_flush_costs_the_same_however_long_the_run_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.h5");
+    let journal = || std::fs::metadata(dir.path().join("run.journal")).unwrap().len();
+    let mut run = RunFile::create(&path, &info("", 1, &[])).unwrap();
+    run.steps(&(1..=400_000).map(step).collect::<Vec<_>>());
+    run.flush().unwrap();
+    let (before, file) = (journal(), std::fs::metadata(&path).unwrap());
+    for epoch in 1..=200u64 {
+        run.steps(&[step(400_000 + epoch)]);
+        run.epoch(&[("epoch", epoch as f64)]).unwrap();
+        run.flush().unwrap();
+    }
+    assert!(journal() - before < 200 * 120, "{} bytes for 200 flushes", journal() - before);
+    let after = std::fs::metadata(&path).unwrap();
+    assert_eq!((after.len(), after.modified().unwrap()), (file.len(), file.modified().unwrap()));
+    run.finish("done").unwrap();
+    assert_eq!(read_run(&path).unwrap().step_column("step").unwrap().len(), 400_200);
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Files that are whole or absent: written under a temporary name in the same folder, synced, renamed.
+//! Files that are whole or absent: written under a temporary name in the same folder, synced, read back, renamed.
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// What follows a file's name while it is being written.
@@ -13,7 +14,28 @@ const MEND: &str = "check that the folder exists, may be written and has free sp
 pub(super) struct Replacement {
     path: PathBuf,
     temporary: PathBuf,
-    renamed: bool,
+    /// None once it is renamed.
+    file: Option<BufWriter<Checked>>,
+}
+
+/// A file that knows the checksum of what it was given.
+struct Checked {
+    file: File,
+    digest: crc32fast::Hasher,
+    len: u64,
+}
+
+impl Write for Checked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        self.len += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl Replacement {
@@ -34,56 +56,81 @@ impl Replacement {
         let mut temporary = name.to_os_string();
         temporary.push(TEMPORARY);
         let temporary = path.with_file_name(temporary);
-        File::create(&temporary).map_err(|e| Error::io(&temporary, format!("cannot create the file: {e}"), MEND))?;
-        Ok(Self { path: path.to_path_buf(), temporary, renamed: false })
+        let file =
+            File::create(&temporary).map_err(|e| Error::io(path, format!("cannot create the file: {e}"), MEND))?;
+        let file = Checked { file, digest: crc32fast::Hasher::new(), len: 0 };
+        Ok(Self { path: path.to_path_buf(), temporary, file: Some(BufWriter::with_capacity(1 << 16, file)) })
     }
 
-    /// Where to write.
-    pub(super) fn temporary(&self) -> &Path {
-        &self.temporary
-    }
-
-    /// Syncs the file, renames it and syncs the folder.
+    /// Syncs the file, reads it back, renames it and syncs the folder: until it is surely whole, the older one stays.
     ///
     /// # Errors
     /// `Io`; the temporary file is removed then.
-    pub(super) fn commit(self) -> Result<()> {
-        let path = self.path.clone();
-        File::open(&self.temporary)
-            .and_then(|f| f.sync_all())
-            .map_err(|e| Error::io(&path, format!("cannot sync the file: {e}"), MEND))?;
-        self.commit_unsynced()?;
-        // The rename itself is on disk only when the folder is. Some network file systems cannot sync a folder.
-        if let Ok(folder) = File::open(folder_of(&path))
-            && let Err(e) = folder.sync_all()
-        {
-            log::debug!("{}: cannot sync the folder: {e}", path.display());
+    pub(super) fn commit(mut self) -> Result<()> {
+        let failed = |what: &str, e: io::Error| Error::io(&self.path, format!("cannot {what} the file: {e}"), MEND);
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.flush().map_err(|e| failed("write", e))?;
+        let Checked { file, digest, len } = file.get_ref();
+        file.sync_all().map_err(|e| failed("sync", e))?;
+        let (expected, len) = (digest.clone().finalize(), *len);
+        let found = checksum(&self.temporary).map_err(|e| failed("read back", e))?;
+        if found != (expected, len) {
+            let what = format!("what was written ({len} bytes) is not what reads back ({} bytes)", found.1);
+            return Err(Error::io(&self.path, what, "check the disk"));
         }
-        Ok(())
+        fs::rename(&self.temporary, &self.path).map_err(|e| failed("rename", e))?;
+        self.file = None;
+        sync_folder(folder_of(&self.path)).map_err(|e| failed("sync the folder of", e))
+    }
+}
+
+impl Write for Replacement {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.as_mut().map_or(Ok(0), |file| file.write(bytes))
     }
 
-    /// Renames the file: safe against a kill, but a power failure may bring back the older file, or an empty one.
-    ///
-    /// # Errors
-    /// `Io`; the temporary file is removed then.
-    pub(super) fn commit_unsynced(mut self) -> Result<()> {
-        fs::rename(&self.temporary, &self.path)
-            .map_err(|e| Error::io(&self.path, format!("cannot rename the finished file: {e}"), MEND))?;
-        self.renamed = true;
-        Ok(())
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), |file| file.flush())
     }
 }
 
 impl Drop for Replacement {
     fn drop(&mut self) {
-        if !self.renamed {
+        if let Some(file) = self.file.take() {
+            // What is not written yet need not be.
+            let _ = file.into_parts();
             let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
+/// The checksum and length of a file.
+fn checksum(path: &Path) -> io::Result<(u32, u64)> {
+    let (mut file, mut digest, mut len) = (File::open(path)?, crc32fast::Hasher::new(), 0);
+    let mut piece = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok((digest.finalize(), len)),
+            Ok(read) => {
+                digest.update(&piece[..read]);
+                len += read as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// A rename is on disk only when its folder is. Some network file systems cannot sync a folder, which is no failure.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder).and_then(|file| file.sync_all()) {
+        Err(e) if [io::ErrorKind::Unsupported, io::ErrorKind::InvalidInput].contains(&e.kind()) => Ok(()),
+        ended => ended,
+    }
+}
+
 /// The folder of a path, `.` for a bare name.
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -92,8 +139,18 @@ fn folder_of(path: &Path) -> &Path {
 /// # Errors
 /// `Io`; the older file is untouched then.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = Replacement::new(path)?;
-    fs::write(file.temporary(), bytes).map_err(|e| Error::io(path, format!("cannot write: {e}"), MEND))?;
+    write_parts(path, &[bytes])
+}
+
+/// Replaces `path` by several pieces, one after the other.
+///
+/// # Errors
+/// As [`write`].
+pub(super) fn write_parts(path: &Path, parts: &[&[u8]]) -> Result<()> {
+    let mut file = Replacement::new(path)?;
+    for part in parts {
+        file.write_all(part).map_err(|e| Error::io(path, format!("cannot write: {e}"), MEND))?;
+    }
     file.commit()
 }
 
@@ -106,13 +163,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b.txt");
         write(&path, b"old").unwrap();
-        let half = Replacement::new(&path).unwrap();
-        fs::write(half.temporary(), b"ne").unwrap();
+        let mut half = Replacement::new(&path).unwrap();
+        half.write_all(&vec![b'n'; 1 << 20]).unwrap();
         drop(half);
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    /// A disk that drops a write, as seen by whoever reads it back.
+    #[test]
+    fn what_does_not_read_back_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        write(&path, b"old").unwrap();
+        let mut file = Replacement::new(&path).unwrap();
+        file.write_all(b"new and longer").unwrap();
+        file.flush().unwrap();
+        fs::write(dir.path().join("a.tmp"), b"new and lo\0\0\0\0").unwrap();
+        let error = file.commit().unwrap_err();
+        assert!(error.exit_code() == 74 && error.to_string().contains("reads back"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! hold the tensors in torch's shapes. Two checksums guard them: the attribute `checksum` is over the content (see
 //! [`Content::new`]), and the seal in front of the HDF5 part is over all bytes of the file.
 
-use super::atomic::{Replacement, TEMPORARY};
-use super::seal::{self, Kind};
-use super::{Tensor, hdf, key_order};
+use super::atomic::TEMPORARY;
+use super::hdf::{self, Image};
+use super::seal::{self, Kind, SEAL_BYTES};
+use super::{Tensor, key_order};
 use crate::arena::{Layout, Slot};
 use crate::error::{Error, Result};
 use hdf5::{File, Group};
@@ -163,35 +164,36 @@ pub fn write(
         return Err(Error::internal("store::checkpoint::write", what));
     }
     let path = dir.join(format!("step-{:08}.h5", progress.step));
-    let file = Replacement::new(&path)?;
-    let failed = |what: String| {
-        let mend = "free some space or choose another folder with --out; older checkpoints are untouched";
-        Error::io(&path, format!("cannot write the checkpoint: {what}"), mend)
-    };
-    write_content(file.temporary(), progress, params, state, slots).map_err(|e| failed(hdf::cause(&e)))?;
-    seal::write(file.temporary(), Kind::Checkpoint).map_err(|e| failed(e.to_string()))?;
-    file.commit()?;
+    let unmade = |e: hdf5::Error| Error::internal("store::checkpoint::write", hdf::cause(&e));
+    let fill = |file: &File| write_content(file, progress, params, state, slots);
+    let image = Image::make(SEAL_BYTES, fill).map_err(unmade)?;
+    seal::write(&path, Kind::Checkpoint, image.bytes().map_err(unmade)?).map_err(|e| match e {
+        Error::Io { place, what, .. } => {
+            let mend = "free some space or choose another folder with --out; older checkpoints are untouched";
+            Error::io(Path::new(&place), format!("cannot write the checkpoint: {what}"), mend)
+        }
+        other => other,
+    })?;
     Ok(path)
 }
 
 fn write_content(
-    path: &Path,
+    file: &File,
     progress: &Progress,
     params: (&Layout, &[f32]),
     state: (&Layout, &[f32]),
     slots: &[(&str, &[f32])],
 ) -> hdf5::Result<()> {
-    let file = hdf::create_sealable(path)?;
-    hdf::set(&file, "format_version", &FORMAT_VERSION)?;
+    hdf::set(file, "format_version", &FORMAT_VERSION)?;
     for (name, value) in progress.counters() {
-        hdf::set(&file, name, &value)?;
+        hdf::set(file, name, &value)?;
     }
     for (name, value) in progress.sums() {
-        hdf::set(&file, name, &value)?;
+        hdf::set(file, name, &value)?;
     }
     // HDF5 keeps no NUL in text; the checksum is over what can be read back.
     let config = progress.config.replace('\0', "\u{fffd}");
-    hdf::set_text(&file, "config", &config)?;
+    hdf::set_text(file, "config", &config)?;
     let mut content = Content::new(&Progress { config: &config, ..*progress });
 
     let model: Vec<_> = of_layout(params).chain(of_layout(state)).collect();
@@ -203,10 +205,7 @@ fn write_content(
         let tensors = of_layout((params.0, arena)).collect();
         write_tensors(&optimizer.create_group(name)?, &format!("optimizer/{name}"), tensors, &mut content)?;
     }
-    hdf::set_text(&file, "checksum", &content.finish())?;
-    drop(optimizer);
-    file.flush()?;
-    file.close()
+    hdf::set_text(file, "checksum", &content.finish())
 }
 
 fn of_layout<'a>((layout, arena): (&'a Layout, &'a [f32])) -> impl Iterator<Item = (&'a Slot, &'a [f32])> {
@@ -384,7 +383,8 @@ mod tests {
             let file = hdf::options().open_rw(&path).unwrap();
             edit(&file).unwrap();
             file.close().unwrap();
-            seal::write(&path, Kind::Checkpoint).unwrap();
+            let bytes = fs::read(&path).unwrap();
+            seal::write(&path, Kind::Checkpoint, &bytes).unwrap();
             let error = read(&path).unwrap_err();
             assert_eq!(error.exit_code(), 65);
             error.to_string()

@@ -8,6 +8,8 @@ mod atomic;
 pub mod checkpoint;
 mod hdf;
 pub mod inspect;
+mod journal;
+mod lock;
 pub mod predictions;
 pub mod probe;
 pub mod run;
@@ -18,6 +20,7 @@ pub mod table;
 pub mod weights;
 
 pub use checkpoint::{Checkpoint, EpochSums, Progress};
+pub use lock::{FolderLock, protect, remove_abandoned};
 pub use run::{RunFile, RunInfo, StepRow};
 pub use summary::{RunSummary, read_run};
 

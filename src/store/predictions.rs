@@ -1,8 +1,9 @@
 //! Predictions as CSV or HDF5; both replace an older file only when they are whole.
 
-use super::{atomic::Replacement, hdf};
+use super::atomic::{self, Replacement};
+use super::hdf::{self, Image};
 use crate::error::{Error, Result};
-use hdf5::types::VarLenUnicode;
+use hdf5::File;
 use std::path::Path;
 
 /// A column of predictions.
@@ -52,7 +53,7 @@ fn failed(path: &Path, what: impl std::fmt::Display) -> Error {
 /// `Io` if the file cannot be written; `Internal` if a row is not as long as the header.
 pub fn write_csv(path: &Path, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
     let file = Replacement::new(path)?;
-    let mut writer = csv::Writer::from_path(file.temporary()).map_err(|e| failed(path, e))?;
+    let mut writer = csv::Writer::from_writer(file);
     writer.write_record(header).map_err(|e| failed(path, e))?;
     for row in rows {
         if row.len() != header.len() {
@@ -61,8 +62,7 @@ pub fn write_csv(path: &Path, header: &[&str], rows: impl Iterator<Item = Vec<St
         }
         writer.write_record(&row).map_err(|e| failed(path, e))?;
     }
-    writer.flush().map_err(|e| failed(path, e))?;
-    file.commit()
+    writer.into_inner().map_err(|e| failed(path, e.error()))?.commit()
 }
 
 /// Writes each column as a 1-D data set of its name.
@@ -70,30 +70,28 @@ pub fn write_csv(path: &Path, header: &[&str], rows: impl Iterator<Item = Vec<St
 /// # Errors
 /// `Io` if the file cannot be written.
 pub fn write_hdf5(path: &Path, columns: &[(String, Column)]) -> Result<()> {
-    let file = Replacement::new(path)?;
-    let write = || -> hdf5::Result<()> {
-        let hdf = hdf::options().create(file.temporary())?;
+    let fill = |file: &File| {
         for (name, column) in columns {
+            let name = name.as_str();
             match column {
-                Column::F64(values) => hdf.new_dataset_builder().with_data(values).create(name.as_str())?,
-                Column::I64(values) => hdf.new_dataset_builder().with_data(values).create(name.as_str())?,
+                Column::F64(values) => file.new_dataset_builder().with_data(values).create(name)?,
+                Column::I64(values) => file.new_dataset_builder().with_data(values).create(name)?,
                 Column::Text(values) => {
-                    let texts =
-                        values.iter().map(|t| hdf::text_value(t)).collect::<hdf5::Result<Vec<VarLenUnicode>>>()?;
-                    hdf.new_dataset_builder().with_data(&texts).create(name.as_str())?
+                    let texts = values.iter().map(|t| hdf::text_value(t)).collect::<hdf5::Result<Vec<_>>>()?;
+                    file.new_dataset_builder().with_data(&texts).create(name)?
                 }
             };
         }
-        hdf.flush()?;
-        hdf.close()
+        Ok(())
     };
-    write().map_err(|e| failed(path, hdf::cause(&e)))?;
-    file.commit()
+    let image = Image::make(0, fill).map_err(|e| failed(path, hdf::cause(&e)))?;
+    atomic::write(path, image.bytes().map_err(|e| failed(path, hdf::cause(&e)))?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hdf5::types::VarLenUnicode;
 
     #[test]
     fn csv_is_quoted_and_atomic() {

@@ -1,21 +1,30 @@
 //! The run file `run.h5`, written by one process and readable while the run goes on.
 //!
-//! The rows are kept in memory (32 bytes a step), and each flush writes a new file that replaces the older one: HDF5
-//! files changed in place can be lost to a kill or a full disk in the middle of a flush.
+//! HDF5 files changed in place can be lost to a kill or a full disk in the middle of a flush, so each is written whole and
+//! replaces the older one. That costs more the longer the run is; so what happens goes to the [journal](super::journal) at
+//! once, and the run file is made from it when that is due: soon while it is small, and never for more than a small
+//! share of the time.
 
-use super::seal::{self, Kind};
-use super::{RunSummary, atomic::Replacement, hdf, read_run, summary::Columns};
+use super::hdf::{self, Image};
+use super::journal::{self, Event, Journal};
+use super::seal::{self, Kind, SEAL_BYTES};
+use super::{RunSummary, read_run, summary::Columns};
 use crate::error::{Error, Result};
 use hdf5::types::VarLenUnicode;
 use hdf5::{File, Group, H5Type};
 use ndarray::Array2;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(super) const FORMAT_VERSION: u64 = 1;
 
-/// A power failure may cost this much of the run file; a kill costs nothing that was flushed.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// The run file is made anew after so many times as long as that took.
+const PAUSE: u32 = 50;
+/// And after as long as it would take to write it at this rate.
+const BYTES_PER_SECOND: f64 = 1e6;
+/// Or when it has grown by one part in so many.
+const GROWTH: u64 = 16;
 
 /// What is known when the run starts.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +42,7 @@ pub struct RunInfo<'a> {
 }
 
 /// One row of `/metrics/step`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StepRow {
     /// The optimizer step, counted from 1 over the whole run.
     pub step: u64,
@@ -48,74 +57,87 @@ pub struct StepRow {
 /// A column's name and its value in a row.
 type StepColumn = (&'static str, fn(&StepRow) -> f64);
 
-/// A run file. Dropped without [`finish`](Self::finish), it stays as it was at the last flush, with status `running`.
+impl StepRow {
+    /// Of `/metrics/step`.
+    pub(super) const COLUMNS: [StepColumn; 4] =
+        [("step", |r| r.step as f64), ("loss", |r| r.loss), ("lr", |r| r.lr), ("grad_norm", |r| r.grad_norm)];
+}
+
+/// A run file. Dropped without [`finish`](Self::finish), it stays as it was when it was last made, with status `running`;
+/// what was flushed since is in the journal.
 pub struct RunFile {
     path: PathBuf,
-    run: RunSummary,
-    synced: Instant,
+    journal: Journal,
+    /// Not in the journal yet.
+    events: Vec<Event>,
+    /// Rows so far, and those of them in the run file.
+    rows: u64,
+    rows_made: u64,
+    /// When the run file was made, how long that took and how large it is.
+    made: Instant,
+    cost: Duration,
+    bytes: usize,
 }
 
 impl RunFile {
-    /// Starts a run file, replacing an older one.
+    /// Starts a run file and its journal, replacing older ones.
     ///
     /// # Errors
     /// `Io` when the folder cannot be written to; an older file stays then.
     pub fn create(path: &Path, info: &RunInfo) -> Result<Self> {
-        Self::start(path, info, None)
+        let journal = Journal::create(&journal::path_of(path), vec![start(info, 0, 0)])?;
+        Self::with(path, journal, 0)
     }
 
-    /// Goes on with a run file after a checkpoint: rows past `epochs_done` and `steps_done` are dropped, since they
-    /// will be computed again, and so are the final figures. A file that cannot be read is named in a warning, kept
-    /// as `run.h5.damaged`, and a new one is started.
+    /// Goes on with a run after a checkpoint: rows past `epochs_done` and `steps_done` are dropped, since they will be
+    /// computed again, and so are the final figures. The rows come from the journal, or else from the run file; what
+    /// neither has is named in a warning. A run file that cannot be read is kept as `run.h5.damaged`.
     ///
     /// # Errors
-    /// `Io` when the file cannot be opened or its folder not written to.
+    /// `Io` when a file cannot be opened or the folder not written to.
     pub fn resume(path: &Path, info: &RunInfo, epochs_done: u64, steps_done: u64) -> Result<Self> {
-        if !path.exists() {
-            if steps_done > 0 {
-                log::warn!("{}: the run file is missing; a new one starts after step {steps_done}", path.display());
-            }
-            return Self::create(path, info);
-        }
-        match read_run(path) {
-            Ok(mut old) => {
-                let epochs = cut(&mut old.epochs, "epoch", epochs_done);
-                cut(&mut old.steps, "step", steps_done);
-                // One row for each row of /metrics/epoch.
-                old.timing.iter_mut().for_each(|(_, rows)| rows.resize(epochs, Vec::new()));
-                Self::start(path, info, Some(old))
-            }
-            Err(error @ Error::Data { .. }) => {
+        let journal_path = journal::path_of(path);
+        let told = Journal::resume(&journal_path)?;
+        let made = match path.exists().then(|| read_run(path)) {
+            None => None,
+            Some(Ok(run)) => Some(run),
+            Some(Err(error @ Error::Data { .. })) => {
                 let aside = free_name(path);
                 std::fs::rename(path, &aside)
                     .map_err(|e| Error::io(path, format!("cannot move the damaged file aside: {e}"), "remove it"))?;
-                log::warn!("{error}: it is kept as {}, and a new run file is started", aside.display());
-                Self::create(path, info)
+                log::warn!("{error}: it is kept as {}, and made again", aside.display());
+                None
             }
-            Err(error) => Err(error),
+            Some(Err(error)) => return Err(error),
+        };
+        let reach = |run: &RunSummary| run.last_step().min(steps_done);
+        let event = start(info, epochs_done, steps_done);
+        let (found, journal) = match (told, made) {
+            (Some((told, mut journal)), made) if made.as_ref().is_none_or(|made| reach(made) <= reach(&told)) => {
+                journal.append(&[event], true)?;
+                (told, journal)
+            }
+            (_, Some(made)) => {
+                let whole = Event::Whole(Box::new(made.clone()));
+                (made, Journal::create(&journal_path, vec![whole, event])?)
+            }
+            _ => (RunSummary::default(), Journal::create(&journal_path, vec![event])?),
+        };
+        if reach(&found) < steps_done {
+            let first = reach(&found) + 1;
+            log::warn!(
+                "{}: the metrics of steps {first} to {steps_done} are lost; the weights are not",
+                path.display()
+            );
         }
+        Self::with(path, journal, found.rows())
     }
 
-    fn start(path: &Path, info: &RunInfo, old: Option<RunSummary>) -> Result<Self> {
-        let started = old.as_ref().and_then(|run| run.attribute("started")).map_or_else(now, String::from);
-        let attributes = [
-            ("format_version", FORMAT_VERSION.to_string()),
-            ("ddl_version", env!("CARGO_PKG_VERSION").to_string()),
-            ("commit", info.commit.to_string()),
-            ("name", info.name.to_string()),
-            ("started", started),
-            ("ranks", info.ranks.to_string()),
-            ("status", "running".to_string()),
-        ];
-        let run = RunSummary {
-            attributes: attributes.map(|(name, value)| (name.to_string(), value)).into(),
-            config: info.config.to_string(),
-            environment: info.environment.to_vec(),
-            result: Vec::new(),
-            ..old.unwrap_or_default()
-        };
-        let mut file = Self { path: path.to_path_buf(), run, synced: Instant::now() };
-        file.write(true)?;
+    fn with(path: &Path, journal: Journal, rows: u64) -> Result<Self> {
+        let (made, cost) = (Instant::now(), Duration::ZERO);
+        let mut file =
+            Self { path: path.to_path_buf(), journal, events: Vec::new(), rows, rows_made: 0, made, cost, bytes: 0 };
+        file.make()?;
         Ok(file)
     }
 
@@ -128,112 +150,117 @@ impl RunFile {
         if !row.iter().any(|&(name, _)| name == "epoch") {
             return Err(Error::internal("store::run::epoch", "a row without a column epoch"));
         }
-        let rows = self.epochs();
-        for &(name, value) in row {
-            entry(&mut self.run.epochs, name).resize(rows, f64::NAN);
-            entry(&mut self.run.epochs, name).push(value);
-        }
-        self.run.epochs.iter_mut().for_each(|(_, values)| values.resize(rows + 1, f64::NAN));
+        self.rows += 1;
+        self.events.push(Event::Epoch(owned(row)));
         Ok(())
-    }
-
-    fn epochs(&self) -> usize {
-        self.run.epochs.iter().map(|(_, values)| values.len()).max().unwrap_or(0)
     }
 
     /// Appends rows to `/metrics/step`.
-    pub fn steps(&mut self, rows: &[StepRow]) -> Result<()> {
-        let columns: [StepColumn; 4] =
-            [("step", |r| r.step as f64), ("loss", |r| r.loss), ("lr", |r| r.lr), ("grad_norm", |r| r.grad_norm)];
-        for (name, value) in columns {
-            entry(&mut self.run.steps, name).extend(rows.iter().map(value));
+    pub fn steps(&mut self, rows: &[StepRow]) {
+        if !rows.is_empty() {
+            self.rows += rows.len() as u64;
+            self.events.push(Event::Steps(rows.to_vec()));
         }
-        Ok(())
     }
 
     /// Appends a row to `/timing/<phase>` for every phase: seconds, one value a rank. Ranks and phases that are
     /// absent get NaN.
-    pub fn timing(&mut self, phases: &[(&str, &[f64])]) -> Result<()> {
-        let rows = self.run.timing.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
-        for &(phase, seconds) in phases {
-            let timing = entry(&mut self.run.timing, phase);
-            timing.resize(rows, Vec::new());
-            timing.push(seconds.to_vec());
-        }
-        self.run.timing.iter_mut().for_each(|(_, timing)| timing.resize(rows + 1, Vec::new()));
-        Ok(())
+    pub fn timing(&mut self, phases: &[(&str, &[f64])]) {
+        let phases = phases.iter().map(|&(phase, seconds)| (phase.to_string(), seconds.to_vec())).collect();
+        self.events.push(Event::Timing(phases));
     }
 
     /// Figures of a baseline (such as `last_value`: `test_mape`) as attributes of `/baseline/<name>`.
-    pub fn baseline(&mut self, name: &str, figures: &[(&str, f64)]) -> Result<()> {
-        let baseline = entry(&mut self.run.baselines, name);
-        figures.iter().for_each(|&(name, value)| *entry(baseline, name) = value);
-        Ok(())
+    pub fn baseline(&mut self, name: &str, figures: &[(&str, f64)]) {
+        self.events.push(Event::Baseline(name.to_string(), owned(figures)));
     }
 
     /// Final figures as attributes of `/result`.
-    pub fn result(&mut self, figures: &[(&str, f64)]) -> Result<()> {
-        figures.iter().for_each(|&(name, value)| *entry(&mut self.run.result, name) = value);
-        Ok(())
+    pub fn result(&mut self, figures: &[(&str, f64)]) {
+        self.events.push(Event::Result(owned(figures)));
     }
 
-    /// Writes all rows: from here on readers see them, and a kill does not lose them.
+    /// Puts all rows into the journal, so that a kill does not lose them, and into the run file where that is due.
     ///
     /// # Errors
-    /// `Io` when the disk is full; the file stays as it was then, and a later flush may succeed.
+    /// `Io` when the disk is full; the files stay as they were then, and a later flush may succeed.
     pub fn flush(&mut self) -> Result<()> {
-        self.write(self.synced.elapsed() > SYNC_EVERY)
+        self.append(false)?;
+        if self.is_due() { self.make() } else { Ok(()) }
     }
 
-    /// Notes how the run ended (`done`, `stopped`, `diverged`, `failed`) and when, and flushes.
+    /// Likewise, so that a power failure does not lose them either: before a checkpoint that counts on them.
+    ///
+    /// # Errors
+    /// As [`RunFile::flush`].
+    pub fn sync(&mut self) -> Result<()> {
+        self.append(true)?;
+        if self.is_due() { self.make() } else { Ok(()) }
+    }
+
+    /// Notes how the run ended (`done`, `stopped`, `diverged`, `failed`) and when, and makes the run file.
     ///
     /// # Errors
     /// `Io` when the disk is full.
     pub fn finish(mut self, status: &str) -> Result<()> {
-        *entry(&mut self.run.attributes, "finished") = now();
-        *entry(&mut self.run.attributes, "status") = status.to_string();
-        self.write(true)
+        self.events.push(Event::End { status: status.to_string(), finished: now() });
+        self.append(true)?;
+        self.make()
     }
 
-    fn write(&mut self, sync: bool) -> Result<()> {
-        let replacement = Replacement::new(&self.path)?;
-        let failed = |what: String| {
-            let mend = "check the free space and the folder's permissions";
-            Error::io(&self.path, format!("cannot write the run file: {what}"), mend)
-        };
-        write(replacement.temporary(), &self.run).map_err(|e| failed(hdf::cause(&e)))?;
-        seal::write(replacement.temporary(), Kind::Run).map_err(|e| failed(e.to_string()))?;
-        if !sync {
-            return replacement.commit_unsynced();
-        }
-        self.synced = Instant::now();
-        replacement.commit()
+    fn append(&mut self, sync: bool) -> Result<()> {
+        self.journal.append(&self.events, sync)?;
+        self.events.clear();
+        Ok(())
+    }
+
+    /// Whether making the run file is worth its cost.
+    fn is_due(&self) -> bool {
+        let pause = (self.cost * PAUSE).max(Duration::from_secs_f64(self.bytes as f64 / BYTES_PER_SECOND));
+        (self.rows - self.rows_made) * GROWTH >= self.rows_made.max(1) || self.made.elapsed() >= pause
+    }
+
+    fn make(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let run = self.journal.read()?;
+        let unmade = |e: hdf5::Error| Error::internal("store::run", hdf::cause(&e));
+        let image = Image::make(SEAL_BYTES, |file| write(file, &run)).map_err(unmade)?;
+        let bytes = image.bytes().map_err(unmade)?;
+        seal::write(&self.path, Kind::Run, bytes)?;
+        (self.rows_made, self.bytes) = (self.rows, bytes.len());
+        (self.made, self.cost) = (Instant::now(), began.elapsed());
+        Ok(())
     }
 }
 
-/// The value of `name`, made if it is not there.
-fn entry<'a, T: Default>(list: &'a mut Vec<(String, T)>, name: &str) -> &'a mut T {
-    let at = list.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
-        list.push((name.to_string(), T::default()));
-        list.len() - 1
-    });
-    &mut list[at].1
+fn start(info: &RunInfo, epochs: u64, steps: u64) -> Event {
+    let attributes = [
+        ("format_version", FORMAT_VERSION.to_string()),
+        ("ddl_version", env!("CARGO_PKG_VERSION").to_string()),
+        ("commit", info.commit.to_string()),
+        ("name", info.name.to_string()),
+        ("started", now()),
+        ("ranks", info.ranks.to_string()),
+        ("status", "running".to_string()),
+    ];
+    Event::Start {
+        attributes: attributes.map(|(name, value)| (name.to_string(), value)).into(),
+        config: info.config.to_string(),
+        environment: info.environment.to_vec(),
+        epochs,
+        steps,
+    }
 }
 
-/// Cuts columns to the leading rows whose `key` is at most `last`; returns their number.
-fn cut(columns: &mut Columns, key: &str, last: u64) -> usize {
-    let keys = columns.iter().find(|(name, _)| name == key).map_or(&[][..], |(_, values)| values);
-    let kept = keys.iter().take_while(|&&k| k <= last as f64).count();
-    columns.iter_mut().for_each(|(_, values)| values.resize(kept, f64::NAN));
-    kept
+fn owned(row: &[(&str, f64)]) -> Vec<(String, f64)> {
+    row.iter().map(|&(name, value)| (name.to_string(), value)).collect()
 }
 
-fn write(path: &Path, run: &RunSummary) -> hdf5::Result<()> {
-    let file = hdf::create_sealable(path)?;
+fn write(file: &File, run: &RunSummary) -> hdf5::Result<()> {
     for (name, value) in &run.attributes {
         match (name.as_str(), value.parse::<u64>()) {
-            ("format_version" | "ranks", Ok(number)) => hdf::set(&file, name, &number)?,
-            _ => hdf::set_text(&file, name, value)?,
+            ("format_version" | "ranks", Ok(number)) => hdf::set(file, name, &number)?,
+            _ => hdf::set_text(file, name, value)?,
         }
     }
     file.new_dataset::<VarLenUnicode>().create("config")?.write_scalar(&hdf::text_value(&run.config)?)?;
@@ -241,17 +268,14 @@ fn write(path: &Path, run: &RunSummary) -> hdf5::Result<()> {
     run.environment.iter().try_for_each(|(name, value)| hdf::set_text(&environment, name, value))?;
     write_columns(&file.create_group("metrics/epoch")?, &run.epochs, "epoch")?;
     write_columns(&file.create_group("metrics/step")?, &run.steps, "step")?;
-    write_timing(&file, run)?;
+    write_timing(file, run)?;
     let baseline = file.create_group("baseline")?;
     for (name, figures) in &run.baselines {
         let group = baseline.create_group(name)?;
         figures.iter().try_for_each(|(name, value)| hdf::set(&group, name, value))?;
     }
     let result = file.create_group("result")?;
-    run.result.iter().try_for_each(|(name, value)| hdf::set(&result, name, value))?;
-    drop((environment, baseline, result));
-    file.flush()?;
-    file.close()
+    run.result.iter().try_for_each(|(name, value)| hdf::set(&result, name, value))
 }
 
 /// Each column as a 1-D extendible data set; the one named `key` as u64.

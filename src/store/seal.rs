@@ -3,11 +3,12 @@
 //! The HDF5 library may crash, loop or take any amount of memory on a damaged file. So the raw bytes are checked
 //! before it sees them; this finds damage in HDF5's own structures and cut-off ends, too.
 
+use super::atomic;
 use crate::error::{Error, Result};
 use crate::resource::open_file;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Size of the seal; HDF5 allows 512 and larger powers of two.
@@ -35,12 +36,13 @@ impl Kind {
     }
 }
 
-/// Seals a finished file.
-pub(super) fn write(path: &Path, kind: Kind) -> std::io::Result<()> {
-    let mut file = File::options().read(true).write(true).open(path)?;
-    let seal = expected(&mut file, kind)?;
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(&seal)
+/// Writes an HDF5 file that has room for its seal, sealed: `path` is whole or as it was.
+///
+/// # Errors
+/// `Io`.
+pub(super) fn write(path: &Path, kind: Kind, image: &[u8]) -> Result<()> {
+    let body = &image[SEAL_BYTES.min(image.len())..];
+    atomic::write_parts(path, &[&of_digest(kind, &Sha256::digest(body)), body])
 }
 
 /// Checks a file against its seal.
@@ -85,10 +87,13 @@ fn expected(file: &mut File, kind: Kind) -> std::io::Result<Vec<u8>> {
             Err(e) => return Err(e),
         }
     }
-    let mut seal =
-        format!("{}\nsha256 of all bytes from 512 on: {}\n", kind.title(), hex(&digest.finalize())).into_bytes();
+    Ok(of_digest(kind, &digest.finalize()))
+}
+
+fn of_digest(kind: Kind, digest: &[u8]) -> Vec<u8> {
+    let mut seal = format!("{}\nsha256 of all bytes from 512 on: {}\n", kind.title(), hex(digest)).into_bytes();
     seal.resize(SEAL_BYTES, 0);
-    Ok(seal)
+    seal
 }
 
 /// Lower-case hexadecimal.

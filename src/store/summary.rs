@@ -5,6 +5,7 @@ use super::{hdf, run::FORMAT_VERSION};
 use crate::error::{Error, Result};
 use hdf5::types::VarLenUnicode;
 use hdf5::{Dataset, File};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Named columns, `epoch` or `step` first, then by name.
@@ -14,7 +15,7 @@ pub type Columns = Vec<(String, Vec<f64>)>;
 pub type Figures = Vec<(String, f64)>;
 
 /// All that a run file holds.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// Root attributes as text: `name`, `status`, `started`, `finished`, `ranks`, ...
     pub attributes: Vec<(String, String)>,
@@ -49,6 +50,33 @@ impl RunSummary {
     pub fn step_column(&self, name: &str) -> Option<&[f64]> {
         self.steps.iter().find(|(n, _)| n == name).map(|(_, values)| values.as_slice())
     }
+
+    /// The last step that has a row.
+    pub(super) fn last_step(&self) -> u64 {
+        self.step_column("step").and_then(<[f64]>::last).map_or(0, |&step| step as u64)
+    }
+
+    /// Rows of epochs and steps.
+    pub(super) fn rows(&self) -> u64 {
+        let longest = |columns: &Columns| columns.iter().map(|(_, values)| values.len()).max().unwrap_or(0) as u64;
+        longest(&self.epochs) + longest(&self.steps)
+    }
+
+    /// Drops rows past so many epochs and steps.
+    pub(super) fn cut(&mut self, epochs: u64, steps: u64) {
+        let epochs = cut(&mut self.epochs, "epoch", epochs);
+        cut(&mut self.steps, "step", steps);
+        // One row for each row of /metrics/epoch.
+        self.timing.iter_mut().for_each(|(_, rows)| rows.resize(epochs, Vec::new()));
+    }
+}
+
+/// Cuts columns to the leading rows whose `key` is at most `last`; returns their number.
+fn cut(columns: &mut Columns, key: &str, last: u64) -> usize {
+    let keys = columns.iter().find(|(name, _)| name == key).map_or(&[][..], |(_, values)| values);
+    let kept = keys.iter().take_while(|&&k| k <= last as f64).count();
+    columns.iter_mut().for_each(|(_, values)| values.resize(kept, f64::NAN));
+    kept
 }
 
 /// Reads a run file, finished or still being written.

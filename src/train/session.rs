@@ -3,11 +3,12 @@
 use super::clock::Phase;
 use super::environment;
 use super::evaluate::{Errors, Metrics, last_value};
+use super::folder::Folder;
 use super::noise::Noise;
 use super::progress::{Position, load_weights};
 use super::signal::StopFlag;
 use super::step::Outcome;
-use super::terminal::{self, EpochLine, Progress, say};
+use super::terminal::{self, EpochLine, Progress, say, tell};
 use super::trainer::Trainer;
 use crate::comm::{Comm, agree, on_root};
 use crate::config::{Job, Precision};
@@ -50,26 +51,30 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     if let Some(init) = &options.init {
         load_weights(&mut trainer, init)?;
     }
-    let checkpoints = out.join("checkpoints");
-    let resumed = if options.resume { trainer.resume(&checkpoints, job.seed)? } else { None };
+    let (checkpoints, mut folder) = (out.join("checkpoints"), None);
+    if !options.dry_run {
+        on_root(comm, || Folder::take(&out, job, options.init.as_deref()).map(|taken| folder = Some(taken)))?;
+    }
+    let resumed = if options.resume { trainer.resume(&checkpoints, &config)? } else { None };
     let samples = data.len(Part::Train) as u64;
-    if let Some(at) = resumed.as_ref().filter(|at| at.sample > samples) {
-        let what = format!("the newest one stands at sample {} of an epoch, the data has {samples}", at.sample);
+    if let Some(at) = resumed.as_ref().filter(|at| at.position.sample > samples) {
+        let what =
+            format!("the newest one stands at sample {} of an epoch, the data has {samples}", at.position.sample);
         return Err(Error::usage(checkpoints.display().to_string(), what, "set data back, or use another --out"));
     }
     if root {
-        say(&terminal::model_table(&trainer.model.rows()));
-        say("");
-        say(&terminal::plan(&trainer, &data, batch, job.train.epochs));
+        tell(&terminal::model_table(&trainer.model.rows()));
+        tell("");
+        tell(&terminal::plan(&trainer, &data, batch, job.train.epochs));
         if job.train.precision == Precision::Bf16 {
             let how = if bf16_is_native() { "by AVX-512 BF16" } else { "emulated on this CPU, which is slow" };
-            say(&format!("bf16   products of linear and lstm layers, {how}; weights and sums are f32"));
+            tell(&format!("bf16   products of linear and lstm layers, {how}; weights and sums are f32"));
         }
         if job.train.max_steps > 0 {
-            say(&format!("limit  ends after {} steps (train.max_steps)", job.train.max_steps));
+            tell(&format!("limit  ends after {} steps (train.max_steps)", job.train.max_steps));
         }
         for note in data.notes() {
-            say(&format!("note   {note}"));
+            tell(&format!("note   {note}"));
         }
     }
     if options.dry_run {
@@ -83,23 +88,23 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         RunInfo { name: &job.name, config: &config, ranks: comm.size(), commit: COMMIT, environment: &environment };
     let mut run = None;
     on_root(comm, || {
-        let cannot = |folder: &Path, e: std::io::Error| {
-            Error::io(folder, format!("cannot be made: {e}"), "choose another folder with --out, or free it")
-        };
-        std::fs::create_dir_all(&out).map_err(|e| cannot(&out, e))?;
-        if !options.resume {
-            move_earlier_run_aside(&out)?;
+        // Without a checkpoint there is nothing to go on from, and the run starts anew.
+        if let (None, Some(folder)) = (&resumed, &folder) {
+            folder.move_earlier_run_aside()?;
         }
-        std::fs::create_dir_all(&checkpoints).map_err(|e| cannot(&checkpoints, e))?;
         let path = out.join("run.h5");
         run = Some(match &resumed {
-            Some(at) => RunFile::resume(&path, &info, at.epoch, at.step)?,
+            Some(at) => RunFile::resume(&path, &info, at.position.epoch, at.position.step)?,
             None => RunFile::create(&path, &info)?,
         });
         Ok(())
     })?;
-    if let (true, Some(at)) = (root, &resumed) {
-        say(&format!("resuming after epoch {}, step {}, sample {} of the next epoch", at.epoch, at.step, at.sample));
+    if let (true, Some(resumed)) = (root, &resumed) {
+        let at = &resumed.position;
+        tell(&format!("resuming after epoch {}, step {}, sample {} of the next epoch", at.epoch, at.step, at.sample));
+        for change in &resumed.changes {
+            tell(&format!("note   {change} from here on"));
+        }
     }
     stop.listen_to_interrupts();
     let mut session = Session {
@@ -111,7 +116,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         config,
         out,
         batch,
-        at: resumed.unwrap_or_default(),
+        at: resumed.map(|at| at.position).unwrap_or_default(),
         order: vec![0; data.len(Part::Train)],
         steps: Vec::new(),
         totals: vec![0.0; Phase::ALL.len()],
@@ -119,31 +124,10 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         stop,
     };
     if root {
-        say("");
+        tell("");
     }
     let ended = session.run();
     session.end(ended)
-}
-
-/// A fresh run does not go into a folder with another run's files, lest --resume later picks the wrong checkpoint:
-/// the earlier run moves to `earlier-1/`, `earlier-2/` and so on.
-fn move_earlier_run_aside(out: &Path) -> Result<()> {
-    let holds_checkpoint = !checkpoint::list(&out.join("checkpoints"))?.is_empty();
-    if !holds_checkpoint && !out.join("run.h5").exists() {
-        return Ok(());
-    }
-    let aside = (1..).map(|n| out.join(format!("earlier-{n}"))).find(|path| !path.exists()).unwrap_or_default();
-    let failed = |e: std::io::Error| {
-        Error::io(out, format!("an earlier run cannot be moved aside: {e}"), "choose another folder with --out")
-    };
-    std::fs::create_dir(&aside).map_err(failed)?;
-    for name in ["run.h5", "checkpoints"] {
-        if out.join(name).exists() {
-            std::fs::rename(out.join(name), aside.join(name)).map_err(failed)?;
-        }
-    }
-    log::warn!("the run that was here is kept in {}; use --resume to go on with a run", aside.display());
-    Ok(())
 }
 
 struct Session<'a> {
@@ -179,7 +163,7 @@ impl Session<'_> {
         if self.at.epoch >= epochs || self.limit_reached() {
             if self.root() {
                 let what = if self.limit_reached() { "train.max_steps" } else { "train.epochs" };
-                say(&format!("{what} is reached already, at step {}; raise it to go on", self.at.step));
+                tell(&format!("{what} is reached already, at step {}; raise it to go on", self.at.step));
             }
             return Ok((self.data.len(Part::Test) > 0).then(|| self.trainer.evaluate(self.data, Part::Test)));
         }
@@ -198,11 +182,14 @@ impl Session<'_> {
     fn baseline(&mut self) -> Result<()> {
         let Some(errors) = last_value(self.data, Part::Test) else { return Ok(()) };
         if self.root() {
-            say(&format!("naive forecast (last value stays): test {}", terminal::errors_text(&errors)));
+            tell(&format!("naive forecast (last value stays): test {}", terminal::errors_text(&errors)));
         }
         let run = &mut self.run;
         on_root(self.comm, || match run {
-            Some(run) => run.baseline("last_value", &errors.columns()).and_then(|()| run.flush()),
+            Some(run) => {
+                run.baseline("last_value", &errors.columns());
+                run.flush()
+            }
             None => Ok(()),
         })
     }
@@ -315,7 +302,7 @@ impl Session<'_> {
                 seconds,
                 samples_per_second: rate,
             };
-            say(&line.text());
+            tell(&line.text());
         }
         Ok(test)
     }
@@ -335,8 +322,8 @@ impl Session<'_> {
         let (run, steps) = (&mut self.run, &mut self.steps);
         on_root(self.comm, || {
             let Some(run) = run else { return Ok(()) };
-            run.steps(steps)?;
-            run.timing(&phases)?;
+            run.steps(steps);
+            run.timing(&phases);
             run.flush()
         })?;
         self.steps.clear();
@@ -364,8 +351,8 @@ impl Session<'_> {
         let mut path = dir.join(format!("step-{:08}.h5", self.at.step));
         on_root(self.comm, || {
             if let Some(run) = run {
-                run.steps(&steps)?;
-                run.flush()?;
+                run.steps(&steps);
+                run.sync()?;
             }
             let moments = trainer.replica.moments.iter().map(|moment| &moment[..]);
             let slots: Vec<(&str, &[f32])> = trainer.slots().iter().copied().zip(moments).collect();
@@ -394,8 +381,8 @@ impl Session<'_> {
         let (run, steps) = (self.run.take(), std::mem::take(&mut self.steps));
         let closed = on_root(self.comm, || {
             let Some(mut run) = run else { return Ok(()) };
-            run.steps(&steps)?;
-            run.result(&figures)?;
+            run.steps(&steps);
+            run.result(&figures);
             run.finish(status)
         });
         // The first error is the one that matters.
