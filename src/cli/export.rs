@@ -2,7 +2,7 @@
 
 use crate::comm::{Comm, on_root};
 use crate::error::{Error, Result};
-use crate::store::{checkpoint, weights};
+use crate::store::{checkpoint, protect, weights};
 use crate::train::terminal::say;
 use clap::Args;
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ impl Export {
                 let what = format!("cannot write a .{ending} file");
                 return Err(Error::usage(format!("--to {}", self.to.display()), what, "use the ending .safetensors"));
             }
+            protect("--to", &self.to, [self.checkpoint.as_path()])?;
             let checkpoint = checkpoint::read(&self.checkpoint)?;
             weights::export_safetensors(&self.to, &checkpoint.model, checkpoint.step)?;
             say(&format!("wrote {} tensors to {}", checkpoint.model.len(), self.to.display()));

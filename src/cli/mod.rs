@@ -10,10 +10,10 @@ mod predict;
 mod scale;
 mod train;
 
-use crate::comm::{self, Comm, Solo};
+use crate::comm::{self, Comm, Solo, on_root};
 use crate::error::{Error, Result};
 use crate::store::probe;
-use crate::train::signal;
+use crate::train::{signal, terminal};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -46,7 +46,7 @@ struct Verbosity {
     /// Say more (twice: everything); RUST_LOG does the same in detail
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Say only errors beside the results
+    /// Print only results: no plan, no progress, no warnings
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 }
@@ -87,6 +87,9 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
     probe::enable();
     signal::survive_file_limits();
     log_to_stderr(&cli.verbosity, speaks);
+    if cli.verbosity.quiet {
+        terminal::be_quiet();
+    }
     let ended = |result: Result<()>| match result {
         Ok(()) => 0,
         Err(error) => {
@@ -104,7 +107,8 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
         (Err(error), _) => ended(Err(error)),
         (Ok(comm), command) => {
             // A panic is a mistake of ours. Under MPI its hook has ended all ranks by now; alone it ends like any error.
-            let command = AssertUnwindSafe(|| dispatch(command, &*comm));
+            let command =
+                AssertUnwindSafe(|| dispatch(command, &*comm).and_then(|()| on_root(&*comm, terminal::printed)));
             let result = std::panic::catch_unwind(command)
                 .unwrap_or_else(|_| Err(Error::internal("ddl", "the program panicked")));
             // Before MPI ends: mpirun stops all ranks as soon as one has ended with an error, even one about to tell it.

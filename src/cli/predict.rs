@@ -6,6 +6,7 @@ use crate::data::{Dataset, Part, Task, open_inputs};
 use crate::error::{Error, Result};
 use crate::loss::largest;
 use crate::store::predictions::{Column, write_csv, write_hdf5};
+use crate::store::protect;
 use crate::train::terminal::{say, thousands};
 use crate::train::{Trainer, broadcast_checkpoint};
 use clap::Args;
@@ -38,6 +39,8 @@ impl Predict {
             return Err(Error::usage(format!("--out {}", self.out.display()), what, "use the ending .csv or .h5"));
         }
         let (job, checkpoint) = job_of(comm, &self.checkpoint, &self.set)?;
+        let inputs = [Some(self.checkpoint.as_path()), Some(&self.input), job.data.path.as_deref()];
+        agree(comm, protect("--out", &self.out, inputs.into_iter().flatten()))?;
         let trained_on = agree(comm, Dataset::open(&job.data, job.seed))?;
         let inputs = agree(comm, open_inputs(&trained_on, &job.data, &self.input))?;
         let mut trainer = Trainer::build(&alone(&job, comm.size()), &trained_on, comm)?;

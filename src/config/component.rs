@@ -1,5 +1,6 @@
 //! One typed table of a job: `{ type = "conv2d", out_channels = 32 }`. The registries parse it into their own structs.
 
+use super::lines::Origin;
 use crate::error::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use toml::Table;
@@ -13,8 +14,8 @@ pub struct Component {
     pub table: Table,
     /// For messages: `job.toml:12, model.layers[3]`.
     pub place: String,
-    /// For each key (`p`, `layers[1].p`) its line, where the text is at hand.
-    pub lines: Vec<(String, usize)>,
+    /// For each key (`p`, `layers[1].p`) where it was given, as far as that is known.
+    pub lines: Vec<(String, Origin)>,
     /// Keys taken out by [`Component::take`], known beside those of the kind.
     pub shared: Vec<String>,
 }
@@ -29,7 +30,7 @@ impl Component {
     /// What stands at `path` in it, such as `layers[1]`, as a component of its own.
     pub fn part(&self, path: &str, kind: &str, table: Table) -> Self {
         let prefix = format!("{path}.");
-        let inside = |(key, line): &(String, usize)| Some((key.strip_prefix(&prefix)?.to_owned(), *line));
+        let inside = |(key, origin): &(String, Origin)| Some((key.strip_prefix(&prefix)?.to_owned(), origin.clone()));
         let lines = self.lines.iter().filter_map(inside).collect();
         Self { kind: kind.into(), table, place: self.place_of(path), lines, shared: Vec::new() }
     }
@@ -64,7 +65,8 @@ impl Component {
         let own_name = |path: &str| path.rsplit('.').next() == Some(key);
         let exact = self.lines.iter().find(|(path, _)| path == key);
         match exact.or_else(|| self.lines.iter().find(|(path, _)| own_name(path))) {
-            Some((_, line)) => match self.place.split_once(':') {
+            Some((_, Origin::Setting(setting))) => setting.clone(),
+            Some((_, Origin::Line(line))) => match self.place.split_once(':') {
                 Some((file, rest)) => {
                     let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
                     format!("{file}:{line}{rest}.{key}")

@@ -182,10 +182,11 @@ impl Job {
     /// Parses the text of the job file `file`.
     pub fn parse(text: &str, file: &str, overrides: &[Override]) -> Result<Job> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let lines = Lines::of(text, file)?;
+        let mut lines = Lines::of(text, file)?;
         let mut table = text.parse::<Table>().map_err(|e| Error::usage(file, e.message(), "correct the TOML"))?;
         for change in overrides {
             change.apply(&mut table)?;
+            lines.set(&change.path, change.origin());
         }
         Sections { table, lines, file }.job()
     }

@@ -1,4 +1,4 @@
-//! On which line of the job file each key stands.
+//! Where each key of a job was given: on which line of the file, or by which setting.
 
 use super::Component;
 use crate::error::{Error, Result};
@@ -6,10 +6,19 @@ use std::collections::HashMap;
 use toml::Table;
 use toml::de::{DeTable, DeValue};
 
-/// The lines of all keys of a job file, by path: `train.epochs`, `model.layers[3].p`.
+/// Where a key was given.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A line of the job file.
+    Line(usize),
+    /// `--set train.epochs=3`, or an environment variable.
+    Setting(String),
+}
+
+/// The origins of all keys of a job, by path: `train.epochs`, `model.layers[3].p`.
 pub struct Lines {
     file: String,
-    lines: HashMap<String, usize>,
+    lines: HashMap<String, Origin>,
 }
 
 impl Lines {
@@ -31,10 +40,25 @@ impl Lines {
         Ok(Self { file: file.into(), lines })
     }
 
-    /// `job.toml:12, train.epochs`; without the line for keys that are not in the file.
+    /// Lets what stands at `path`, and below, come from a setting. List items may be written `layers.3`.
+    pub fn set(&mut self, path: &str, setting: &str) {
+        let mut name = String::new();
+        for part in path.split('.') {
+            match part.parse::<usize>() {
+                Ok(index) => name += &format!("[{index}]"),
+                Err(_) if name.is_empty() => name += part,
+                Err(_) => name += &format!(".{part}"),
+            }
+        }
+        self.lines.retain(|key, _| !key.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['.', '['])));
+        self.lines.insert(name, Origin::Setting(setting.into()));
+    }
+
+    /// `job.toml:12, train.epochs`, or the setting; without the line for keys that are in neither.
     pub fn place(&self, path: &str) -> String {
         match self.lines.get(path) {
-            Some(line) => format!("{}:{line}, {path}", self.file),
+            Some(Origin::Line(line)) => format!("{}:{line}, {path}", self.file),
+            Some(Origin::Setting(setting)) => setting.clone(),
             None => format!("{}, {path}", self.file),
         }
     }
@@ -42,8 +66,8 @@ impl Lines {
     /// The table at `path` as a component that knows its lines.
     pub fn component(&self, path: &str, kind: &str, table: Table) -> Component {
         let prefix = format!("{path}.");
-        let inside = |(key, line): (&String, &usize)| Some((key.strip_prefix(&prefix)?.to_owned(), *line));
-        let mut lines: Vec<(String, usize)> = self.lines.iter().filter_map(inside).collect();
+        let inside = |(key, origin): (&String, &Origin)| Some((key.strip_prefix(&prefix)?.to_owned(), origin.clone()));
+        let mut lines: Vec<(String, Origin)> = self.lines.iter().filter_map(inside).collect();
         lines.sort();
         Component { kind: kind.into(), table, place: self.place(path), lines, shared: Vec::new() }
     }
@@ -53,21 +77,21 @@ fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-fn visit_table(text: &str, prefix: &str, table: &DeTable<'_>, lines: &mut HashMap<String, usize>) {
+fn visit_table(text: &str, prefix: &str, table: &DeTable<'_>, lines: &mut HashMap<String, Origin>) {
     for (key, value) in table {
         let path = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
-        lines.insert(path.clone(), line_of(text, key.span().start));
+        lines.insert(path.clone(), Origin::Line(line_of(text, key.span().start)));
         visit_value(text, &path, value.get_ref(), lines);
     }
 }
 
-fn visit_value(text: &str, path: &str, value: &DeValue<'_>, lines: &mut HashMap<String, usize>) {
+fn visit_value(text: &str, path: &str, value: &DeValue<'_>, lines: &mut HashMap<String, Origin>) {
     match value {
         DeValue::Table(table) => visit_table(text, path, table, lines),
         DeValue::Array(array) => {
             for (index, item) in array.iter().enumerate() {
                 let path = format!("{path}[{index}]");
-                lines.insert(path.clone(), line_of(text, item.span().start));
+                lines.insert(path.clone(), Origin::Line(line_of(text, item.span().start)));
                 visit_value(text, &path, item.get_ref(), lines);
             }
         }

@@ -1,5 +1,6 @@
 //! The job: TOML text, overrides and defaults into a [`Job`] that is checked once and then trusted.
 
+mod changes;
 mod component;
 pub mod data;
 mod distributed;
@@ -7,6 +8,7 @@ mod job;
 mod lines;
 mod overrides;
 
+pub use changes::{Change, Meaning, changes};
 pub use component::{Component, nearest};
 pub use data::{Augmentation, DataConfig, Normalize};
 pub use distributed::{Distributed, Exchange, Reduction, Wire};

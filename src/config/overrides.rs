@@ -15,8 +15,8 @@ pub struct Override {
     origin: String,
 }
 
-/// Chooses the instruction set; no key of a job.
-const NOT_A_KEY: &str = "DDL_ISA";
+/// Choose the instruction set and the way of convolutions; no keys of a job.
+const NOT_KEYS: [&str; 2] = ["DDL_ISA", "DDL_CONV"];
 
 /// Deeper tables could not be walked safely.
 const MOST_NAMES: usize = 32;
@@ -24,7 +24,7 @@ const MOST_NAMES: usize = 32;
 impl Override {
     /// From `key=value`; the value is TOML, or else a text.
     pub fn parse(assignment: &str) -> Result<Self> {
-        let origin = format!("--set {assignment}");
+        let origin = format!("--set {}", cut(assignment));
         let Some((path, text)) = assignment.split_once('=') else {
             return Err(Error::usage(origin, "has no `=`", "write --set train.epochs=3"));
         };
@@ -45,9 +45,14 @@ impl Override {
         Self::from_variables(std::env::vars_os().filter_map(text))
     }
 
+    /// `--set train.epochs=3`, or the environment variable.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Vec<Self> {
         let mut found: Vec<Self> = variables
-            .filter(|(name, _)| name != NOT_A_KEY)
+            .filter(|(name, _)| !NOT_KEYS.contains(&name.as_str()))
             .filter_map(|(name, text)| {
                 let key = name.strip_prefix("DDL_")?.to_ascii_lowercase();
                 let path = match key.split_once('_') {
@@ -98,6 +103,14 @@ fn step_into<'v>(value: &'v mut Value, name: &str) -> Result<&'v mut Value, Stri
             list.get_mut(index).ok_or(format!("there is no item {index} in a list of {len}"))
         }
         _ => Err(format!("`{name}` stands below a key that is no table")),
+    }
+}
+
+/// What fits a message.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

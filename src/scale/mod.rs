@@ -119,6 +119,8 @@ fn study_name(request: &Request) -> String {
 struct Work {
     samples: usize,
     parameters: usize,
+    /// Elements of a gradient: the parameters, and what fills their slots up.
+    gradient: usize,
     /// Of the optimizer.
     moments: usize,
 }
@@ -192,8 +194,8 @@ fn json<T: Serialize>(value: &T) -> Result<String> {
 
 fn work(job: &Job, data: &Dataset) -> Result<Work> {
     let trainer = Trainer::build(job, data, &Solo)?;
-    let (parameters, moments) = (trainer.model().layout().len(), trainer.slots().len());
-    Ok(Work { samples: data.len(Part::Train), parameters, moments })
+    let (layout, moments) = (trainer.model().layout(), trainer.slots().len());
+    Ok(Work { samples: data.len(Part::Train), parameters: layout.elements(), gradient: layout.len(), moments })
 }
 
 /// The model's word: fitted to the study, or else to a probe on `data` and on the ranks that there are.
@@ -204,7 +206,7 @@ fn outlook(
     measurements: &[Measurement],
     comm: &dyn Comm,
 ) -> Result<Outlook> {
-    let (job, gradient_bytes) = (&request.job, 4.0 * work.parameters as f64);
+    let (job, gradient_bytes) = (&request.job, 4.0 * work.gradient as f64);
     let (compute, from) = match forecast::compute(measurements) {
         Some(fitted) => (fitted, "this study"),
         None => {

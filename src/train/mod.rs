@@ -3,6 +3,7 @@
 pub mod clock;
 mod environment;
 pub mod evaluate;
+mod folder;
 mod local;
 mod noise;
 mod progress;

@@ -3,6 +3,7 @@
 use super::trainer::Trainer;
 use crate::arena::Layout;
 use crate::comm::{Comm, agree};
+use crate::config::{Change, Meaning, changes};
 use crate::error::{Error, Result};
 use crate::store::{Checkpoint, EpochSums, Tensor, checkpoint, weights};
 use std::path::Path;
@@ -23,16 +24,25 @@ pub struct Position {
 /// Parameters, state, then each moment.
 type Arenas = Vec<Vec<f32>>;
 
+/// What a run goes on from.
+pub struct Resumed {
+    /// Where it stands.
+    pub position: Position,
+    /// On rank 0: what is another from here on, a line each.
+    pub changes: Vec<String>,
+}
+
 impl Trainer<'_> {
-    /// Goes on from the newest good checkpoint in `dir`, if there is one. Rank 0 reads, everybody gets the same.
+    /// Goes on from the newest good checkpoint in `dir`, if there is one. Rank 0 reads, everybody gets the same. `config` is
+    /// the resolved job.
     ///
     /// # Errors
-    /// The checkpoint is of another network or another job.
-    pub fn resume(&mut self, dir: &Path, seed: u64) -> Result<Option<Position>> {
+    /// The checkpoint is of another network or another job, or there are checkpoints and none is good.
+    pub fn resume(&mut self, dir: &Path, config: &str) -> Result<Option<Resumed>> {
         let comm = self.comm;
         let found = if comm.rank() == 0 { newest(dir) } else { Ok(None) };
         let found = agree(comm, found)?;
-        let mut position = Position::default();
+        let (mut position, mut changes) = (Position::default(), Vec::new());
         let mut arenas = self.arenas();
         let result = match &found {
             Some((path, checkpoint)) => {
@@ -43,7 +53,10 @@ impl Trainer<'_> {
                     sums: checkpoint.sums,
                 };
                 log::info!("resuming from {} at step {}", path.display(), checkpoint.step);
-                self.load_checkpoint(&mut arenas, path, checkpoint, seed)
+                same_job(path, checkpoint, config).and_then(|told| {
+                    changes = told;
+                    self.load_checkpoint(&mut arenas, path, checkpoint)
+                })
             }
             None => Ok(()),
         };
@@ -63,20 +76,16 @@ impl Trainer<'_> {
         let (step, epoch, sample, sums): (u64, u64, u64, [u64; 4]) =
             serde_json::from_slice(&head).map_err(|e| Error::internal("resume", e))?;
         self.broadcast(arenas);
-        Ok(Some(Position { step, epoch, sample, sums: sums.map(f64::from_bits).into() }))
+        let position = Position { step, epoch, sample, sums: sums.map(f64::from_bits).into() };
+        Ok(Some(Resumed { position, changes }))
     }
 
-    fn load_checkpoint(&self, to: &mut Arenas, path: &Path, checkpoint: &Checkpoint, seed: u64) -> Result<()> {
-        if checkpoint.seed != seed {
-            let what = format!("it was made with seed {}, the job has {seed}", checkpoint.seed);
-            return Err(Error::usage(path.display().to_string(), what, "set the seed back, or use another --out"));
-        }
+    fn load_checkpoint(&self, to: &mut Arenas, path: &Path, checkpoint: &Checkpoint) -> Result<()> {
         self.load_weights(to, &checkpoint.model, path)?;
         for (slot, moment) in self.slots().iter().zip(&mut to[2..]) {
             let Some((_, tensors)) = checkpoint.optimizer.iter().find(|(name, _)| name == slot) else {
-                let what = format!("it has no optimizer slot {slot}: it was made with another optimizer");
-                let mend = "set the optimizer back, or start anew with --init from this checkpoint and another --out";
-                return Err(Error::usage(path.display().to_string(), what, mend));
+                let what = format!("it has no optimizer slot {slot}: it was made with other keys of the optimizer");
+                return Err(Error::usage(path.display().to_string(), what, another(path)));
             };
             weights::load(tensors, path, self.model.layout(), moment, &Layout::default(), &mut [])?;
         }
@@ -136,10 +145,38 @@ pub fn broadcast_checkpoint(trainer: &mut Trainer, path: &Path, checkpoint: Opti
     Ok(())
 }
 
+/// The ways out where a checkpoint does not go with the job.
+fn another(checkpoint: &Path) -> String {
+    format!("set it back, or start anew from these weights: --init {} with another --out", checkpoint.display())
+}
+
+/// What the job has that the checkpoint's had not, as far as it may.
+fn same_job(path: &Path, checkpoint: &Checkpoint, config: &str) -> Result<Vec<String>> {
+    let found = changes(&checkpoint.config, config);
+    let of = |meaning: Meaning| found.iter().filter(move |change| change.meaning() == meaning).map(Change::to_string);
+    let mut refused = of(Meaning::Refuse);
+    match refused.next() {
+        None => Ok(of(Meaning::Tell).collect()),
+        Some(first) => {
+            let more = match refused.count() {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            let what = format!("the job has changed since: {first}{more}");
+            Err(Error::usage(path.display().to_string(), what, another(path)))
+        }
+    }
+}
+
 fn newest(dir: &Path) -> Result<Option<(std::path::PathBuf, Checkpoint)>> {
     let (found, damaged) = checkpoint::newest_good(dir)?;
-    for name in damaged {
+    for name in &damaged {
         log::warn!("damaged checkpoint skipped: {name}");
+    }
+    if let (None, [.., first]) = (&found, &damaged[..]) {
+        let what = format!("all {} checkpoints are damaged, the oldest one: {first}", damaged.len());
+        let mend = "bring one back from a copy, or start anew without --resume: what is here is then kept as earlier-1";
+        return Err(Error::data(dir.display().to_string(), what, mend));
     }
     Ok(found)
 }

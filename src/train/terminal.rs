@@ -4,18 +4,55 @@ use super::clock::Phase;
 use super::evaluate::{Errors, Metrics};
 use super::trainer::Trainer;
 use crate::data::{Dataset, Part};
+use crate::error::{Error, Result};
 use crate::model::Row;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a plain line tells of a long epoch where there is no terminal.
+/// How often a plain line tells of a long epoch where there is no terminal, and when the first one does.
 const PLAIN_EVERY: Duration = Duration::from_secs(15);
+const PLAIN_FIRST: Duration = Duration::from_secs(3);
 
-/// Prints a line; a closed pipe is no reason to stop training.
+/// Whether only results are printed.
+static QUIET: AtomicBool = AtomicBool::new(false);
+/// The first line that could not be printed.
+static UNSAID: OnceLock<std::io::Error> = OnceLock::new();
+
+/// From here on only results are printed, no plans and no progress.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Prints a line of results. A failure is no reason to stop training; [`printed`] tells of it in the end.
 pub fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        let _ = UNSAID.set(error);
+    }
+}
+
+/// Prints a line on what is going on, unless it was asked to be quiet.
+pub fn tell(line: &str) {
+    if !QUIET.load(Ordering::Relaxed) {
+        say(line);
+    }
+}
+
+/// Whether all lines were printed. A reader that has seen enough and closed the pipe is no failure.
+///
+/// # Errors
+/// `Io`: the output is on a full disk, for example.
+pub fn printed() -> Result<()> {
+    match UNSAID.get() {
+        Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io(Path::new("standard output"), format!("cannot be written: {error}"), "check where it goes"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// 1234567 as `1,234,567`.
@@ -106,13 +143,14 @@ pub struct Progress {
     label: String,
     len: u64,
     started: Instant,
-    spoken: Instant,
+    spoken: Option<Instant>,
 }
 
 impl Progress {
     /// For an epoch of `len` samples.
     pub fn start(label: String, len: u64, visible: bool) -> Self {
-        let terminal = visible && std::io::stdout().is_terminal() && crate::comm::launched().is_none();
+        let visible = visible && !QUIET.load(Ordering::Relaxed);
+        let terminal = visible && std::io::stdout().is_terminal() && is_watched();
         let bar = terminal.then(|| {
             let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stdout());
             let style = ProgressStyle::with_template("{prefix}  {wide_bar}  {percent:>3} %  {msg}  {eta} left");
@@ -120,8 +158,8 @@ impl Progress {
             bar.set_prefix(label.clone());
             bar
         });
-        let now = Instant::now();
-        Self { bar, label: if visible { label } else { String::new() }, len, started: now, spoken: now }
+        let label = if visible { label } else { String::new() };
+        Self { bar, label, len, started: Instant::now(), spoken: None }
     }
 
     /// After a step: `done` samples of the epoch, and the step's loss.
@@ -129,21 +167,25 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             // The message costs time to draw; a bar redraws a few times a second.
-            if self.spoken.elapsed() > Duration::from_millis(100) {
-                self.spoken = Instant::now();
+            if self.is_silent_for(Duration::from_millis(100)) {
+                self.spoken = Some(Instant::now());
                 let rate = done as f64 / self.started.elapsed().as_secs_f64();
                 bar.set_message(format!("loss {loss:.4}  {rate:.0} samples/s"));
             }
-        } else if !self.label.is_empty() && self.spoken.elapsed() > PLAIN_EVERY {
-            self.spoken = Instant::now();
+        } else if !self.label.is_empty() && self.is_silent_for(self.spoken.map_or(PLAIN_FIRST, |_| PLAIN_EVERY)) {
+            self.spoken = Some(Instant::now());
             let rate = done as f64 / self.started.elapsed().as_secs_f64();
             let left = (self.len - done) as f64 / rate;
-            say(&format!(
+            tell(&format!(
                 "{}  {:.0} %  loss {loss:.4}  {rate:.0} samples/s  {left:.0} s left",
                 self.label,
                 100.0 * done as f64 / self.len as f64
             ));
         }
+    }
+
+    fn is_silent_for(&self, time: Duration) -> bool {
+        self.spoken.unwrap_or(self.started).elapsed() > time
     }
 
     /// Takes the bar away.
@@ -152,6 +194,22 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Whether a person may be looking at this process's terminal. A launcher gives each rank one of its own; then it is the
+/// launcher's output that counts, where the launcher is this process's parent.
+fn is_watched() -> bool {
+    let parent = format!("/proc/{}", std::os::unix::process::parent_id());
+    let read = |name: &str| std::fs::read_to_string(format!("{parent}/{name}")).unwrap_or_default();
+    let launches =
+        ["mpirun", "mpiexec", "orterun", "prterun", "hydra_pmi_proxy", "srun"].contains(&read("comm").trim());
+    let output = || std::fs::read_link(format!("{parent}/fd/1")).unwrap_or_default();
+    crate::comm::launched().is_none()
+        || (launches && ["/dev/pts", "/dev/tty", "/dev/console"].iter().any(|tty| starts_with(&output(), tty)))
+}
+
+fn starts_with(path: &Path, start: &str) -> bool {
+    path.to_string_lossy().starts_with(start)
 }
 
 /// What an epoch's line tells.
