@@ -18,7 +18,7 @@ use crate::kernel::bf16_is_native;
 use crate::rng;
 use crate::store::{self, RunFile, RunInfo, StepRow, checkpoint};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the command line adds to a job.
 #[derive(Debug, Clone, Default)]
@@ -121,6 +121,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         steps: Vec::new(),
         totals: vec![0.0; Phase::ALL.len()],
         noise: None,
+        shown: Instant::now(),
         stop,
     };
     if root {
@@ -129,6 +130,9 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     let ended = session.run();
     session.end(ended)
 }
+
+/// How often the run file shows the steps of a long epoch.
+const SHOW_EVERY: Duration = Duration::from_secs(5);
 
 struct Session<'a> {
     job: &'a Job,
@@ -148,6 +152,8 @@ struct Session<'a> {
     totals: Vec<f64>,
     /// The gradient noise scale of the last epoch.
     noise: Option<f64>,
+    /// When readers last saw something new.
+    shown: Instant,
     stop: StopFlag,
 }
 
@@ -214,7 +220,10 @@ impl Session<'_> {
             let first = self.at.sample as usize;
             let last = (first + self.batch).min(samples);
             match self.step(&order[first..last], &mut lr) {
-                Ok(loss) => progress.update(last as u64, loss),
+                Ok(loss) => {
+                    progress.update(last as u64, loss);
+                    self.show_steps();
+                }
                 Err(error) => {
                     result = Err(error);
                     break;
@@ -261,6 +270,17 @@ impl Session<'_> {
         Ok(outcome.loss)
     }
 
+    /// Lets readers of the run file see a long epoch's steps. A failure waits for the epoch's end, where all ranks learn of it.
+    fn show_steps(&mut self) {
+        let Some(run) = self.run.as_mut().filter(|_| self.shown.elapsed() > SHOW_EVERY) else { return };
+        run.steps(&self.steps);
+        self.steps.clear();
+        if let Err(error) = run.flush() {
+            log::warn!("{error}; it is tried again");
+        }
+        self.shown = Instant::now();
+    }
+
     fn finish_epoch(&mut self, seconds: f64, rate: f64, lr: f64) -> Result<Option<Metrics>> {
         let (train, epoch, seen) = (&self.job.train, self.at.epoch + 1, self.at.sample as f64);
         let sums = self.at.sums;
@@ -292,6 +312,7 @@ impl Session<'_> {
             self.checkpoint()?;
         }
         self.write_times()?;
+        self.shown = Instant::now();
         if self.root() {
             let line = EpochLine {
                 epoch,

@@ -108,7 +108,9 @@ impl Design {
         }
         let lanes = if demand.together { demand.leaves.div_ceil(ranks) } else { 0 };
         let (gradients, copies) = (demand.elements(ranks), 1 + optimizer.slots().len());
-        let elements = copies * len + state_len + gradients + (1 + lanes) * model.stack.workspace_len();
+        // Rank 0 makes a checkpoint in memory before it is written; all ranks here are taken to be as large in turn.
+        let image = (copies * len + state_len).div_ceil(ranks);
+        let elements = copies * len + state_len + gradients + (1 + lanes) * model.stack.workspace_len() + image;
         let mend = "use smaller layers, or an optimizer with fewer moments such as sgd";
         require_memory(&format!("{}, model.layers", job.file), 4.0 * elements as f64, mend)?;
         let shared_bytes = 4 * (copies * len + state_len + gradients);
