@@ -90,6 +90,7 @@ const UNSAFE: &[&str] = &[
     "reduction/crossing", // messages on their way
     "reduction/exchange", // each block is one rank's between two barriers
     "train/replica",      // likewise
+    "store/image",        // where HDF5 keeps a file in memory
 ];
 
 const MOST_LINES: usize = 500;

@@ -160,10 +160,11 @@ impl Job {
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Job> {
         let refuse =
             |what: &str| Err(Error::usage(path.display().to_string(), what, "give a job file; examples are in jobs/"));
+        let failed = |e: std::io::Error| Error::io(path, format!("cannot be read: {e}"), "check the path and the disk");
         let kind = match std::fs::metadata(path) {
             Ok(kind) => kind,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return refuse("there is no such job file"),
-            Err(e) => return refuse(&format!("cannot be read: {e}")),
+            Err(e) => return Err(failed(e)),
         };
         if !kind.is_file() {
             return refuse("is not a regular file");
@@ -174,7 +175,7 @@ impl Job {
         let text = match std::fs::read(path).map(String::from_utf8) {
             Ok(Ok(text)) => text,
             Ok(Err(e)) => return refuse(&format!("byte {} is not UTF-8 text", e.utf8_error().valid_up_to())),
-            Err(e) => return refuse(&format!("cannot be read: {e}")),
+            Err(e) => return Err(failed(e)),
         };
         Job::parse(&text, &path.display().to_string(), overrides)
     }

@@ -5,7 +5,8 @@
 //! [`Content::new`]), and the seal in front of the HDF5 part is over all bytes of the file.
 
 use super::atomic::TEMPORARY;
-use super::hdf::{self, Image};
+use super::hdf;
+use super::image::Image;
 use super::seal::{self, Kind, SEAL_BYTES};
 use super::{Tensor, key_order};
 use crate::arena::{Layout, Slot};

@@ -2,16 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::resource::open_file;
-use hdf5::sync::sync;
 use hdf5::types::{TypeDescriptor, VarLenUnicode};
 use hdf5::{Dataset, File, FileBuilder, Group, H5Type, Location};
-use hdf5_metno_sys::h5f::H5Fget_vfd_handle;
-use hdf5_metno_sys::h5p::H5P_DEFAULT;
-use std::ffi::c_void;
 use std::path::Path;
-use std::ptr::null_mut;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// HDF5's default lock would shut readers out of a run file while the run goes on, and fails on file systems
 /// without locks. The default library version stays: after a kill it reopens with what was flushed.
@@ -19,46 +13,6 @@ pub(super) fn options() -> FileBuilder {
     let mut builder = File::with_options();
     builder.with_fapl(|fapl| fapl.file_locking(false));
     builder
-}
-
-/// Bytes by which a file in memory grows; it ends with up to as many zeros.
-const GROWTH: usize = 4096;
-
-/// An HDF5 file made in memory. The library drops errors of writes that it puts off until a file is closed; so it gets no
-/// file to write to, and its bytes are written by [`Replacement`](super::atomic::Replacement), which drops none.
-pub(super) struct Image(File);
-
-impl Image {
-    /// What `fill` makes of an empty file, behind `room` bytes of zeros (0, or a power of two from 512 on).
-    pub(super) fn make(room: usize, fill: impl FnOnce(&File) -> hdf5::Result<()>) -> hdf5::Result<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        // Nothing of that name is opened, but the library takes two files of one name for the same.
-        let name = format!("ddl-in-memory-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut options = File::with_options();
-        options.with_fapl(|fapl| fapl.core_options(GROWTH, false));
-        let file = options.with_fcpl(|fcpl| fcpl.userblock(room as u64)).create(name)?;
-        fill(&file)?;
-        file.flush()?;
-        Ok(Self(file))
-    }
-
-    /// The whole file.
-    ///
-    /// # Errors
-    /// The library does not tell where it is.
-    pub(super) fn bytes(&self) -> hdf5::Result<&[u8]> {
-        let mut at = null_mut::<c_void>();
-        // SAFETY: the file is open, and the out-pointer is live for the call.
-        let code = sync(|| unsafe { H5Fget_vfd_handle(self.0.id(), H5P_DEFAULT, &mut at) });
-        // SAFETY: the handle of a file in memory is the address of the pointer to its first byte.
-        let first = if code < 0 || at.is_null() { null_mut() } else { unsafe { *at.cast::<*mut u8>() } };
-        let len = usize::try_from(self.0.size()).unwrap_or(0);
-        if first.is_null() || len == 0 {
-            return Err("the file in memory cannot be reached".into());
-        }
-        // SAFETY: as many bytes are there until the file is changed or closed, which `self` is borrowed against.
-        Ok(unsafe { std::slice::from_raw_parts(first, len) })
-    }
 }
 
 /// Opens a file for reading.

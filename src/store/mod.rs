@@ -7,6 +7,7 @@
 mod atomic;
 pub mod checkpoint;
 mod hdf;
+mod image;
 pub mod inspect;
 mod journal;
 mod lock;

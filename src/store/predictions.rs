@@ -1,7 +1,8 @@
 //! Predictions as CSV or HDF5; both replace an older file only when they are whole.
 
 use super::atomic::{self, Replacement};
-use super::hdf::{self, Image};
+use super::hdf;
+use super::image::Image;
 use crate::error::{Error, Result};
 use hdf5::File;
 use std::path::Path;

@@ -5,7 +5,8 @@
 //! once, and the run file is made from it when that is due: soon while it is small, and never for more than a small
 //! share of the time.
 
-use super::hdf::{self, Image};
+use super::hdf;
+use super::image::Image;
 use super::journal::{self, Event, Journal};
 use super::seal::{self, Kind, SEAL_BYTES};
 use super::{RunSummary, read_run, summary::Columns};
