@@ -196,15 +196,19 @@ fn quiet_means_results_only() {
 fn a_wrong_setting_is_blamed_on_itself() {
     let folder = Folder::new();
     for (setting, place) in [
-        ("train.batch_size=0", "--set train.batch_size=0: is 0"),
-        ("model.layers.1.type=rely", "--set model.layers.1.type=rely: unknown type \"rely\""),
-        ("train.epochs=many", "--set train.epochs=many: invalid type"),
-        ("optimizer.lr=-1", "--set optimizer.lr=-1: is -1"),
-        ("data.taget=y", "--set data.taget=y: unknown key `taget`"),
+        ("train.batch_size=0", "--set train.batch_size=0, train.batch_size: is 0"),
+        ("model.layers.1.type=rely", "--set model.layers.1.type=rely, model.layers[1].type: unknown type \"rely\""),
+        ("train.epochs=many", "--set train.epochs=many, train.epochs: invalid type"),
+        ("optimizer.lr=-1", "--set optimizer.lr=-1, optimizer.lr: is -1"),
+        ("data.taget=y", "--set data.taget=y, data.taget: unknown key `taget`"),
     ] {
         ended_with(&folder.train(&["--set", setting]), 2, &[place]);
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_ddl"));
     command.arg("train").arg(folder.path("job.toml")).env("DDL_TRAIN_BATCH_SIZE", "0");
-    ended_with(&run(&mut command, Duration::from_secs(60)), 2, &["environment variable DDL_TRAIN_BATCH_SIZE: is 0"]);
+    ended_with(
+        &run(&mut command, Duration::from_secs(60)),
+        2,
+        &["environment variable DDL_TRAIN_BATCH_SIZE, train.batch_size: is 0"],
+    );
 }

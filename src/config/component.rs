@@ -65,7 +65,10 @@ impl Component {
         let own_name = |path: &str| path.rsplit('.').next() == Some(key);
         let exact = self.lines.iter().find(|(path, _)| path == key);
         match exact.or_else(|| self.lines.iter().find(|(path, _)| own_name(path))) {
-            Some((_, Origin::Setting(setting))) => setting.clone(),
+            Some((_, Origin::Setting(setting))) => match self.place.rsplit_once(", ") {
+                Some((_, path)) => format!("{setting}, {path}.{key}"),
+                None => format!("{setting}, {key}"),
+            },
             Some((_, Origin::Line(line))) => match self.place.split_once(':') {
                 Some((file, rest)) => {
                     let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());

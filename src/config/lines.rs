@@ -54,13 +54,20 @@ impl Lines {
         self.lines.insert(name, Origin::Setting(setting.into()));
     }
 
-    /// `job.toml:12, train.epochs`, or the setting; without the line for keys that are in neither.
+    /// `job.toml:12, train.epochs`, or the setting in place of the line; without either `job.toml, train.epochs`.
     pub fn place(&self, path: &str) -> String {
-        match self.lines.get(path) {
-            Some(Origin::Line(line)) => format!("{}:{line}, {path}", self.file),
-            Some(Origin::Setting(setting)) => setting.clone(),
-            None => format!("{}, {path}", self.file),
+        if let Some(Origin::Line(line)) = self.lines.get(path) {
+            return format!("{}:{line}, {path}", self.file);
         }
+        // A setting may have given a whole table or list.
+        let mut around = Some(path);
+        while let Some(outer) = around {
+            if let Some(Origin::Setting(setting)) = self.lines.get(outer) {
+                return format!("{setting}, {path}");
+            }
+            around = outer.rfind(['.', '[']).map(|end| &outer[..end]);
+        }
+        format!("{}, {path}", self.file)
     }
 
     /// The table at `path` as a component that knows its lines.
