@@ -70,6 +70,7 @@ enum Command {
 
 /// Runs the command line and returns the exit code, the same on every rank.
 pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
+    signal::remember_warnings();
     let speaks = comm::launched().is_none_or(|launcher| launcher.rank == 0);
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
