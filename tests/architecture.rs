@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["arena", "config", "error", "kernel", "layer", "rng", "shape"]),
     // Three that do not know each other, nor a layer. HDF5 data are read through the store's plain arrays.
     ("data", &["config", "error", "resource", "rng", "shape", "store::table"]),
-    ("comm", &["arena", "error", "shard"]),
+    ("comm", &["arena", "error", "resource", "shard"]),
     ("store", &["arena", "error", "resource"]),
     // What brings all together.
     (
