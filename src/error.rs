@@ -101,6 +101,17 @@ impl Error {
         Self::Internal { place: place.into(), what: what.to_string() }
     }
 
+    /// What is wrong and where, and the mend, if there is one.
+    pub fn parts(&self) -> (String, String) {
+        match self {
+            Self::Usage { place, what, mend }
+            | Self::Data { place, what, mend }
+            | Self::Failed { place, what, mend }
+            | Self::Io { place, what, mend } => (format!("{place}: {what}"), mend.clone()),
+            _ => (self.to_string(), String::new()),
+        }
+    }
+
     /// The exit code of the contract: 2 usage, 65 data, 70 internal or diverged, 74 input or output, 75 stopped.
     pub fn exit_code(&self) -> i32 {
         match self {

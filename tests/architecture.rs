@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["arena", "config", "error", "kernel", "layer", "rng", "shape"]),
     // Three that do not know each other, nor a layer. HDF5 data are read through the store's plain arrays.
     ("data", &["config", "error", "resource", "rng", "shape", "store::table"]),
-    ("comm", &["arena", "error", "shard"]),
+    ("comm", &["arena", "error", "resource", "shard"]),
     ("store", &["arena", "error", "resource"]),
     // What brings all together.
     (
@@ -87,10 +87,12 @@ const UNSAFE: &[&str] = &[
     "kernel/transposed",
     "kernel/upstream",
     "kernel/winograd",
+    "main",               // a handler before all else
     "reduction/crossing", // messages on their way
     "reduction/exchange", // each block is one rank's between two barriers
     "train/replica",      // likewise
     "store/image",        // where HDF5 keeps a file in memory
+    "train/signal",       // handlers of signals
 ];
 
 const MOST_LINES: usize = 500;

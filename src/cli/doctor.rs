@@ -23,7 +23,7 @@ pub(super) struct Doctor {
 
 impl Doctor {
     /// `trouble` is why the ranks could not become one job.
-    pub(super) fn run(self, comm: &dyn Comm, trouble: Option<&Error>) -> Result<()> {
+    pub(super) fn run(&self, comm: &dyn Comm, trouble: Option<&Error>) -> Result<()> {
         doctor::run(comm, trouble, &self.out)
     }
 }

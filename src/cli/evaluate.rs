@@ -1,5 +1,6 @@
 //! `ddl evaluate`.
 
+use super::agree_on_job;
 use super::train::overrides;
 use crate::comm::{Comm, agree};
 use crate::config::Job;
@@ -54,7 +55,7 @@ pub(super) fn job_of(comm: &dyn Comm, path: &Path, set: &[String]) -> Result<(Jo
     comm.broadcast(0, &mut config);
     let text = String::from_utf8_lossy(&config);
     let job = overrides(set).and_then(|overrides| Job::parse(&text, &path.display().to_string(), &overrides));
-    Ok((agree(comm, job)?, checkpoint))
+    Ok((agree_on_job(comm, job)?, checkpoint))
 }
 
 /// The job with batches that any number of ranks can share: nothing is trained.

@@ -10,10 +10,11 @@ mod predict;
 mod scale;
 mod train;
 
-use crate::comm::{self, Comm, Solo, on_root};
+use crate::comm::{self, Comm, Solo, accord, agree, on_root};
+use crate::config::Job;
 use crate::error::{Error, Result};
 use crate::store::probe;
-use crate::train::{signal, terminal};
+use crate::train::{COMMIT, signal, terminal};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -70,25 +71,21 @@ enum Command {
 
 /// Runs the command line and returns the exit code, the same on every rank.
 pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
-    let speaks = comm::launched().is_none_or(|launcher| launcher.rank == 0);
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
-        Err(error) => {
-            if speaks {
-                let _ = error.print();
-            }
-            return error.exit_code();
-        }
-    };
-    if let Some(Command::Probe { file }) = &cli.command {
+    signal::remember_warnings();
+    let args: Vec<OsString> = args.collect();
+    let parsed = Cli::try_parse_from(&args);
+    if let Ok(Cli { command: Some(Command::Probe { file }), .. }) = &parsed {
         probe::run(file);
         return 0;
     }
     probe::enable();
     signal::survive_file_limits();
-    log_to_stderr(&cli.verbosity, speaks);
-    if cli.verbosity.quiet {
-        terminal::be_quiet();
+    let speaks = comm::launched().is_none_or(|launcher| launcher.rank == 0);
+    if let Ok(cli) = &parsed {
+        log_to_stderr(&cli.verbosity, speaks);
+        if cli.verbosity.quiet {
+            terminal::be_quiet();
+        }
     }
     let ended = |result: Result<()>| match result {
         Ok(()) => 0,
@@ -101,20 +98,58 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
             error.exit_code()
         }
     };
-    match (comm::connect(), cli.command) {
+    let comm = match (comm::connect(), &parsed) {
+        (Ok(comm), _) => comm,
         // Ranks that are no job are what the doctor is there for.
-        (Err(trouble), Some(Command::Doctor(doctor))) => ended(doctor.run(&Solo, Some(&trouble))),
-        (Err(error), _) => ended(Err(error)),
-        (Ok(comm), command) => {
+        (Err(trouble), Ok(Cli { command: Some(Command::Doctor(doctor)), .. })) => {
+            return ended(doctor.run(&Solo, Some(&trouble)));
+        }
+        (Err(trouble), Ok(_)) => return ended(Err(trouble)),
+        (Err(_), Err(error)) => return explain(error, speaks),
+    };
+    // Also with arguments that cannot be understood: the other ranks may have better ones, and would wait.
+    if let Err(error) = alike(&*comm, &args) {
+        return ended(Err(error));
+    }
+    match parsed {
+        Err(error) => explain(&error, speaks),
+        Ok(cli) => {
             // A panic is a mistake of ours. Under MPI its hook has ended all ranks by now; alone it ends like any error.
-            let command =
-                AssertUnwindSafe(|| dispatch(command, &*comm).and_then(|()| on_root(&*comm, terminal::printed)));
+            let run = || dispatch(cli.command, &*comm).and_then(|()| on_root(&*comm, terminal::printed));
+            let command = AssertUnwindSafe(run);
             let result = std::panic::catch_unwind(command)
                 .unwrap_or_else(|_| Err(Error::internal("ddl", "the program panicked")));
             // Before MPI ends: mpirun stops all ranks as soon as one has ended with an error, even one about to tell it.
             ended(result)
         }
     }
+}
+
+/// Help, the version, or what is wrong with the arguments; and the exit code.
+fn explain(error: &clap::Error, speaks: bool) -> i32 {
+    if speaks {
+        let _ = error.print();
+    }
+    error.exit_code()
+}
+
+/// Makes sure that all ranks are the same program with the same arguments.
+fn alike(comm: &dyn Comm, args: &[OsString]) -> Result<()> {
+    let words = args.iter().skip(1).map(|word| match word.to_string_lossy() {
+        word if word.is_empty() || word.contains(char::is_whitespace) => format!("{word:?}"),
+        word => word.into_owned(),
+    });
+    let line = words.collect::<Vec<_>>().join(" ");
+    let program = format!("{} {COMMIT}", env!("CARGO_PKG_VERSION"));
+    accord(comm, &[("arguments", &line), ("version of ddl", program.trim())])
+}
+
+/// The same job on every rank.
+fn agree_on_job(comm: &dyn Comm, job: Result<Job>) -> Result<Job> {
+    let resolved = job.and_then(|job| Ok((job.resolved()?, job)));
+    let (text, job) = agree(comm, resolved)?;
+    accord(comm, &[("job", &text)])?;
+    Ok(job)
 }
 
 fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `ddl scale`.
 
+use super::agree_on_job;
 use super::train::overrides;
 use crate::comm::{Comm, agree};
 use crate::config::Job;
@@ -86,6 +87,7 @@ pub(super) struct Scale {
 impl Scale {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let request = agree(comm, self.request())?;
+        agree_on_job(comm, Ok(request.job.clone()))?;
         scale::run(&request, comm)
     }
 

@@ -1,6 +1,7 @@
 //! `ddl train`.
 
-use crate::comm::{Comm, agree};
+use super::agree_on_job;
+use crate::comm::Comm;
 use crate::config::{Job, Override};
 use crate::error::Result;
 use crate::train::{Options, train};
@@ -39,7 +40,7 @@ const EXAMPLE: &str = include_str!("../../jobs/example.toml");
 
 impl Train {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
-        let job = agree(comm, self.load())?;
+        let job = agree_on_job(comm, self.load())?;
         let Train { out, resume, init, dry_run, .. } = self;
         train(&job, &Options { out, resume, init, dry_run }, comm)
     }

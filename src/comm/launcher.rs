@@ -1,5 +1,6 @@
 //! Who started this process, seen before MPI is; and which launchers there are to start others.
 
+use crate::error::Error;
 use std::env;
 use std::process::{Command, Stdio};
 
@@ -14,7 +15,22 @@ pub struct Launcher {
     pub size: Option<usize>,
 }
 
-/// The launcher, or None for a process started by hand. A Slurm batch script's own shell (no PMI) counts as by hand.
+impl Launcher {
+    /// Slurm, where it tells the processes it starts nothing of each other.
+    const SINGLETONS: &str = "srun --mpi=none";
+
+    /// Why the processes it started are no job, where that shows already: each is a job of one rank, which trains what the
+    /// others train and writes where they write.
+    pub fn trouble(&self) -> Option<Error> {
+        let tasks = self.size.filter(|_| self.name == Self::SINGLETONS)?;
+        let what = format!("srun started {tasks} processes, which are {tasks} jobs of one rank and not one job");
+        let mend = "start with `srun --mpi=pmix` (`srun --mpi=list` shows what there is), or with mpirun";
+        Some(Error::usage("Slurm", what, mend))
+    }
+}
+
+/// The launcher, or None for a process started by hand. A Slurm batch script's own shell (no PMI, and one task in its step or
+/// none) counts as by hand.
 pub fn launched() -> Option<Launcher> {
     launched_from(|name| env::var(name).ok())
 }
@@ -30,7 +46,10 @@ fn launched_from(variable: impl Fn(&str) -> Option<String>) -> Option<Launcher> 
     if let Some(rank) = number("PMIX_RANK") {
         return Some(Launcher { name: "srun", rank, size: number("SLURM_STEP_NUM_TASKS").or(number("SLURM_NTASKS")) });
     }
-    None
+    // A batch script's shell is number 0 whatever the tasks of its allocation; a step says how many tasks it has.
+    let rank = number("SLURM_PROCID")?;
+    let tasks = number("SLURM_STEP_NUM_TASKS").or_else(|| number("SLURM_NTASKS").filter(|_| rank > 0))?;
+    (tasks > 1).then_some(Launcher { name: Launcher::SINGLETONS, rank, size: Some(tasks) })
 }
 
 /// What a launcher such as `mpirun` says to `--version`, its first two lines as one; None where there is none in the PATH.
@@ -109,6 +128,26 @@ mod tests {
         assert_eq!(mpich, Some(Launcher { name: "mpiexec", rank: 2, size: Some(3) }));
         let slurm = with(&[("PMIX_RANK", "0"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_NTASKS", "4")]);
         assert_eq!(slurm, Some(Launcher { name: "srun", rank: 0, size: Some(2) }));
+        assert!([open_mpi, mpich, slurm].iter().flatten().all(|launcher| launcher.trouble().is_none()));
+    }
+
+    #[test]
+    fn slurm_tasks_that_know_nothing_of_each_other_are_no_job() {
+        let alone = |rank: usize, pairs: &[(&str, &str)]| {
+            let launcher = with(pairs).unwrap();
+            assert_eq!((launcher.rank, launcher.size), (rank, Some(4)));
+            let error = launcher.trouble().unwrap();
+            assert!(error.exit_code() == 2 && error.to_string().contains("srun --mpi=pmix"), "{error}");
+        };
+        let step = ("SLURM_STEP_NUM_TASKS", "4");
+        alone(0, &[("SLURM_PROCID", "0"), step, ("SLURM_NTASKS", "4")]);
+        alone(3, &[("SLURM_PROCID", "3"), step]);
+        alone(1, &[("SLURM_PROCID", "1"), ("SLURM_NTASKS", "4")]);
+        // A batch script, one task in a large allocation, and mpirun in a script or a step.
+        assert_eq!(with(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4")]), None);
+        assert_eq!(with(&[("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_NTASKS", "4")]), None);
+        let inside = with(&[("SLURM_PROCID", "0"), step, ("OMPI_COMM_WORLD_RANK", "2"), ("OMPI_COMM_WORLD_SIZE", "4")]);
+        assert!(inside.unwrap().trouble().is_none());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What ranks say to each other. [`mpi`] is the only file that names the MPI crate; [`solo`] is a job of one rank.
 
+mod accord;
 mod barrier;
 mod host;
 mod launcher;
@@ -7,6 +8,7 @@ mod mpi;
 mod shared;
 mod solo;
 
+pub use accord::accord;
 pub use host::{Alone, Host, MESSAGE};
 pub use launcher::{Family, Launcher, launched, version};
 pub use shared::{Atomics, Shared};
@@ -96,9 +98,13 @@ pub fn on_root(comm: &dyn Comm, work: impl FnOnce() -> Result<()>) -> Result<()>
 /// The ranks of this job: under a launcher MPI's, alone one.
 ///
 /// # Errors
-/// The launcher and the MPI library disagree on the number of ranks.
+/// The launcher started processes that are no job, or it and the MPI library disagree on the number of ranks.
 pub fn connect() -> Result<Box<dyn Comm>> {
-    match launched() {
+    let launcher = launched();
+    if let Some(trouble) = launcher.as_ref().and_then(Launcher::trouble) {
+        return Err(trouble);
+    }
+    match launcher {
         Some(launcher) => Ok(Box::new(self::mpi::Mpi::start(&launcher)?)),
         None => Ok(Box::new(Solo)),
     }

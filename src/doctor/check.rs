@@ -29,11 +29,8 @@ fn job(facts: &Facts) -> Finding {
     let (subject, ranks) = ("job", facts.ranks.len());
     let same = "build and start with the same MPI (compare `mpicc --version`, `mpirun --version`, `which mpirun`)";
     if let Some(trouble) = &facts.trouble {
-        return Finding::serious(subject, trouble.clone(), same);
-    }
-    if let Some(tasks) = facts.slurm_tasks.filter(|&tasks| tasks > 1 && ranks == 1) {
-        let what = format!("srun started {tasks} processes, which are {tasks} jobs of one rank and not one job");
-        return Finding::serious(subject, what, "start with `srun --mpi=pmix` (`srun --mpi=list` shows what there is)");
+        let (what, mend) = trouble.clone();
+        return Finding::serious(subject, what, mend);
     }
     if let Some(launcher) = facts.launcher {
         return Finding::good(subject, format!("{ranks} rank(s) in one MPI job, started by {launcher}"));
@@ -355,11 +352,7 @@ mod tests {
 
     #[test]
     fn processes_that_are_no_job_are_found() {
-        expect(Serious, "job", "mpicc", |facts| facts.trouble = Some("mpirun started 2, MPI sees 1".into()));
-        expect(Serious, "job", "--mpi=pmix", |facts| {
-            alone(facts);
-            facts.slurm_tasks = Some(4);
-        });
+        expect(Serious, "job", "mpicc", |facts| facts.trouble = Some(("MPI sees 1".into(), "see mpicc".into())));
         expect(Serious, "job", "HYDRA", |facts| {
             alone(facts);
             facts.mpirun = Some("HYDRA build details: Version 4.0.2".into());

@@ -2,7 +2,7 @@
 
 use crate::comm::{Comm, launched, version};
 use crate::kernel::{Isa, isa};
-use crate::resource::cpu;
+use crate::resource::{cpu, host_name};
 use crate::train::COMMIT;
 use rustix::fs::{Access, access, statvfs};
 use serde::{Deserialize, Serialize};
@@ -65,10 +65,8 @@ pub struct Facts {
     pub ranks: Vec<RankFacts>,
     /// What started this process, if anything did.
     pub launcher: Option<&'static str>,
-    /// Why the ranks are not one job.
-    pub trouble: Option<String>,
-    /// Tasks of the Slurm step this process is one of.
-    pub slurm_tasks: Option<usize>,
+    /// Why the ranks are not one job, and the mend.
+    pub trouble: Option<(String, String)>,
     /// The MPI in use, by its own word.
     pub mpi: String,
     /// The HDF5 in use.
@@ -83,23 +81,20 @@ pub struct Facts {
 
 /// Whether this process is the one that speaks, also where the ranks are not one job.
 pub fn speaks() -> bool {
-    let slurm = env::var("SLURM_PROCID").ok().filter(|_| env::var_os("SLURM_STEP_ID").is_some());
-    launched().is_none_or(|launcher| launcher.rank == 0) && slurm.is_none_or(|number| number == "0")
+    launched().is_none_or(|launcher| launcher.rank == 0)
 }
 
 /// Gathers the facts of all ranks; complete on rank 0. Every rank calls this.
-pub fn gather(comm: &dyn Comm, trouble: Option<String>, results: &Path) -> Facts {
+pub fn gather(comm: &dyn Comm, trouble: Option<(String, String)>, results: &Path) -> Facts {
     let mine = serde_json::to_vec(&rank_facts()).unwrap_or_default();
     let all = comm.gather_bytes(&mine);
     let ranks: Vec<RankFacts> = all.iter().map(|bytes| serde_json::from_slice(bytes).unwrap_or_default()).collect();
     let launcher = launched();
     let (hosts, bindings): (Vec<String>, Vec<String>) =
         ranks.iter().map(|rank| (rank.host.clone(), rank.binding.clone())).unzip();
-    let step = env::var_os("SLURM_STEP_ID").and_then(|_| env::var("SLURM_STEP_NUM_TASKS").ok()?.parse().ok());
     Facts {
         ranks_per_core: cpu::ranks_per_core(&hosts, &bindings, cpu::usable_cores),
         ranks,
-        slurm_tasks: step,
         mpi: comm.library(),
         hdf5: crate::store::hdf5_version(),
         // A rank under MPI had better not start processes without need.
@@ -115,7 +110,7 @@ fn rank_facts() -> RankFacts {
     let maps = read_to_string("/proc/self/maps").unwrap_or_default();
     let all = cpu::cpu_list(&first_line("/sys/devices/system/cpu/online").unwrap_or_default());
     RankFacts {
-        host: first_line("/proc/sys/kernel/hostname").unwrap_or_default(),
+        host: host_name(),
         binding: cpu::binding(),
         cpu: cpu::model(),
         cores: cpu::physical_cores(&all).max(1),

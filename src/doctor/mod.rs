@@ -16,7 +16,7 @@ use std::path::Path;
 /// # Errors
 /// `Io` for a disk, `Usage` for all else that is serious.
 pub fn run(comm: &dyn Comm, trouble: Option<&Error>, results: &Path) -> Result<()> {
-    let facts = facts::gather(comm, trouble.map(Error::to_string), results);
+    let facts = facts::gather(comm, trouble.map(Error::parts), results);
     on_root(comm, || {
         let findings = check::check(&facts);
         if facts::speaks() {

@@ -45,6 +45,11 @@ fn local_ranks() -> u64 {
         .unwrap_or(1)
 }
 
+/// This host's name.
+pub fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
 /// Opens a regular file. Anything else is refused before it is opened: a pipe would block, a device has no end.
 ///
 /// # Errors

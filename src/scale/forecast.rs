@@ -82,7 +82,6 @@ impl Outlook {
     /// One sentence on what is assumed.
     pub fn assumptions(&self) -> String {
         let Self { cluster, load, .. } = self;
-        let link = |link: Link| format!("{:.1} µs and {:.1} Gbit/s", 1e6 * link.latency, 8e-9 / link.seconds_per_byte);
         format!(
             "prediction: {:.4} ms a sample and {:.3} ms a step (from {}), a gradient of {:.2} MB, batch {}{},\n\
              {} rank(s) a host, {} inside a host, {} between hosts ({});\n\
@@ -94,8 +93,8 @@ impl Outlook {
             load.batch,
             if load.weak { " a rank" } else { "" },
             cluster.ranks_per_host,
-            link(cluster.inside),
-            link(cluster.between),
+            cluster.inside,
+            cluster.between,
             self.network_from,
         )
     }

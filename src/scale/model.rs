@@ -25,6 +25,19 @@ impl Link {
     }
 }
 
+/// Beyond so many Gbit/s bytes take no time that a probe can tell from noise and additions.
+const NO_BOUND_GBIT: f64 = 1e5;
+
+impl std::fmt::Display for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} µs and ", 1e6 * self.latency)?;
+        match 8e-9 / self.seconds_per_byte {
+            gbit if gbit < NO_BOUND_GBIT => write!(f, "{gbit:.1} Gbit/s"),
+            _ => write!(f, "no bound of bandwidth that shows"),
+        }
+    }
+}
+
 /// Hosts of several ranks each, joined by a network of one link a host.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Cluster {
@@ -323,6 +336,16 @@ mod tests {
             close(cost(1, 100.0, LINK, 0.001), 0.0);
         }
         close(recursive_doubling(5, 100.0, LINK, 0.001), 2.0 * 2.1 + 2.0 * 2.0 + 0.1);
+    }
+
+    /// A probe whose bytes take less time than the model has for adding them leaves nothing for the link.
+    #[test]
+    fn links_are_told_in_numbers_that_are_finite() {
+        assert_eq!(Link::new(20.0, 10.0).to_string(), "20.0 µs and 10.0 Gbit/s");
+        for seconds_per_byte in [0.0, 1e-300] {
+            let text = Link { latency: 1e-6, seconds_per_byte }.to_string();
+            assert_eq!(text, "1.0 µs and no bound of bandwidth that shows");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::comm::Comm;
 use crate::kernel::isa;
-use crate::resource::cpu;
+use crate::resource::{cpu, host_name};
 
 /// Name and text for `/environment`; rank 0 gets the host names of all ranks.
 pub fn describe(comm: &dyn Comm) -> Vec<(String, String)> {
@@ -24,8 +24,4 @@ pub fn describe(comm: &dyn Comm) -> Vec<(String, String)> {
     ];
     found.extend(std::env::vars().filter(|(name, _)| name.starts_with("SLURM_")));
     found
-}
-
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }

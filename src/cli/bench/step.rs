@@ -1,5 +1,6 @@
 //! `ddl bench step`.
 
+use crate::cli::agree_on_job;
 use crate::cli::train::overrides;
 use crate::comm::{Comm, agree};
 use crate::config::Job;
@@ -41,7 +42,8 @@ pub(super) struct Step {
 
 impl Step {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
-        let job = agree(comm, overrides(&self.set).and_then(|overrides| Job::load(&self.job, &overrides)))?;
+        let job = overrides(&self.set).and_then(|overrides| Job::load(&self.job, &overrides));
+        let job = agree_on_job(comm, job)?;
         let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
         let mut trainer = Trainer::build(&job, &data, comm)?;
         trainer.share(&mut data)?;

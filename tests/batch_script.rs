@@ -1,0 +1,61 @@
+//! The shipped Slurm script, with an srun and a scontrol that only pretend.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+/// Runs the script where srun leaves `checkpoint` and ends with `code`. Its exit code, and whether it was queued again.
+fn batch(folder: &Path, code: i32, checkpoint: Option<u64>) -> (Option<i32>, bool) {
+    let tool = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/bash\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let saved = checkpoint.map(|step| {
+        format!("mkdir -p results/a-name/checkpoints; touch results/a-name/checkpoints/step-{step:08}.h5; ")
+    });
+    tool("srun", format!("echo \"$@\" >>calls; {}exit {code}", saved.unwrap_or_default()));
+    tool("scontrol", "echo \"$@\" >>queued".into());
+    fs::write(folder.join("job.toml"), "name = \"a-name\" # of the job\n[data]\nname = \"other\"\n").unwrap();
+    let _ = fs::remove_file(folder.join("queued"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs/train.sbatch");
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("bash");
+    command.arg(script).arg("job.toml").current_dir(folder).env("PATH", path).env("SLURM_JOB_ID", "17");
+    let status = command.output().unwrap().status;
+    let queued = fs::read_to_string(folder.join("queued")).unwrap_or_default();
+    assert!(queued.is_empty() || queued == "requeue 17\n", "{queued}");
+    (status.code(), !queued.is_empty())
+}
+
+#[test]
+fn failures_are_queued_again_while_there_is_progress() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for wrong in [0, 2, 65] {
+        assert_eq!(batch(folder, wrong, None), (Some(wrong), false));
+    }
+    assert_eq!(batch(folder, 75, Some(4)), (Some(75), true));
+    // A rank's death: three times without a new checkpoint.
+    for queued in [true, true, true, false, false] {
+        assert_eq!(batch(folder, 137, Some(4)), (Some(137), queued));
+    }
+    // From a new one on, also of nine digits, they count anew.
+    for queued in [true, true, true, false] {
+        assert_eq!(batch(folder, 70, Some(100_000_000)), (Some(70), queued));
+    }
+    assert_eq!(batch(folder, 75, None), (Some(75), true));
+    assert_eq!(batch(folder, 74, None), (Some(74), true));
+    let calls = fs::read_to_string(folder.join("calls")).unwrap();
+    let train = "--mpi=pmix ./target/release/ddl train job.toml --resume --out results/a-name";
+    assert!(calls.lines().all(|call| call == train), "{calls}");
+}
+
+#[test]
+fn a_run_that_never_saved_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    for queued in [true, true, true, false] {
+        assert_eq!(batch(folder.path(), 1, None), (Some(1), queued));
+    }
+}
