@@ -5,7 +5,7 @@ use crate::arena::Layout;
 use crate::config::{Component, Precision};
 use crate::error::Result;
 use crate::layer::{Element, Initial, Place, Stack};
-use crate::rng::{Purpose, Stream};
+use crate::rng::{Numbers, Purpose, Stream};
 use crate::shape::Shape;
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand_distr::Uniform;
@@ -51,7 +51,7 @@ impl<T: Element> Model<T> {
     /// # Errors
     /// As there.
     pub fn with_precision(precision: Precision, layers: &[Component], input: Shape, m: usize) -> Result<Self> {
-        let stack = Stack::build(layers, Place { input, m, number: 0, precision }, "")?;
+        let stack = Stack::build(layers, Place { input, m, number: 0, numbers: &Numbers::default(), precision }, "")?;
         let plans = || stack.plans().map(|(_, _, _, plan)| plan);
         let initial = plans().flat_map(|plan| plan.parameters.iter().map(|p| p.initial)).collect();
         let momentum = plans().flat_map(|plan| plan.states.iter().map(|s| s.momentum)).collect();

@@ -4,6 +4,7 @@
 //! knows a rank, so whichever rank asks for a stream gets the same numbers.
 
 use rand::RngCore;
+use std::cell::Cell;
 
 /// What a stream is for; streams of different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub enum Purpose {
     Init = 1,
     /// The order of samples in an epoch.
     Shuffle = 2,
-    /// Dropout of one layer; see [`Stream::layer`].
+    /// Dropout; its streams are told apart by [`Stream::numbered`].
     Dropout = 3,
     /// Random crops and flips of one sample.
     Augment = 4,
@@ -61,9 +62,9 @@ impl Stream {
         }
     }
 
-    /// The same stream for one layer of many that share a purpose: `layer` goes into the key.
-    pub fn layer(mut self, layer: u32) -> Self {
-        self.key[1] ^= layer.wrapping_mul(0x85EB_CA6B);
+    /// The same stream for one user of many that share a purpose: its number, from [`Numbers`], goes into the key.
+    pub fn numbered(mut self, number: u32) -> Self {
+        self.key[1] ^= number.wrapping_mul(0x85EB_CA6B);
         self
     }
 
@@ -137,6 +138,17 @@ impl RngCore for Stream {
     }
 }
 
+/// Hands out the numbers of a network's random streams, each once, in the order of asking.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Numbers(Cell<u32>);
+
+impl Numbers {
+    /// The next number.
+    pub fn take(&self) -> u32 {
+        self.0.replace(self.0.get().wrapping_add(1))
+    }
+}
+
 /// A permutation of 0..n for (seed, epoch), the same on every rank, into `order` (Fisher-Yates).
 pub fn shuffle(seed: u64, epoch: u64, order: &mut [u32]) {
     for (i, slot) in order.iter_mut().enumerate() {
@@ -165,7 +177,7 @@ mod tests {
 
     #[test]
     fn blocks_side_by_side_are_the_blocks_one_by_one() {
-        let stream = Stream::new(9, Purpose::Dropout, 4, 77).layer(3);
+        let stream = Stream::new(9, Purpose::Dropout, 4, 77).numbered(3);
         let many = stream.at_many::<8>(u32::MAX - 2);
         for block in 0..8 {
             assert_eq!(many.map(|word| word[block]), stream.at((u32::MAX - 2).wrapping_add(block as u32)));
@@ -183,7 +195,7 @@ mod tests {
             Stream::new(1, Purpose::Init, 3, 3),
             Stream::new(1, Purpose::Init, 2, 4),
             Stream::new(1, Purpose::Init, 2, 3 + (1 << 32)),
-            Stream::new(1, Purpose::Init, 2, 3).layer(1),
+            Stream::new(1, Purpose::Init, 2, 3).numbered(1),
         ] {
             assert_ne!(base, first(other));
         }

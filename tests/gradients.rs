@@ -4,7 +4,7 @@ use ddl::config::{Component, Precision};
 use ddl::data::Targets;
 use ddl::layer::{self, Mode, Onto, Place, Stack};
 use ddl::loss;
-use ddl::rng::{Purpose, Stream};
+use ddl::rng::{Numbers, Purpose, Stream};
 
 const TOLERANCE: f64 = 1e-6;
 const STEP: f64 = 1e-5;
@@ -70,7 +70,8 @@ fn every_layer_passes() {
             let name = format!("{} {{ {} }} on {}", entry.name, example.keys, example.input);
             let component = Component::new(entry.name, example.keys).unwrap();
             let m = 3;
-            let place = Place { input: example.input, m, number: 1, precision: Precision::F32 };
+            let place =
+                Place { input: example.input, m, number: 1, numbers: &Numbers::default(), precision: Precision::F32 };
             let stack = Stack::<f64>::build(&[component], place, "").unwrap();
             let params = {
                 let mut params = vec![0.0; stack.layout().len()];
@@ -125,8 +126,8 @@ fn a_stack_in_sequence_passes() {
         ("linear", "out_features = 2"),
     ];
     let components: Vec<_> = layers.iter().map(|(kind, keys)| Component::new(kind, keys).unwrap()).collect();
-    let place =
-        Place { input: ddl::shape::Shape::Image { c: 2, h: 4, w: 6 }, m: 4, number: 0, precision: Precision::F32 };
+    let input = ddl::shape::Shape::Image { c: 2, h: 4, w: 6 };
+    let place = Place { input, m: 4, number: 0, numbers: &Numbers::default(), precision: Precision::F32 };
     let stack = Stack::<f64>::build(&components, place, "").unwrap();
     let mut params = vec![0.0; stack.layout().len()];
     for (index, slot) in stack.layout().slots().iter().enumerate() {

@@ -14,7 +14,7 @@ const TOP_LEVEL: [&str; 9] = ["name", "seed", "data", "model", "loss", "optimize
 
 /// A larger file is no job.
 const MOST_BYTES: u64 = 1 << 20;
-/// More layers in one list are a mistake; random streams are numbered by thousands.
+/// More layers in one list are a mistake.
 const MOST_LAYERS: usize = 1000;
 /// Folders' names may not be longer than 255 bytes.
 const MOST_NAME: usize = 200;

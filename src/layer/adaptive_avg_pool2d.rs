@@ -62,17 +62,17 @@ struct AdaptiveAvgPool2d {
     bins: Bins,
 }
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     with_size(component, place, keys.output_size)
 }
 
-fn build_global<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build_global<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     component.parse::<NoKeys>()?;
     with_size(component, place, Pair::Both(1))
 }
 
-fn with_size<T: Real>(component: &Component, place: Place, size: Pair) -> Result<Box<dyn Layer<T>>> {
+fn with_size<T: Real>(component: &Component, place: Place<'_>, size: Pair) -> Result<Box<dyn Layer<T>>> {
     let Shape::Image { c, h, w } = place.input else {
         return Err(wrong_input(component, place.input, "an image", "use it before flatten, on data with images"));
     };

@@ -131,7 +131,7 @@ impl BatchNormSlots {
     }
 }
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     let (channels, rows) = match (component.kind.as_str(), place.input) {
         ("batch_norm2d", Shape::Image { c, h, w }) => (c, h * w),

@@ -51,7 +51,7 @@ impl Pair {
 /// The window of a convolution or pooling over `place.input`, checked.
 pub(super) fn window(
     component: &Component,
-    place: Place,
+    place: Place<'_>,
     outputs: Option<usize>,
     kernel: Pair,
     stride: Pair,
@@ -125,7 +125,7 @@ struct Conv2d<T: 'static> {
     chain: Option<Chain<T>>,
 }
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     let window = window(component, place, Some(keys.out_channels), keys.kernel_size, keys.stride, keys.padding)?;
     let (o, pixels) = (window.o, [place.m, window.out_h(), window.out_w()]);

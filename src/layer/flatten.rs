@@ -31,7 +31,7 @@ struct Flatten {
     pixels: usize,
 }
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     component.parse::<Keys>()?;
     let mut plan = Plan::new(Shape::Vector { n: place.input.len() });
     let (channels, pixels) = match place.input {

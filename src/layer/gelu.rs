@@ -41,7 +41,7 @@ struct Gelu {
     approximate: Approximate,
 }
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     Ok(Box::new(Gelu { plan: Plan::new(place.input), approximate: keys.approximate }))
 }

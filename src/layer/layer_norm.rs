@@ -52,7 +52,7 @@ struct LayerNorm {
     bias: Option<Range<usize>>,
 }
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     if keys.eps.is_nan() || keys.eps <= 0.0 {
         return Err(component.error("eps", format!("is {}", keys.eps), "give a small positive number"));

@@ -33,7 +33,7 @@ fn default_slope() -> f64 {
     0.01
 }
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     // The sign of y must tell the sign of x.
     if !(0.0..f64::INFINITY).contains(&keys.negative_slope) {

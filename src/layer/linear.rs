@@ -57,7 +57,7 @@ struct Linear {
     bf16: bool,
 }
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     let outputs = keys.out_features;
     if outputs == 0 {

@@ -82,8 +82,6 @@ struct Cell {
 /// One layer of the stack: its one or two directions.
 struct Level {
     cells: Vec<Cell>,
-    /// Number of the random stream.
-    number: u32,
     /// Dropout of its input, (M, T, inputs); empty where there is none.
     keep: Vec<u8>,
 }
@@ -110,7 +108,7 @@ fn take(total: &mut usize, len: usize) -> Range<usize> {
     start..start + len
 }
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     let Shape::Sequence { t: steps, f: features } = place.input else {
         let mend = "use it on series data, or with return_sequences = true in the lstm before it";
@@ -156,7 +154,11 @@ fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T
         }
         plan.flops += (2 * steps * directions * 4 * hidden * (inputs + hidden)) as u64;
         let keep = vec![0; if p > 0.0 && level > 0 { m * steps * width } else { 0 }];
-        levels.push(Level { cells, number: place.number.wrapping_mul(16).wrapping_add(level as u32), keep });
+        if !keep.is_empty() {
+            let number = if plan.streams.is_empty() { place.number } else { place.numbers.take() };
+            plan.streams.push(number);
+        }
+        levels.push(Level { cells, keep });
     }
     let (mut scratch, widest) = (0, width.max(features));
     let lstm = Lstm {
@@ -275,7 +277,7 @@ impl<T: Real> Layer<T> for Lstm {
                 let drops = self.drops(index, io.mode);
                 let mut keep = std::mem::take(&mut self.levels[index].keep);
                 for (sample, keep) in keep.chunks_exact_mut(steps * width).take(if drops { m } else { 0 }).enumerate() {
-                    if let Some(stream) = io.mode.stream(sample, self.levels[index - 1].number) {
+                    if let Some(stream) = io.mode.stream(sample, self.plan.streams[index - 1]) {
                         fill_keep(&stream, self.p, keep);
                     }
                 }

@@ -39,7 +39,7 @@ struct MaxPool2d {
     largest: Vec<u8>,
 }
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     let stride = keys.stride.unwrap_or(keys.kernel_size);
     let window = window(component, place, None, keys.kernel_size, stride, keys.padding)?;

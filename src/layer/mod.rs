@@ -110,6 +110,8 @@ pub struct Plan {
     pub stops: usize,
     /// Values that are summed at a stop, at most.
     pub sums: usize,
+    /// The numbers of the random streams it draws from, which no other layer of the model has.
+    pub streams: Vec<u32>,
     layout: Layout,
     state_layout: Layout,
 }
@@ -132,6 +134,7 @@ impl Plan {
             flops: 0,
             stops: 0,
             sums: 0,
+            streams: Vec::new(),
             layout: Layout::default(),
             state_layout: Layout::default(),
         }
@@ -174,11 +177,11 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The random stream of one sample of the micro-batch for the layer with this number; None in evaluation.
-    pub fn stream(self, sample: usize, layer: u32) -> Option<Stream> {
+    /// The random stream with this number of one sample of the micro-batch; None in evaluation.
+    pub fn stream(self, sample: usize, number: u32) -> Option<Stream> {
         match self {
             Mode::Train { seed, step, first, .. } => {
-                Some(Stream::new(seed, Purpose::Dropout, step, first + sample as u64).layer(layer))
+                Some(Stream::new(seed, Purpose::Dropout, step, first + sample as u64).numbered(number))
             }
             Mode::Eval => None,
         }

@@ -8,17 +8,20 @@ use crate::config::{Component, Precision};
 use crate::error::{Error, Result};
 use crate::kernel::Real;
 use crate::resource::require_memory;
+use crate::rng::Numbers;
 use crate::shape::Shape;
 
-/// Where a layer is built: its input, the micro-batch size, a number of its own for random streams and the precision.
+/// Where a layer is built: its input, the micro-batch size, the numbers of its random streams and the precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Place<'a> {
     /// Shape of one input sample.
     pub input: Shape,
     /// Most samples a micro-batch has.
     pub m: usize,
-    /// Unique among the model's layers.
+    /// Its own random stream's number, which no other stream of the model has.
     pub number: u32,
+    /// Where it gets more, if it has more streams or layers inside.
+    pub numbers: &'a Numbers,
     /// What linear and LSTM layers multiply in.
     pub precision: Precision,
 }
@@ -33,7 +36,7 @@ pub struct Example {
 }
 
 /// Builds a layer from its table.
-pub type Build<T> = fn(&Component, Place) -> Result<Box<dyn Layer<T>>>;
+pub type Build<T> = fn(&Component, Place<'_>) -> Result<Box<dyn Layer<T>>>;
 
 /// A kind of layer.
 pub struct Entry {
@@ -109,7 +112,7 @@ const MOST: i64 = 1 << 18;
 ///
 /// # Errors
 /// Besides the layer's own: sizes that no memory holds.
-pub fn build<T: Element>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+pub fn build<T: Element>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let entry = find(component)?;
     for (key, value) in &component.table {
         let sizes = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);

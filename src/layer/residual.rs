@@ -74,17 +74,15 @@ struct Residual<T> {
     shortcut_state: Range<usize>,
 }
 
-fn build<T: Element>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Element>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     if keys.layers.is_empty() {
         return Err(component.error("layers", "is empty", "give at least one layer"));
     }
     let main = components(component, "layers", keys.layers)?;
     let side = components(component, "shortcut", keys.shortcut)?;
-    let main_stack =
-        Stack::<T>::build(&main, Place { number: place.number.wrapping_mul(2).wrapping_add(1), ..place }, "layers.")?;
-    let shortcut =
-        Stack::<T>::build(&side, Place { number: place.number.wrapping_mul(2).wrapping_add(2), ..place }, "shortcut.")?;
+    let main_stack = Stack::<T>::build(&main, place, "layers.")?;
+    let shortcut = Stack::<T>::build(&side, place, "shortcut.")?;
     if main_stack.output() != shortcut.output() {
         let what = format!("the layers give {}, the shortcut {}", main_stack.output(), shortcut.output());
         return Err(component.error(
@@ -99,6 +97,8 @@ fn build<T: Element>(component: &Component, place: Place) -> Result<Box<dyn Laye
     let (main_state, shortcut_state) = (adopt_state(&mut plan, &main_stack), adopt_state(&mut plan, &shortcut));
     plan.stops = main_stack.stops() + shortcut.stops();
     plan.sums = main_stack.sums_len().max(shortcut.sums_len());
+    let inner = main_stack.plans().chain(shortcut.plans());
+    plan.streams = inner.flat_map(|(_, _, _, plan)| plan.streams.clone()).collect();
     plan.flops = main_stack.plans().chain(shortcut.plans()).map(|(_, _, _, plan)| plan.flops).sum();
     Ok(Box::new(Residual {
         plan,

@@ -23,7 +23,7 @@ pub(super) const ENTRY: Entry = Entry {
 #[serde(deny_unknown_fields)]
 struct Keys {}
 
-fn build<T: Real>(component: &Component, place: Place) -> Result<Box<dyn Layer<T>>> {
+fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     component.parse::<Keys>()?;
     Ok(Box::new(FromOutput::<T>::new(place.input, forward, backward)))
 }

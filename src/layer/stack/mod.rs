@@ -70,20 +70,19 @@ impl<T: Element> Stack<T> {
     ///
     /// # Errors
     /// A component that no layer answers to, wrong keys, or shapes that do not fit; the layer is named.
-    pub fn build(components: &[Component], place: Place, prefix: &str) -> Result<Self> {
+    pub fn build(components: &[Component], place: Place<'_>, prefix: &str) -> Result<Self> {
         Self::assemble(components, place, prefix, true)
     }
 
     /// Builds; only with `fuse` does a convolution take over what follows it.
-    fn assemble(components: &[Component], place: Place, prefix: &str, fuse: bool) -> Result<Self> {
+    fn assemble(components: &[Component], place: Place<'_>, prefix: &str, fuse: bool) -> Result<Self> {
         let (mut layout, mut state_layout) = (Layout::default(), Layout::default());
         let (mut input, m) = (place.input, place.m);
         // The workspace as it would be without fusion: an upper bound.
         let (mut elements, mut widest, mut scratch) = (m * input.len(), input.len(), 0);
         let mut nodes: Vec<Node<T>> = Vec::with_capacity(components.len());
         for (index, component) in components.iter().enumerate() {
-            let number = place.number.wrapping_mul(1000).wrapping_add(index as u32);
-            let layer = build::<T>(component, Place { input, m, number, ..place })?;
+            let layer = build::<T>(component, Place { input, number: place.numbers.take(), ..place })?;
             let plan = layer.plan();
             let key = format!("{prefix}{index}");
             let params = push_all(&mut layout, plan.parameters.iter().map(|p| (&p.name, &p.shape, p.storage)), &key);
@@ -275,7 +274,7 @@ pub(super) fn disjoint<T, const N: usize>(workspace: &mut [T], ranges: [Range<us
 mod tests {
     use super::*;
     use crate::layer::Mode;
-    use crate::rng::{Purpose, Stream};
+    use crate::rng::{Numbers, Purpose, Stream};
 
     fn numbers(index: u64, n: usize) -> Vec<f32> {
         let mut stream = Stream::new(7, Purpose::Synthetic, 0, index);
@@ -285,9 +284,8 @@ mod tests {
     /// Output, statistics, gradients of parameters and of the input, after a full micro-batch and a ragged one.
     fn run(layers: &[Component], input: Shape, fuse: bool, train: bool) -> Vec<Vec<f32>> {
         let m = 5;
-        let mut stack =
-            Stack::<f32>::assemble(layers, Place { input, m, number: 3, precision: Default::default() }, "", fuse)
-                .unwrap();
+        let place = Place { input, m, number: 0, numbers: &Numbers::default(), precision: Default::default() };
+        let mut stack = Stack::<f32>::assemble(layers, place, "", fuse).unwrap();
         assert_eq!(stack.nodes.iter().any(|node| node.absorbed), fuse);
         let params = numbers(1, stack.layout().len());
         let state: Vec<f32> = numbers(2, stack.state_layout().len()).iter().map(|v| v.abs() + 0.5).collect();
