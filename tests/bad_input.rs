@@ -210,6 +210,38 @@ fn csv_files() {
     );
 }
 
+/// A name or field of any length comes back as a line that can be read, from every parser.
+#[test]
+fn input_of_any_length_is_cut() {
+    let folder = Folder::new();
+    let long = "x y".repeat(1 << 20);
+    let short = |ended: &Ended, code: i32, parts: &[&str]| {
+        refused(ended, code, parts);
+        assert!(ended.stderr.len() < 8000, "{} bytes", ended.stderr.len());
+    };
+    folder.write("d.csv", format!("a,y\n{long},1\n"));
+    short(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:2, column a", "is no usable number", "correct"]);
+    folder.write("d.csv", format!("a,{long}\n1,z\n"));
+    short(&folder.on("csv", "d.csv", ", target = \"a\""), 65, &["d.csv:2, column x yx", "\"z\" is no usable"]);
+    short(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:1", "no column \"y\"", "are: a, x yx"]);
+    folder.write("d.csv", format!("date,close,Name\n2010-01-01,1,{long}\n"));
+    short(&folder.on("stocks", "d.csv", ", window = 3"), 65, &["d.csv", "lower data.window"]);
+    short(&folder.on("stocks", "d.csv", ", tickers = [\"A\"]"), 2, &["no ticker \"A\" in the data"]);
+    folder.write("d.csv", format!("date,close,Name\n{long},1,A\n"));
+    short(&folder.on("stocks", "d.csv", ""), 65, &["d.csv:2, column date", "is no date; write it"]);
+    let mut zip = NpzWriter::new(File::create(folder.path("d.npz")).unwrap());
+    zip.add_array(&long[..60_000], &Array1::<i64>::zeros(5)).unwrap();
+    zip.finish().unwrap();
+    short(&folder.on("npz", "d.npz", ""), 65, &["no array \"x_train\"", "there are: x yx"]);
+    let text = &long[..1_000_000];
+    folder.write("job.toml", JOB.replace("\"sgd\"", &format!("\"{text}\"")));
+    short(&folder.train(&[]), 2, &["job.toml:14, optimizer", "unknown type", "known:"]);
+    folder.write("job.toml", JOB.replace("lr = 0.1", &format!("\"{text}\" = 0.1")));
+    short(&folder.train(&[]), 2, &["job.toml", "unknown key", "lr"]);
+    folder.write("job.toml", JOB.replace("0.1", &format!("0.1{}", text.replace(' ', ""))));
+    short(&folder.train(&[]), 2, &["job.toml:15", "correct the TOML"]);
+}
+
 #[test]
 fn array_files() {
     let folder = Folder::new();

@@ -1,7 +1,7 @@
 //! Rows of text with a header (CSV), field by field, where every error names file, line and column.
 
 use super::file;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shorten};
 use csv::{ByteRecord, Reader, ReaderBuilder, Trim};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,8 @@ impl Rows {
     pub fn require(&self, name: &str) -> Result<usize> {
         self.column(name).ok_or_else(|| {
             let place = format!("{}:1", self.path.display());
-            Error::data(place, format!("no column \"{name}\""), format!("the columns are: {}", self.header.join(", ")))
+            let names: Vec<String> = self.header.iter().map(|name| shorten(name)).collect();
+            Error::data(place, format!("no column \"{name}\""), format!("the columns are: {}", names.join(", ")))
         })
     }
 
@@ -81,19 +82,15 @@ impl Rows {
         match text.parse::<f64>() {
             Ok(value) if value.abs() <= f64::from(f32::MAX) => Ok(Some(value)),
             _ => {
-                let short: String = text.chars().take(40).collect();
-                Err(self.error(
-                    column,
-                    format!("\"{short}\" is no usable number"),
-                    "correct the field or leave it empty",
-                ))
+                let what = format!("\"{text}\" is no usable number");
+                Err(self.error(column, what, "correct the field or leave it empty"))
             }
         }
     }
 
     /// An error at a field of the current row.
     pub fn error(&self, column: usize, what: impl Into<String>, mend: &str) -> Error {
-        let name = self.header.get(column).map_or("?", String::as_str);
+        let name = self.header.get(column).map_or("?".into(), |name| shorten(name));
         Error::data(format!("{}, column {name}", self.place()), what, mend)
     }
 

@@ -8,7 +8,7 @@ use super::window::{Series, Windows};
 use super::{Dataset, Source, Unit, file};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize, nearest};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shorten};
 use crate::shape::Shape;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -236,8 +236,7 @@ impl Prices {
             }
             let text = rows.text(date)?;
             let Some(day) = parse_date(text) else {
-                let short: String = text.chars().take(40).collect();
-                return Err(rows.error(date, format!("\"{short}\" is no date"), "write it as 2013-02-08 or 2/8/2013"));
+                return Err(rows.error(date, format!("\"{text}\" is no date"), "write it as 2013-02-08 or 2/8/2013"));
             };
             match rows.number(price)? {
                 Some(value) => self.tickers[place].rows.push((day, value)),
@@ -336,7 +335,7 @@ fn count(n: usize, what: &str) -> String {
 /// The first of many names.
 fn some(names: &[String]) -> String {
     const SHOWN: usize = 8;
-    let list = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let list = names.iter().take(SHOWN).map(|name| shorten(name)).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{list} and {} more", names.len() - SHOWN) } else { list }
 }
 
