@@ -2,6 +2,7 @@
 
 use super::file;
 use crate::error::{Error, Result, shorten};
+use crate::resource::memory::Steps;
 use csv::{ByteRecord, Reader, ReaderBuilder, Trim};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Rows {
     path: PathBuf,
     header: Vec<String>,
-    reader: Reader<Box<dyn Read>>,
+    reader: Reader<Steps<Box<dyn Read>>>,
     row: ByteRecord,
 }
 
@@ -22,7 +23,7 @@ impl Rows {
             .flexible(true)
             .trim(Trim::All)
             .buffer_capacity(1 << 16)
-            .from_reader(file::open(path)?);
+            .from_reader(Steps::new(file::open(path)?));
         let fields = reader.byte_headers().map_err(|e| csv_error(path, e))?;
         let header: Vec<String> = fields
             .iter()
@@ -57,6 +58,7 @@ impl Rows {
 
     /// Goes to the next row; false at the end.
     pub fn next(&mut self) -> Result<bool> {
+        self.reader.get_mut().restart();
         if !self.reader.read_byte_record(&mut self.row).map_err(|e| csv_error(&self.path, e))? {
             return Ok(false);
         }
