@@ -80,25 +80,78 @@ pub enum Error {
     },
 }
 
+/// Input that a message repeats is cut to so many characters: it may be of any length.
+const QUOTED: usize = 80;
+/// No name of a file is longer, so a longer word is input too.
+const WORD: usize = 255;
+/// Longer texts end here.
+const TEXT: usize = 2000;
+
+/// Cuts input to what a message may repeat of it.
+pub fn shorten(input: &str) -> String {
+    match input.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{}...", &input[..end]),
+        None => input.to_owned(),
+    }
+}
+
+/// A message's text, of which what stands in quotation marks, words and the whole are cut to readable lengths.
+fn readable(text: impl Into<String>) -> String {
+    let text = text.into();
+    if text.len() <= QUOTED {
+        return text;
+    }
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while !rest.is_empty() && out.len() <= TEXT {
+        // Each quotation with its marks, and each word between them with the space behind it.
+        let quoted = rest.chars().next().filter(|mark| "\"`".contains(*mark));
+        let inside = quoted.and_then(|mark| rest[1..].find(mark).map(|end| &rest[..end + 1]));
+        let (piece, most) = match inside {
+            Some(piece) => (piece, QUOTED + 1),
+            None => {
+                let end = rest.char_indices().skip(1).find(|(_, c)| c.is_whitespace() || "\"`".contains(*c));
+                (end.map_or(rest, |(end, _)| &rest[..end]), WORD)
+            }
+        };
+        rest = &rest[piece.len()..];
+        match piece.char_indices().nth(most) {
+            Some(_) => {
+                let end = piece.char_indices().nth(QUOTED + 1).map_or(piece.len(), |(end, _)| end);
+                out.extend([&piece[..end], "..."]);
+            }
+            None => out.push_str(piece),
+        }
+        if let (Some(_), Some(mark)) = (inside, quoted) {
+            out.push(mark);
+            rest = &rest[1..];
+        }
+    }
+    match out.char_indices().nth(TEXT) {
+        Some((end, _)) => format!("{}...", &out[..end]),
+        None => out,
+    }
+}
+
 impl Error {
     /// Wrong usage or job file.
     pub fn usage(place: impl Into<String>, what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self::Usage { place: place.into(), what: what.into(), mend: mend.into() }
+        Self::Usage { place: readable(place), what: readable(what), mend: readable(mend) }
     }
 
     /// Bad data.
     pub fn data(place: impl Into<String>, what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self::Data { place: place.into(), what: what.into(), mend: mend.into() }
+        Self::Data { place: readable(place), what: readable(what), mend: readable(mend) }
     }
 
     /// Input or output failed at `path`.
     pub fn io(path: &Path, what: impl std::fmt::Display, mend: impl Into<String>) -> Self {
-        Self::Io { place: path.display().to_string(), what: what.to_string(), mend: mend.into() }
+        Self::Io { place: path.display().to_string(), what: readable(what.to_string()), mend: readable(mend) }
     }
 
     /// A state that a correct program does not reach.
     pub fn internal(place: impl Into<String>, what: impl std::fmt::Display) -> Self {
-        Self::Internal { place: place.into(), what: what.to_string() }
+        Self::Internal { place: readable(place), what: readable(what.to_string()) }
     }
 
     /// What is wrong and where, and the mend, if there is one.
@@ -121,5 +174,29 @@ impl Error {
             Self::Io { .. } => 74,
             Self::Stopped { .. } | Self::Interrupted { .. } => 75,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_message_repeats_is_cut_and_the_rest_is_not() {
+        let long = "é".repeat(1_000_000);
+        let error = Error::data("a.csv:3", format!("\"{long}\" is no number, nor is \"x\""), "correct it");
+        assert_eq!(
+            error.to_string(),
+            format!("a.csv:3: \"{}...\" is no number, nor is \"x\"; correct it", "é".repeat(80))
+        );
+        let key = Error::usage(format!("job.toml:1, {long}"), format!("unknown key `{long}`"), long.clone());
+        assert!(key.to_string().len() < 600 && key.to_string().starts_with("job.toml:1, é"), "{key}");
+        assert!(key.to_string().contains("...`; é"), "{key}");
+        let words = Error::internal("x", "word ".repeat(1_000_000)).to_string();
+        assert!(words.len() < 2100 && words.contains("..."), "{words}");
+        // Messages of any usual length stay as they are, paths and unpaired marks too.
+        let path = format!("/{}/run.h5: \"a", "folder/".repeat(30));
+        assert_eq!(Error::data(path.clone(), "\"", "`").to_string(), format!("{path}: \"; `"));
+        assert_eq!(shorten(&long), format!("{}...", "é".repeat(80)));
     }
 }

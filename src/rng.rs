@@ -19,6 +19,8 @@ pub enum Purpose {
     Augment = 4,
     /// Synthetic data.
     Synthetic = 5,
+    /// Which rows of a table are for testing; the epoch is the class.
+    Split = 6,
 }
 
 const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
@@ -149,12 +151,16 @@ impl Numbers {
     }
 }
 
-/// A permutation of 0..n for (seed, epoch), the same on every rank, into `order` (Fisher-Yates).
+/// A permutation of 0..n for (seed, epoch), the same on every rank, into `order`.
 pub fn shuffle(seed: u64, epoch: u64, order: &mut [u32]) {
     for (i, slot) in order.iter_mut().enumerate() {
         *slot = i as u32;
     }
-    let mut stream = Stream::new(seed, Purpose::Shuffle, epoch, 0);
+    permute(Stream::new(seed, Purpose::Shuffle, epoch, 0), order);
+}
+
+/// Puts `order` into another at random (Fisher-Yates).
+pub fn permute(mut stream: Stream, order: &mut [u32]) {
     for i in (1..order.len()).rev() {
         order.swap(i, stream.below(i as u32 + 1) as usize);
     }

@@ -3,10 +3,11 @@
 
 mod support;
 
-use ndarray::{Array1, Array2};
-use ndarray_npy::NpzWriter;
+use ndarray::{Array1, Array2, ArrayD};
+use ndarray_npy::{NpzWriter, WriteNpyExt};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -148,6 +149,64 @@ fn sizes_beyond_memory() {
     refused(&folder.train(&["data.samples=1000000000", "data.shape=[4]"]), 2, &["data.samples", "use fewer"]);
 }
 
+/// Packed files of a few kB that grow beyond what is there, and shapes that promise as much: each is refused when it comes to
+/// the limit, here one on addresses, and takes no memory beyond it.
+#[test]
+fn data_beyond_memory() {
+    let folder = Folder::new();
+    let packed = |bytes: &[u8]| {
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        writer.write_all(bytes).unwrap();
+        writer.finish().unwrap()
+    };
+    // What was packed once unpacks as often as it is there.
+    let bomb = |name: &str, start: &[u8], again: &[u8]| {
+        let again = packed(&again.repeat((1 << 22) / again.len()));
+        folder.write(name, [packed(start), again.repeat(256)].concat());
+    };
+    let refused = |source: &str, name: &str, more: &str| {
+        let data = format!("data={{ source = \"{source}\", path = \"{}\"{more} }}", folder.text(name));
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -v 400000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_ddl"), "train"]);
+        command.args([&folder.text("job.toml"), "--dry-run", "--set", &data]);
+        let output = run(&mut command, LIMIT);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(65), "{name}: {output:?}");
+        assert!(text.contains(name) && text.contains("GiB are free") && text.lines().count() == 1, "{name}: {text}");
+    };
+    let mut header = tar::Header::new_ustar();
+    header.set_path("data_batch_1.bin").unwrap();
+    header.set_size(1 << 30);
+    header.set_cksum();
+    bomb("c.tar.gz", header.as_bytes(), &[0]);
+    refused("cifar10", "c.tar.gz", "");
+    bomb("d/train-images-idx3-ubyte.gz", &[0, 0, 8, 3, 0, 16, 0, 0, 0, 0, 0, 32, 0, 0, 0, 32], &[0]);
+    bomb("d/train-labels-idx1-ubyte.gz", &[0, 0, 8, 1, 64, 0, 0, 0], &[0]);
+    refused("mnist", "d", "");
+    bomb("rows.csv.gz", b"a,y\n", b"1,2\n");
+    refused("csv", "rows.csv.gz", ", target = \"y\"");
+    bomb("line.csv.gz", b"a,y\n", b"1");
+    refused("csv", "line.csv.gz", ", target = \"y\"");
+    bomb("prices.csv.gz", b"date,close\n", b"2010-01-01,1\n");
+    refused("stocks", "prices.csv.gz", "");
+    let mut zip = zip::ZipWriter::new(File::create(folder.path("d.npz")).unwrap());
+    let deflated = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+    for (name, shape) in [("x_train.npy", vec![1 << 25, 4]), ("y_train.npy", vec![1 << 25])] {
+        zip.start_file(name, deflated).unwrap();
+        ArrayD::<u8>::zeros(shape).write_npy(&mut zip).unwrap();
+    }
+    zip.finish().unwrap();
+    refused("npz", "d.npz", "");
+    let rows = 200_000_000;
+    let file = hdf5::File::create(folder.path("d.h5")).unwrap();
+    file.new_dataset::<f32>().shape((rows, 1)).chunk((1000, 1)).create("x_train").unwrap();
+    file.new_dataset::<i64>().shape(rows).chunk(1000).create("y_train").unwrap();
+    file.new_dataset::<u8>().shape((rows / 2, 1)).chunk((1000, 1)).create("bytes").unwrap();
+    file.close().unwrap();
+    refused("hdf5", "d.h5", "");
+    refused("hdf5", "d.h5", ", arrays = { x_train = \"bytes\", y_train = \"bytes\" }");
+}
+
 #[test]
 fn idx_files() {
     let folder = Folder::new();
@@ -207,6 +266,38 @@ fn csv_files() {
         2,
         &["data.path", "set data.path"],
     );
+}
+
+/// A name or field of any length comes back as a line that can be read, from every parser.
+#[test]
+fn input_of_any_length_is_cut() {
+    let folder = Folder::new();
+    let long = "x y".repeat(1 << 20);
+    let short = |ended: &Ended, code: i32, parts: &[&str]| {
+        refused(ended, code, parts);
+        assert!(ended.stderr.len() < 8000, "{} bytes", ended.stderr.len());
+    };
+    folder.write("d.csv", format!("a,y\n{long},1\n"));
+    short(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:2, column a", "is no usable number", "correct"]);
+    folder.write("d.csv", format!("a,{long}\n1,z\n"));
+    short(&folder.on("csv", "d.csv", ", target = \"a\""), 65, &["d.csv:2, column x yx", "\"z\" is no usable"]);
+    short(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:1", "no column \"y\"", "are: a, x yx"]);
+    folder.write("d.csv", format!("date,close,Name\n2010-01-01,1,{long}\n"));
+    short(&folder.on("stocks", "d.csv", ", window = 3"), 65, &["d.csv", "lower data.window"]);
+    short(&folder.on("stocks", "d.csv", ", tickers = [\"A\"]"), 2, &["no ticker \"A\" in the data"]);
+    folder.write("d.csv", format!("date,close,Name\n{long},1,A\n"));
+    short(&folder.on("stocks", "d.csv", ""), 65, &["d.csv:2, column date", "is no date; write it"]);
+    let mut zip = NpzWriter::new(File::create(folder.path("d.npz")).unwrap());
+    zip.add_array(&long[..60_000], &Array1::<i64>::zeros(5)).unwrap();
+    zip.finish().unwrap();
+    short(&folder.on("npz", "d.npz", ""), 65, &["no array \"x_train\"", "there are: x yx"]);
+    let text = &long[..1_000_000];
+    folder.write("job.toml", JOB.replace("\"sgd\"", &format!("\"{text}\"")));
+    short(&folder.train(&[]), 2, &["job.toml:14, optimizer", "unknown type", "known:"]);
+    folder.write("job.toml", JOB.replace("lr = 0.1", &format!("\"{text}\" = 0.1")));
+    short(&folder.train(&[]), 2, &["job.toml", "unknown key", "lr"]);
+    folder.write("job.toml", JOB.replace("0.1", &format!("0.1{}", text.replace(' ', ""))));
+    short(&folder.train(&[]), 2, &["job.toml:15", "correct the TOML"]);
 }
 
 #[test]

@@ -48,9 +48,9 @@ fn windows_by_hand() -> Result<()> {
     // close[4..7] = 3, 5, 4 and close[7] = 6.
     assert_eq!(sample(&data, Part::Train, 4), (vec![0.4, 0.8, 0.6], 1.0));
     assert_eq!(sample(&data, Part::Test, 0), (vec![0.8, 0.6, 1.0], 3.8));
-    let unit = data.unit(Part::Test, 0);
+    let unit = data.unit(Part::Test, 0, 0);
     assert_eq!((unit.scale, unit.offset), (5.0, 1.0));
-    assert_eq!((data.last_value(Part::Test, 0), data.target_value(Part::Test, 0)), (Some(6.0), Some(20.0)));
+    assert_eq!((data.last_value(Part::Test, 0), data.target_value(Part::Test, 0, 0)), (Some(6.0), Some(20.0)));
     assert_eq!(data.describe(Part::Test, 1).as_deref(), Some("X 2020-01-10"));
     assert!(data.is_series());
     Ok(())
@@ -75,7 +75,10 @@ fn normalisations_are_fitted_without_looking_ahead() -> Result<()> {
     let path = ten(&folder);
     // Mean and population deviation of the first eight: 3.5, 1.5.
     let data = Dataset::open(&config(&path, "window = 3\nnormalize = 'standard'"), 1)?;
-    assert_eq!((data.unit(Part::Train, 0).offset, data.unit(Part::Train, 0).scale), (3.5, (18.0f64 / 8.0).sqrt()));
+    assert_eq!(
+        (data.unit(Part::Train, 0, 0).offset, data.unit(Part::Train, 0, 0).scale),
+        (3.5, (18.0f64 / 8.0).sqrt())
+    );
     let data = Dataset::open(&config(&path, "window = 3\nnormalize = { mean = [1.0], std = [2.0] }"), 1)?;
     assert_eq!(sample(&data, Part::Train, 0), (vec![0.0, 1.0, 0.5], 1.5));
     let data = Dataset::open(&config(&path, "window = 3\nnormalize = 'window'"), 1)?;
@@ -84,7 +87,7 @@ fn normalisations_are_fitted_without_looking_ahead() -> Result<()> {
     for (got, raw) in x.iter().chain([&y]).zip([1.0, 3.0, 2.0, 4.0]) {
         assert!((got - (raw - 2.0) / std).abs() < 1e-6);
     }
-    let unit = data.unit(Part::Train, 0);
+    let unit = data.unit(Part::Train, 0, 0);
     assert!((f64::from(y) * unit.scale + unit.offset - 4.0).abs() < 1e-6);
     Ok(())
 }
@@ -182,9 +185,9 @@ fn inputs_take_the_scaler_of_the_job_and_forecast_past_the_end() -> Result<()> {
     let inputs = open_inputs(&data, &job, &new)?;
     assert_eq!(inputs.len(Part::Test), 2);
     assert_eq!(sample(&inputs, Part::Test, 0), (vec![1.0, 2.0, 0.0], 0.2));
-    assert_eq!(inputs.target_value(Part::Test, 0), Some(2.0));
+    assert_eq!(inputs.target_value(Part::Test, 0, 0), Some(2.0));
     assert!(sample(&inputs, Part::Test, 1).1.is_nan());
-    assert_eq!((inputs.target_value(Part::Test, 1), inputs.last_value(Part::Test, 1)), (None, Some(2.0)));
+    assert_eq!((inputs.target_value(Part::Test, 1, 0), inputs.last_value(Part::Test, 1)), (None, Some(2.0)));
     assert_eq!(inputs.describe(Part::Test, 1).as_deref(), Some("new 2021-01-04+1"));
     let other = file(&folder, "other.csv", "date,close,Name\n2021-01-01,6,Z\n2021-01-02,6,Z\n2021-01-03,6,Z\n");
     assert_eq!(open_inputs(&data, &job, &other).err().map(|e| e.exit_code()), Some(65));

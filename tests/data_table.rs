@@ -54,8 +54,8 @@ fn csv_values_are_standardised_on_the_training_rows() -> Result<()> {
     assert_eq!((x, targets.values), (vec![1.0, 0.0, -1.0, 0.0], vec![1.0, -1.0]));
     let (x, targets) = fill(&data, Part::Test, &[0]);
     assert_eq!((x, targets.values), (vec![98.0, 1.0], vec![3.0]));
-    assert_eq!(data.unit(Part::Test, 0), Unit { scale: 10.0, offset: 20.0 });
-    assert_eq!(data.target_value(Part::Test, 0), Some(50.0));
+    assert_eq!(data.unit(Part::Test, 0, 0), Unit { scale: 10.0, offset: 20.0 });
+    assert_eq!(data.target_value(Part::Test, 0, 0), Some(50.0));
     assert_eq!((data.is_series(), data.last_value(Part::Test, 0)), (false, None));
     // Inputs in another order of columns, without the target.
     let inputs = path.with_file_name("new.csv");
@@ -63,7 +63,7 @@ fn csv_values_are_standardised_on_the_training_rows() -> Result<()> {
     let new = open_inputs(&data, &job, &inputs)?;
     let (x, targets) = fill(&new, Part::Test, &[0]);
     assert_eq!(x, vec![98.0, 1.0]);
-    assert!(targets.values[0].is_nan() && new.target_value(Part::Test, 0).is_none());
+    assert!(targets.values[0].is_nan() && new.target_value(Part::Test, 0, 0).is_none());
     Ok(())
 }
 
@@ -82,6 +82,100 @@ fn csv_classes_are_names_or_integers() -> Result<()> {
     let data = Dataset::open(&config("csv", &path, &keys), 1)?;
     assert_eq!(data.task(), &Task::Classes(vec!["-1".into(), "9".into(), "10".into()]));
     assert_eq!(fill(&data, Part::Test, &[0]), (vec![7.0], Targets { classes: vec![1], values: vec![] }));
+    Ok(())
+}
+
+/// A row with a hole keeps its number and gets no sample; one whose target is not known is a sample all the same.
+#[test]
+fn csv_inputs_keep_the_numbers_of_their_rows() -> Result<()> {
+    let (_folder, path) = csv("a,b,y\n1,2,3\n4,5,6\n7,8,9\n");
+    let job = config("csv", &path, "target = 'y'\ntest_fraction = 0\nnormalize = 'none'");
+    let data = Dataset::open(&job, 1)?;
+    assert_eq!((data.rows(), data.len(Part::Train)), (0, 3));
+    let inputs = path.with_file_name("new.csv");
+    std::fs::write(&inputs, "y,a,b\n1,,1\n2,3,4\n,5,6\n3,,\n4,7,8\n5,9,\n").unwrap();
+    let new = open_inputs(&data, &job, &inputs)?;
+    assert_eq!((new.len(Part::Test), new.rows()), (3, 6));
+    assert_eq!([0, 1, 2].map(|sample| new.row(sample)), [1, 2, 4]);
+    assert_eq!(fill(&new, Part::Test, &[0, 1, 2]).0, [3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+    assert_eq!([0, 1, 2].map(|sample| new.target_value(Part::Test, sample, 0)), [Some(2.0), None, Some(4.0)]);
+    assert_eq!(new.notes(), ["3 of 6 rows have empty fields, and no prediction"]);
+    Ok(())
+}
+
+/// Rows sorted by class: the last ones are all of one, which is told; the other splits deal them out.
+#[test]
+fn csv_rows_are_split_as_the_job_says() -> Result<()> {
+    let rows: String = (0..200).map(|row| format!("{row},{}\n", ["a", "b", "b", "c"][row / 50])).collect();
+    let (_folder, path) = csv(&format!("x,y\n{rows}"));
+    let open = |keys: &str, seed| {
+        let keys = format!("target = 'y'\ntask = 'classes'\nnormalize = 'none'\n{keys}");
+        Dataset::open(&config("csv", &path, &keys), seed)
+    };
+    let part = |data: &Dataset, part| fill(data, part, &(0..data.len(part) as u32).collect::<Vec<_>>());
+    let last = open("", 1)?;
+    assert_eq!(part(&last, Part::Test).1.classes, [2; 40]);
+    let note = &last.notes()[1];
+    assert!(note.contains("2 are in the training part only and 0 in the test part only"), "{note}");
+    for (split, counts) in [("shuffled", None), ("stratified", Some([10, 20, 10]))] {
+        let data = open(&format!("split = '{split}'"), 7)?;
+        let (train, test) = (part(&data, Part::Train), part(&data, Part::Test));
+        assert_eq!((data.len(Part::Train), data.len(Part::Test), data.notes().len()), (160, 40, 1));
+        assert!(train.0.is_sorted() && test.0.is_sorted(), "both stay in order");
+        let mut all = [train.0, test.0.clone()].concat();
+        all.sort_by(f32::total_cmp);
+        assert!(all.iter().zip(0..).all(|(&x, row)| x == row as f32), "each row is in one part");
+        let class = |x: &f32| [0, 1, 1, 2][*x as usize / 50];
+        assert_eq!(test.1.classes, test.0.iter().map(class).collect::<Vec<u32>>());
+        let of = [0, 1, 2].map(|class| test.1.classes.iter().filter(|&&of| of == class).count());
+        assert!(counts.is_none_or(|counts| counts == of) && of.iter().all(|&count| count > 3), "{split}: {of:?}");
+        let again = open(&format!("split = '{split}'"), 7)?;
+        assert_eq!(part(&again, Part::Test).0, test.0);
+        assert_ne!(part(&open(&format!("split = '{split}'"), 8)?, Part::Test).0, test.0);
+    }
+    let refused = |keys: &str, part: &str| {
+        let (code, message) = failure(&config("csv", &path, &format!("target = 'x'\n{keys}")));
+        assert!(code == 2 && message.contains(part), "{message}");
+    };
+    refused("split = 'stratified'", "split: by classes, where the task is values");
+    refused("split = 'random'", "unknown value \"random\"");
+    refused("split = 'shuffled'\ntest_path = 't.csv'", "nothing is split where test_path is given");
+    Ok(())
+}
+
+/// The number of classes, or their names, where the file does not hold each.
+#[test]
+fn classes_can_be_named() -> Result<()> {
+    let (_folder, path) = npz(|f| {
+        f.add_array("x_train", &Array2::<f32>::ones((3, 2))).unwrap();
+        f.add_array("y_train", &Array1::from(vec![0i64, 1, 1])).unwrap();
+    });
+    let names = |data: &Dataset| match data.task() {
+        Task::Classes(names) => names.join(" "),
+        Task::Values(_) => String::new(),
+    };
+    assert_eq!(names(&Dataset::open(&config("npz", &path, "classes = 3"), 1)?), "0 1 2");
+    assert_eq!(names(&Dataset::open(&config("npz", &path, "classes = ['cat', 'dog', 'owl']"), 1)?), "cat dog owl");
+    let refused = |kind: &str, path: &Path, keys: &str, code: i32, part: &str| {
+        let (found, message) = failure(&config(kind, path, keys));
+        assert!(found == code && message.contains(part), "{message}");
+    };
+    refused("npz", &path, "classes = 1", 65, "t.npz, array y_train: class 1 of sample 1 is none of the 1 classes");
+    refused("npz", &path, "classes = 0", 2, "classes: no usable number");
+    refused("npz", &path, "classes = ['a', 'a']", 2, "class \"a\" is there twice");
+    refused("npz", &path, "classes = 0.5", 2, "neither a number of classes nor a list");
+    let (_folder, path) = csv("x,y\n1,dog\n2,cat\n3,dog\n4,dog\n5,dog\n");
+    let keys = "target = 'y'\ntask = 'classes'\nclasses = ['owl', 'dog', 'cat']";
+    let data = Dataset::open(&config("csv", &path, keys), 1)?;
+    assert_eq!((names(&data).as_str(), fill(&data, Part::Train, &[0, 1]).1.classes), ("owl dog cat", vec![1, 2]));
+    refused(
+        "csv",
+        &path,
+        "target = 'y'\ntask = 'classes'\nclasses = ['dog']",
+        65,
+        "t.csv:3, column y: \"cat\" is none",
+    );
+    refused("csv", &path, "target = 'x'\nclasses = 2", 2, "classes, where the task is values");
     Ok(())
 }
 
@@ -152,12 +246,13 @@ fn npz_series_and_rows_with_values() -> Result<()> {
     assert_eq!((data.input(), data.task()), (Shape::Sequence { t: 3, f: 2 }, &Task::Values(2)));
     let (values, targets) = fill(&data, Part::Train, &[1]);
     assert_eq!((values, targets.values), (vec![6.0, 7.0, 8.0, 9.0, 10.0, 11.0], vec![3.0, 6.0]));
-    assert_eq!(data.target_value(Part::Train, 0), None, "of several values none is the one");
+    assert_eq!([0, 1].map(|output| data.target_value(Part::Train, 1, output)), [Some(3.0), Some(6.0)]);
     let job = config("npz", &path, "normalize = 'minmax'");
     let data = Dataset::open(&job, 1)?;
     let (values, targets) = fill(&data, Part::Train, &[1]);
-    assert_eq!((values, targets.values), (vec![0.6, 0.6, 0.8, 0.8, 1.0, 1.0], vec![0.4, 1.0]));
-    assert_eq!(data.unit(Part::Train, 0), Unit { scale: 5.0, offset: 1.0 });
+    assert_eq!((values, targets.values), (vec![0.6, 0.6, 0.8, 0.8, 1.0, 1.0], vec![1.0, 1.0]));
+    let units = [0, 1].map(|output| data.unit(Part::Train, 0, output));
+    assert_eq!(units, [Unit { scale: 2.0, offset: 1.0 }, Unit { scale: 4.0, offset: 2.0 }], "each has its own");
     let inputs = open_inputs(&data, &job, &path)?;
     assert_eq!(fill(&inputs, Part::Test, &[0]).0, [0.6, 0.6, 0.8, 0.8, 1.0, 1.0]);
     Ok(())

@@ -11,6 +11,7 @@ use crate::train::evaluate::{Metrics, last_value};
 use crate::train::terminal::{say, table, thousands};
 use crate::train::{Trainer, broadcast_checkpoint, forecast_table, read_on_root};
 use clap::Args;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Measure a checkpoint on the test part: every sample once, at any number of ranks
@@ -35,7 +36,8 @@ impl Evaluate {
         let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
         if data.len(Part::Test) == 0 {
             let what = "the data has no test samples";
-            return Err(Error::data(&job.file, what, "give a data set with a test part by --set data.path=..."));
+            let place = job.data.path.as_ref().map_or(job.file.clone(), |path| path.display().to_string());
+            return Err(Error::data(place, what, "give a data set with a test part by --set data.path=..."));
         }
         let mut trainer = Trainer::build(&alone(&job, comm.size()), &data, comm)?;
         trainer.share(&mut data)?;
@@ -82,9 +84,22 @@ fn text(metrics: &Metrics, data: &Dataset) -> String {
             if let Some(errors) = &metrics.errors {
                 out += &forecast_table(errors, last_value(data, Part::Test).as_ref());
             }
+            if !metrics.targets.is_empty() {
+                out += &format!("\n\n{}", per_target(metrics));
+            }
         }
     }
     out
+}
+
+/// The errors of each target.
+fn per_target(metrics: &Metrics) -> String {
+    let mut rows = table(&["target", "MSE", "MAE", "RMSE", "MAPE %", "R²"], 1);
+    for (target, errors) in metrics.targets.iter().enumerate() {
+        let figures = errors.columns().map(|(_, figure)| format!("{figure:.4}"));
+        rows.add_row(std::iter::once(target.to_string()).chain(figures));
+    }
+    rows.to_string()
 }
 
 /// Precision, recall and F1 of each class.
@@ -122,8 +137,12 @@ fn json(metrics: &Metrics, data: &Dataset) -> String {
         object.insert("classes".into(), serde_json::json!(names));
         object.insert("confusion".into(), serde_json::json!(rows));
     }
+    if !metrics.targets.is_empty() {
+        let targets: Vec<_> = metrics.targets.iter().map(|errors| BTreeMap::from(errors.columns())).collect();
+        object.insert("targets".into(), serde_json::json!(targets));
+    }
     if let Some(naive) = last_value(data, Part::Test) {
-        object.insert("last_value".into(), serde_json::json!(std::collections::BTreeMap::from(naive.columns())));
+        object.insert("last_value".into(), serde_json::json!(BTreeMap::from(naive.columns())));
     }
     serde_json::Value::Object(object).to_string()
 }

@@ -53,10 +53,11 @@ impl Predict {
             let outputs: Vec<f32> =
                 all.chunks_exact(4).map(|bytes| f32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect();
             let columns = match inputs.task() {
-                Task::Classes(names) => classes(&outputs, names),
+                Task::Classes(names) => classes(&outputs, names, &inputs),
                 Task::Values(n) => values(&outputs, *n, &inputs),
             };
             self.write(&columns, ending == "csv")?;
+            inputs.notes().iter().for_each(|note| say(note));
             let samples = inputs.len(Part::Test) as u64;
             say(&format!("wrote {} predictions to {}", thousands(samples), self.out.display()));
             Ok(())
@@ -73,17 +74,33 @@ impl Predict {
     }
 }
 
+/// One value a row of the input, from one a sample: a row with a hole has none, which `empty` stands for.
+fn by_row<T: Clone>(inputs: &Dataset, empty: T, samples: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut rows = vec![empty; inputs.rows()];
+    for (value, sample) in samples.into_iter().zip(0..) {
+        rows[inputs.row(sample) as usize] = value;
+    }
+    rows
+}
+
+/// The rows' numbers, from 0.
+fn numbers(inputs: &Dataset) -> (String, Column) {
+    ("sample".to_owned(), Column::I64((0..inputs.rows() as i64).collect()))
+}
+
 /// Sample, class, its probability, and the probability of every class.
-fn classes(outputs: &[f32], names: &[String]) -> Vec<(String, Column)> {
+fn classes(outputs: &[f32], names: &[String], inputs: &Dataset) -> Vec<(String, Column)> {
     let rows: Vec<Vec<f64>> = outputs.chunks_exact(names.len()).map(softmax).collect();
     let best: Vec<usize> = outputs.chunks_exact(names.len()).map(largest).collect();
+    let figures = |of: &dyn Fn(usize) -> f64| Column::F64(by_row(inputs, f64::NAN, (0..rows.len()).map(of)));
+    let texts = by_row(inputs, String::new(), best.iter().map(|&class| names[class].clone()));
     let mut columns = vec![
-        ("sample".to_owned(), Column::I64((0..rows.len() as i64).collect())),
-        ("class".to_owned(), Column::Text(best.iter().map(|&class| names[class].clone()).collect())),
-        ("probability".to_owned(), Column::F64(rows.iter().zip(&best).map(|(row, &class)| row[class]).collect())),
+        numbers(inputs),
+        ("class".to_owned(), Column::Text(texts)),
+        ("probability".to_owned(), figures(&|sample| rows[sample][best[sample]])),
     ];
     for (class, name) in names.iter().enumerate() {
-        columns.push((format!("p_{name}"), Column::F64(rows.iter().map(|row| row[class]).collect())));
+        columns.push((format!("p_{name}"), figures(&|sample| rows[sample][class])));
     }
     columns
 }
@@ -95,24 +112,26 @@ fn softmax(logits: &[f32]) -> Vec<f64> {
     exps.into_iter().map(|v| v / sum).collect()
 }
 
-/// Sample, what it is (series), the prediction, and the truth where the file has it.
+/// Sample, what it is (series), the predictions, and the truths where the file has them.
 fn values(outputs: &[f32], n: usize, inputs: &Dataset) -> Vec<(String, Column)> {
     let samples = 0..inputs.len(Part::Test) as u32;
-    let mut columns = vec![("sample".to_owned(), Column::I64(samples.clone().map(i64::from).collect()))];
+    let mut columns = vec![numbers(inputs)];
     let described: Option<Vec<String>> = samples.clone().map(|sample| inputs.describe(Part::Test, sample)).collect();
     columns.extend(described.filter(|texts| !texts.is_empty()).map(|texts| ("of".to_owned(), Column::Text(texts))));
+    let name = |what: &str, output| if n == 1 { what.to_owned() } else { format!("{what}_{output}") };
     for output in 0..n {
-        let name = if n == 1 { "prediction".to_owned() } else { format!("prediction_{output}") };
         let in_units = samples.clone().map(|sample| {
-            let unit = inputs.unit(Part::Test, sample);
+            let unit = inputs.unit(Part::Test, sample, output);
             f64::from(outputs[sample as usize * n + output]) * unit.scale + unit.offset
         });
-        columns.push((name, Column::F64(in_units.collect())));
+        columns.push((name("prediction", output), Column::F64(by_row(inputs, f64::NAN, in_units))));
     }
-    let truths: Vec<f64> =
-        samples.clone().map(|sample| inputs.target_value(Part::Test, sample).unwrap_or(f64::NAN)).collect();
-    if truths.iter().any(|truth| !truth.is_nan()) {
-        columns.push(("actual".to_owned(), Column::F64(truths)));
+    for output in 0..n {
+        let truth = |sample| inputs.target_value(Part::Test, sample, output).unwrap_or(f64::NAN);
+        let truths = by_row(inputs, f64::NAN, samples.clone().map(truth));
+        if truths.iter().any(|truth| !truth.is_nan()) {
+            columns.push((name("actual", output), Column::F64(truths)));
+        }
     }
     columns
 }

@@ -1,17 +1,19 @@
 //! What arrays mean, for every format that holds some (`npz`, `hdf5`): the rank of the inputs gives the kind of sample, the
 //! type of the targets the task.
 
-use super::Dataset;
 use super::dataset::Inputs;
 use super::float::{Floats, channels};
-use super::label::{Labels, numbered};
+use super::label::{Classes, Labels, MOST_CLASSES, numbered};
 use super::normalize::{Scaling, Summary};
 use super::pixel::{Pixels, append_planar, summaries};
+use super::{Dataset, file};
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
+use crate::resource::memory;
 use crate::shape::Shape;
 use crate::store::table::{Array, Values};
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::Path;
 
 /// The keys of a source of arrays.
@@ -19,6 +21,8 @@ use std::path::Path;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Keys {
     arrays: Names,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    classes: Option<Classes>,
 }
 
 /// What the arrays are called.
@@ -38,13 +42,13 @@ impl Default for Names {
 }
 
 /// For the documentation.
-pub(super) const KEYS: &[(&str, &str)] = &[(
-    "arrays",
-    "names of the arrays ({ x_train = \"x_train\", y_train = \"y_train\", x_test = \"x_test\", y_test = \"y_test\" })",
-)];
-
-/// More classes than this are a mistake, such as an id taken for a class.
-const MOST_CLASSES: i64 = 1 << 20;
+pub(super) const KEYS: &[(&str, &str)] = &[
+    (
+        "arrays",
+        "names of the arrays ({ x_train = \"x_train\", y_train = \"y_train\", x_test = \"x_test\", y_test = \"y_test\" })",
+    ),
+    Classes::KEY,
+];
 
 /// A file of named arrays.
 pub(super) trait ArrayFile {
@@ -56,7 +60,8 @@ pub(super) trait ArrayFile {
 
 /// The data set in a file of arrays.
 pub(super) fn open(config: &DataConfig, path: &Path, file: &mut dyn ArrayFile) -> Result<Dataset> {
-    let Keys { arrays } = config.source.parse()?;
+    let Keys { arrays, classes } = config.source.parse()?;
+    let classes = classes.map(|classes| classes.names(config)).transpose()?;
     let normalize = super::normalization(config)?;
     let place = |name: &str| format!("{}, array {name}", path.display());
     let has = |name: &String, file: &dyn ArrayFile| file.names().contains(name);
@@ -101,7 +106,14 @@ pub(super) fn open(config: &DataConfig, path: &Path, file: &mut dyn ArrayFile) -
         }
         None => (None, None),
     };
-    let labels = labels(config, &normalize, train_targets, test_targets, &place(&arrays.y_test))?;
+    let labels = labels(
+        config,
+        &normalize,
+        classes,
+        [place(&arrays.y_train), place(&arrays.y_test)],
+        train_targets,
+        test_targets,
+    )?;
     let (inputs, scaling) = inputs(&place(&arrays.x_train), input, [Some(x_train), x_test], |pixels, floats| {
         Scaling::new(config, &normalize, channels(input), || match (pixels, floats) {
             (Some(pixels), _) => Ok(summaries(pixels, channels(input))),
@@ -149,8 +161,8 @@ pub(super) fn open_inputs(
         {
             Labels::Classes { names: names.clone(), of: [Vec::new(), of] }
         }
-        (Labels::Values { n, unit, .. }, Some((columns, Target::Values(of)))) if *n == columns => {
-            Labels::Values { n: *n, of: [Vec::new(), of], unit: *unit }
+        (Labels::Values { n, units, .. }, Some((columns, Target::Values(of)))) if *n == columns => {
+            Labels::Values { n: *n, of: [Vec::new(), of], units: units.clone() }
         }
         (labels, _) => labels.unknown(),
     };
@@ -188,39 +200,48 @@ fn inputs(
     if let Shape::Image { c, h, w } = shape
         && arrays.iter().flatten().all(|array| matches!(array.values, Values::U8(_)))
     {
-        let of = arrays.map(|array| match array {
-            Some(Array { values: Values::U8(planes), .. }) => interleaved(planes, shape),
-            _ => Vec::new(),
-        });
+        let mut of: [Vec<u8>; 2] = Default::default();
+        for (of, array) in of.iter_mut().zip(arrays) {
+            if let Some(Array { values: Values::U8(planes), .. }) = array {
+                *of = interleaved(planes, shape).map_err(|e| file::no_room(place, &e))?;
+            }
+        }
         let scaling = scaling(Some(&of[0]), None)?;
         return Ok((Inputs::Pixels(Pixels::new(of, (h, w, c), &scaling)), scaling));
     }
-    let of = arrays.map(|array| array.map_or(Vec::new(), |array| interleaved(floats(array.values), shape)));
+    let room = |e: io::Error| file::no_room(place, &e);
+    let mut of: [Vec<f32>; 2] = Default::default();
+    for (of, array) in of.iter_mut().zip(arrays) {
+        let Some(array) = array else { continue };
+        *of = floats(array.values).and_then(|values| interleaved(values, shape)).map_err(room)?;
+    }
     let scaling = scaling(None, Some(&of[0]))?;
     Ok((Inputs::Floats(Floats::new(place, of, shape, &scaling)?), scaling))
 }
 
 /// u8 spans 0 to 1, whatever it stands for; anything else is as it is.
-fn floats(values: Values) -> Vec<f32> {
+fn floats(values: Values) -> io::Result<Vec<f32>> {
     match values {
-        Values::U8(values) => values.into_iter().map(|v| f32::from(v) / 255.0).collect(),
-        Values::F32(values) => values,
-        Values::F64(values) => values.into_iter().map(|v| v as f32).collect(),
-        Values::I64(values) => values.into_iter().map(|v| v as f32).collect(),
+        Values::U8(values) => memory::converted(values, |v| f32::from(v) / 255.0),
+        Values::F32(values) => Ok(values),
+        // Narrower ones take the place of the wider.
+        Values::F64(values) => Ok(values.into_iter().map(|v| v as f32).collect()),
+        Values::I64(values) => Ok(values.into_iter().map(|v| v as f32).collect()),
     }
 }
 
 /// Images from (N, C, H, W) to (N, H, W, C); anything else is in order.
-fn interleaved<S: Copy + Default>(values: Vec<S>, shape: Shape) -> Vec<S> {
+fn interleaved<S: Copy + Default>(values: Vec<S>, shape: Shape) -> io::Result<Vec<S>> {
     match shape {
         Shape::Image { c, .. } if c > 1 => {
-            let mut pixels = Vec::with_capacity(values.len());
+            let mut pixels = Vec::new();
+            memory::reserve(&mut pixels, values.len())?;
             for image in values.chunks_exact(shape.len()) {
                 append_planar(image, c, &mut pixels);
             }
-            pixels
+            Ok(pixels)
         }
-        _ => values,
+        _ => Ok(values),
     }
 }
 
@@ -241,10 +262,11 @@ fn targets(array: Array, samples: usize, place: &str) -> Result<(usize, Target)>
         let what = format!("{} targets for {samples} samples", array.shape[0]);
         return Err(Error::data(place, what, "give one for each sample"));
     }
+    let room = |e: io::Error| file::no_room(place, &e);
     let values = match array.values {
-        Values::F32(values) => values.into_iter().map(f64::from).collect(),
+        Values::F32(values) => memory::converted(values, f64::from).map_err(room)?,
         Values::F64(values) => values,
-        Values::U8(values) => return classes(values.into_iter().map(i64::from).collect(), columns, place),
+        Values::U8(values) => return classes(memory::converted(values, i64::from).map_err(room)?, columns, place),
         Values::I64(values) => return classes(values, columns, place),
     };
     if let Some(i) = values.iter().position(|v| !(*v as f32).is_finite()) {
@@ -259,7 +281,7 @@ fn classes(values: Vec<i64>, columns: usize, place: &str) -> Result<(usize, Targ
         let what = format!("integers of {columns} columns");
         return Err(Error::data(place, what, "give (N) class indices, or floats to have values"));
     }
-    if let Some(i) = values.iter().position(|v| !(0..MOST_CLASSES).contains(v)) {
+    if let Some(i) = values.iter().position(|v| !(0..MOST_CLASSES as i64).contains(v)) {
         let what = format!("class {} of sample {i}", values[i]);
         return Err(Error::data(place, what, format!("give classes from 0 to {}", MOST_CLASSES - 1)));
     }
@@ -270,9 +292,10 @@ fn classes(values: Vec<i64>, columns: usize, place: &str) -> Result<(usize, Targ
 fn labels(
     config: &DataConfig,
     normalize: &Normalize,
+    classes: Option<Vec<String>>,
+    places: [String; 2],
     train: (usize, Target),
     test: Option<(usize, Target)>,
-    place: &str,
 ) -> Result<Labels> {
     let task = |n, target: &Target| match target {
         Target::Classes(_) => "classes".to_owned(),
@@ -282,17 +305,25 @@ fn labels(
         && task(*n, target) != task(train.0, &train.1)
     {
         let what = format!("{} where the training part has {}", task(*n, target), task(train.0, &train.1));
-        return Err(Error::data(
-            place,
-            what,
-            "give both parts targets of one type (integers: classes, floats: values)",
-        ));
+        let mend = "give both parts targets of one type (integers: classes, floats: values)";
+        return Err(Error::data(&places[1], what, mend));
     }
     match (train, test.map(|(_, target)| target)) {
         ((_, Target::Classes(train)), test) => {
             let test = if let Some(Target::Classes(test)) = test { test } else { Vec::new() };
-            let count = train.iter().chain(&test).max().map_or(0, |&most| most as usize + 1);
-            Ok(Labels::Classes { names: numbered(count), of: [train, test] })
+            let found = train.iter().chain(&test).max().map_or(0, |&most| most as usize + 1);
+            let names = classes.unwrap_or_else(|| numbered(found));
+            for (of, place) in [&train, &test].into_iter().zip(places) {
+                if let Some(i) = of.iter().position(|&class| class as usize >= names.len()) {
+                    let what = format!("class {} of sample {i} is none of the {} classes", of[i], names.len());
+                    return Err(Error::data(place, what, "name all classes in data.classes, or correct the array"));
+                }
+            }
+            Ok(Labels::Classes { names, of: [train, test] })
+        }
+        ((_, Target::Values(_)), _) if classes.is_some() => {
+            let what = format!("classes, but the floats of {} are values", places[0]);
+            Err(config.source.error("classes", what, "leave the key out, or write the targets as integers"))
         }
         ((n, Target::Values(train)), test) => {
             let test = if let Some(Target::Values(test)) = test { test } else { Vec::new() };

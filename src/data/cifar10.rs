@@ -10,7 +10,7 @@ use super::samples::{Samples, Unread};
 use super::{Dataset, Source, file};
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
-use crate::resource::open_file;
+use crate::resource::{memory, open_file};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -75,9 +75,12 @@ fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Da
     Dataset::new(config, INPUT, inputs, labels, dataset.scaling.clone(), Vec::new())
 }
 
-fn append(record: &[u8], pixels: &mut Vec<u8>, labels: &mut Vec<u32>) {
+fn append(record: &[u8], pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> io::Result<()> {
+    memory::reserve(labels, 1)?;
+    memory::reserve(pixels, IMAGE_BYTES)?;
     labels.push(u32::from(record[0]));
     append_planar(&record[1..], 3, pixels);
+    Ok(())
 }
 
 /// The labels in a folder's six files, all records checked. The images stay there.
@@ -89,7 +92,11 @@ fn scan_folder(path: &Path) -> Result<Parts> {
     for (i, name) in FILES.iter().enumerate() {
         let (file, part) = (folder.join(name), usize::from(i == TEST));
         let before = labels[part].len();
-        read_file(&file, ALL, &mut |record| labels[part].push(u32::from(record[0])))?;
+        read_file(&file, ALL, &mut |record| {
+            memory::reserve(&mut labels[part], 1)?;
+            labels[part].push(u32::from(record[0]));
+            Ok(())
+        })?;
         files[part].push((file, labels[part].len() - before));
     }
     let images = files.map(|files| {
@@ -112,6 +119,7 @@ fn read_images(files: &[(PathBuf, usize)], images: Range<usize>, to: &mut [u8]) 
                     interleave(&record[1..], 3, image);
                     missing -= 1;
                 }
+                Ok(())
             })?;
             if missing > 0 {
                 return Err(Error::data(file.display().to_string(), "it became shorter meanwhile", "start again"));
@@ -123,9 +131,9 @@ fn read_images(files: &[(PathBuf, usize)], images: Range<usize>, to: &mut [u8]) 
 }
 
 /// Hands the records of a file to `each`: those of a range, as far as they are there.
-fn read_file(path: &Path, records: Range<usize>, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+fn read_file(path: &Path, records: Range<usize>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
     let mend = "set data.path to the folder with the six .bin files, or to cifar-10-binary.tar.gz";
-    let failed = |e: io::Error| Error::io(path, e, mend);
+    let failed = |e: io::Error| file::read_error(path, &e);
     let mut file = open_file(path, mend)?;
     file.seek(SeekFrom::Start((records.start * RECORD_BYTES) as u64)).map_err(failed)?;
     let mut wanted = file.take((records.len() * RECORD_BYTES) as u64);
@@ -135,6 +143,9 @@ fn read_file(path: &Path, records: Range<usize>, each: &mut dyn FnMut(&[u8])) ->
 /// The six files in a .tar.gz, in whatever order they stand there.
 fn read_archive(path: &Path) -> Result<Parts> {
     let broken = |e: io::Error| {
+        if e.kind() == io::ErrorKind::OutOfMemory {
+            return file::read_error(path, &e);
+        }
         let what = format!("it cannot be unpacked: {e}");
         Error::data(path.display().to_string(), what, "give a whole cifar-10-binary.tar.gz, or the folder in it")
     };
@@ -147,7 +158,7 @@ fn read_archive(path: &Path) -> Result<Parts> {
             continue;
         };
         let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(broken)?;
+        memory::read_to_end(&mut entry, u64::MAX, &mut bytes).map_err(broken)?;
         files[i] = Some(bytes);
     }
     let (mut pixels, mut labels): ([Vec<u8>; 2], [Vec<u32>; 2]) = Default::default();
@@ -167,7 +178,7 @@ fn read_records(
     reader: &mut dyn Read,
     place: &str,
     failed: &dyn Fn(io::Error) -> Error,
-    each: &mut dyn FnMut(&[u8]),
+    each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<()> {
     let (mut records, mut at) = (Vec::with_capacity(CHUNK * RECORD_BYTES + 1), 0);
     loop {
@@ -182,7 +193,7 @@ fn read_records(
                 let place = format!("{place}, byte {at}");
                 return Err(Error::data(place, format!("label {} is above 9", record[0]), "get the file anew"));
             }
-            each(record);
+            each(record).map_err(failed)?;
             at += RECORD_BYTES;
         }
         if records.len() < CHUNK * RECORD_BYTES {

@@ -1,17 +1,21 @@
 //! `csv`: any table with a header: one column to predict from others.
 
 use super::dataset::Inputs;
+use super::dataset::Numbers;
 use super::delimited::Rows;
 use super::float::Floats;
-use super::label::Labels;
+use super::label::{Classes, Labels, MOST_CLASSES};
 use super::normalize::{Scaling, Summary};
-use super::{Dataset, Source};
+use super::{Dataset, Source, file};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
+use crate::resource::memory;
+use crate::rng::{Purpose, Stream, permute};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub(super) const SOURCE: Source = Source {
@@ -21,8 +25,13 @@ pub(super) const SOURCE: Source = Source {
         ("target", "the column to predict"),
         ("features", "the columns to predict from ([]: all others)"),
         ("task", "\"values\" or \"classes\" (\"values\")"),
-        ("test_path", "a second file to test on (none: the last rows)"),
-        ("test_fraction", "without test_path, the share of rows at the end to test on (0.2)"),
+        ("test_path", "a second file to test on (none: some of the rows)"),
+        ("test_fraction", "without test_path, the share of rows to test on (0.2)"),
+        (
+            "split",
+            "which rows to test on: \"last\", \"shuffled\" (by the job's seed) or \"stratified\" (so, of each class) (\"last\")",
+        ),
+        Classes::KEY,
         ("delimiter", "between fields (\",\")"),
     ],
     open,
@@ -38,6 +47,18 @@ enum Kind {
     Values,
 }
 
+/// Which rows are for testing.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Split {
+    /// The last.
+    Last,
+    /// Any.
+    Shuffled,
+    /// The same share of each class.
+    Stratified,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Keys {
@@ -47,6 +68,9 @@ struct Keys {
     #[serde(skip_serializing_if = "Option::is_none")]
     test_path: Option<PathBuf>,
     test_fraction: f64,
+    split: Split,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    classes: Option<Classes>,
     delimiter: String,
 }
 
@@ -58,6 +82,8 @@ impl Default for Keys {
             task: Kind::Values,
             test_path: None,
             test_fraction: 0.2,
+            split: Split::Last,
+            classes: None,
             delimiter: ",".into(),
         }
     }
@@ -74,6 +100,17 @@ impl Keys {
             let what = format!("{} is no share below 1", keys.test_fraction);
             return Err(config.source.error("test_fraction", what, "use 0 to below 1, such as 0.2"));
         }
+        let of_values =
+            |key, what: &str| Err(config.source.error(key, what, "set data.task to \"classes\" or leave it out"));
+        match (keys.task, &keys.classes, keys.split) {
+            (Kind::Values, Some(_), _) => return of_values("classes", "classes, where the task is values"),
+            (Kind::Values, _, Split::Stratified) => return of_values("split", "by classes, where the task is values"),
+            _ => {}
+        }
+        if keys.test_path.is_some() && keys.split != Split::Last {
+            let mend = "leave out data.split or data.test_path";
+            return Err(config.source.error("split", "nothing is split where test_path is given", mend));
+        }
         Ok(keys)
     }
 
@@ -85,21 +122,103 @@ impl Keys {
     }
 }
 
-/// The rows of a file: features (N, F), and the target of each as text or number, if the file has it.
+/// The classes met so far, or those that the job names.
+struct Known {
+    names: Vec<String>,
+    index: HashMap<String, u32>,
+    /// Whether others may come.
+    open: bool,
+}
+
+impl Known {
+    fn new(names: Vec<String>, open: bool) -> Self {
+        let index = names.iter().cloned().zip(0..).collect();
+        Self { names, index, open }
+    }
+
+    /// The class of this name; a new one, if that may be and there are not too many.
+    fn class(&mut self, text: &str) -> Option<u32> {
+        let known = self.index.get(text).copied();
+        if known.is_some() || !self.open || self.names.len() == MOST_CLASSES {
+            return known;
+        }
+        self.index.insert(text.to_owned(), self.names.len() as u32);
+        self.names.push(text.to_owned());
+        Some(self.names.len() as u32 - 1)
+    }
+
+    /// The names in order, by number if all are integers, else by letter; classes are renumbered so.
+    fn sorted(mut self, of: [&mut Vec<u32>; 2]) -> Vec<String> {
+        if !self.open {
+            return self.names;
+        }
+        self.names.sort();
+        if self.names.iter().all(|name| name.parse::<i64>().is_ok()) {
+            self.names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());
+        }
+        let mut place = vec![0; self.names.len()];
+        self.names.iter().zip(0..).for_each(|(name, to)| place[self.index[name] as usize] = to);
+        of.into_iter().flatten().for_each(|class| *class = place[*class as usize]);
+        self.names
+    }
+}
+
+/// The rows of a file: features (N, F), and the target of each as class or number.
 #[derive(Default)]
 struct Read {
     names: Vec<String>,
     features: Vec<f32>,
-    texts: Vec<String>,
+    classes: Vec<u32>,
     values: Vec<f64>,
+    /// The row of each sample.
+    numbers: Vec<u32>,
+    /// Rows in the file, with holes or without.
     rows: usize,
-    holes: usize,
 }
 
-/// Reads a file. `features` empty takes every column but the target; `need_target` makes a missing target an error.
-fn read(path: &Path, keys: &Keys, delimiter: u8, features: &[String], need_target: bool) -> Result<Read> {
+impl Read {
+    fn holes(&self) -> usize {
+        self.rows - self.numbers.len()
+    }
+
+    /// Takes out the samples to test on, and leaves the others; both stay in order.
+    fn take_out(&mut self, test: &[bool]) -> io::Result<Read> {
+        let f = self.names.len();
+        Ok(Read {
+            features: take_out(&mut self.features, f, test)?,
+            classes: take_out(&mut self.classes, 1, test)?,
+            values: take_out(&mut self.values, 1, test)?,
+            numbers: take_out(&mut self.numbers, 1, test)?,
+            ..Read::default()
+        })
+    }
+}
+
+fn take_out<T: Copy>(values: &mut Vec<T>, width: usize, test: &[bool]) -> io::Result<Vec<T>> {
+    let mut out = Vec::new();
+    if values.is_empty() {
+        return Ok(out);
+    }
+    memory::reserve(&mut out, width * test.iter().filter(|&&test| test).count())?;
+    let mut kept = 0;
+    for (row, &test) in test.iter().enumerate() {
+        let range = row * width..(row + 1) * width;
+        if test {
+            out.extend_from_slice(&values[range]);
+        } else {
+            values.copy_within(range, kept);
+            kept += width;
+        }
+    }
+    values.truncate(kept);
+    Ok(out)
+}
+
+/// Reads a file. `features` empty takes every column but the target. To `train`, each row must have a target; otherwise it may
+/// be unknown, and a class that is none of the job's is.
+fn read(path: &Path, keys: &Keys, delimiter: u8, features: &[String], known: &mut Known, train: bool) -> Result<Read> {
     let mut rows = Rows::open(path, delimiter)?;
-    let target = if need_target { Some(rows.require(&keys.target)?) } else { rows.column(&keys.target) };
+    let target = if train { Some(rows.require(&keys.target)?) } else { rows.column(&keys.target) };
     let columns: Vec<usize> = if features.is_empty() {
         (0..rows.header().len()).filter(|&column| Some(column) != target).collect()
     } else {
@@ -112,69 +231,115 @@ fn read(path: &Path, keys: &Keys, delimiter: u8, features: &[String], need_targe
     let names = columns.iter().map(|&column| rows.header()[column].clone()).collect();
     let mut read = Read { names, ..Read::default() };
     'rows: while rows.next()? {
-        let start = read.features.len();
+        let (start, number) = (read.features.len(), read.rows as u32);
+        read.rows += 1;
         for &column in &columns {
             match rows.number(column)? {
-                Some(value) => read.features.push(value as f32),
+                Some(value) => file::push(&mut read.features, value as f32, path)?,
                 None => {
                     read.features.truncate(start);
-                    read.holes += 1;
                     continue 'rows;
                 }
             }
         }
-        let known = match target {
-            None => true,
-            Some(column) if keys.task == Kind::Values => rows.number(column)?.map(|v| read.values.push(v)).is_some(),
-            Some(column) => {
-                let text = rows.text(column)?;
-                if !text.is_empty() {
-                    read.texts.push(text.to_owned());
+        if let Some(column) = target {
+            let text = rows.text(column)?;
+            match keys.task {
+                _ if text.is_empty() && train => {
+                    read.features.truncate(start);
+                    continue 'rows;
                 }
-                !text.is_empty()
+                Kind::Values => file::push(&mut read.values, rows.number(column)?.unwrap_or(f64::NAN), path)?,
+                Kind::Classes => match known.class(text) {
+                    Some(class) => file::push(&mut read.classes, class, path)?,
+                    None if train => {
+                        let what = format!("\"{text}\" is none of the {} classes", known.names.len());
+                        return Err(rows.error(column, what, "correct it, or name all classes in data.classes"));
+                    }
+                    None => {}
+                },
             }
-        };
-        if known {
-            read.rows += 1;
-        } else {
-            read.features.truncate(start);
-            read.holes += 1;
         }
+        file::push(&mut read.numbers, number, path)?;
+    }
+    if u32::try_from(read.rows).is_err() {
+        return Err(Error::data(path.display().to_string(), "more than 2^32 rows", "give less data"));
     }
     Ok(read)
 }
 
-fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
+/// Which of the samples are for testing.
+fn test_rows(keys: &Keys, seed: u64, read: &Read) -> Vec<bool> {
+    let count = read.numbers.len();
+    let share = |of: usize| (keys.test_fraction * of as f64).round() as usize;
+    let mut test = vec![false; count];
+    let mut any = |mut rows: Vec<u32>, class: u64| {
+        let taken = share(rows.len());
+        permute(Stream::new(seed, Purpose::Split, class, 0), &mut rows);
+        rows[..taken].iter().for_each(|&row| test[row as usize] = true);
+    };
+    match keys.split {
+        Split::Last => test[count - share(count)..].fill(true),
+        Split::Shuffled => any((0..count as u32).collect(), 0),
+        Split::Stratified => {
+            let mut rows: HashMap<u32, Vec<u32>> = HashMap::new();
+            read.classes.iter().zip(0..).for_each(|(&class, row)| rows.entry(class).or_default().push(row));
+            rows.into_iter().for_each(|(class, rows)| any(rows, u64::from(class)));
+        }
+    }
+    test
+}
+
+/// A word on classes that are in one part only, as they are when the rows are sorted by class.
+fn uneven(names: &[String], of: [&[u32]; 2]) -> Option<String> {
+    let lacks = of.map(|classes| {
+        let mut lacks = vec![true; names.len()];
+        classes.iter().for_each(|&class| lacks[class as usize] = false);
+        lacks
+    });
+    let only = |part: usize| lacks[1 - part].iter().zip(&lacks[part]).filter(|&(&other, &own)| other && !own).count();
+    (only(0) + only(1) > 0 && !of[1].is_empty()).then(|| {
+        format!(
+            "of {} classes {} are in the training part only and {} in the test part only: if the rows are sorted by class, \
+             set data.split = \"stratified\"",
+            names.len(),
+            only(0),
+            only(1)
+        )
+    })
+}
+
+fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let keys = Keys::of(config)?;
     let delimiter = keys.delimiter(config)?;
     let path = super::path(config)?;
-    let mut train = read(path, &keys, delimiter, &keys.features, true)?;
-    let f = train.names.len();
-    let test = match &keys.test_path {
-        Some(path) => read(path, &keys, delimiter, &train.names, true)?,
-        None => {
-            let rows = (keys.test_fraction * train.rows as f64).round() as usize;
-            train.rows -= rows;
-            Read {
-                features: train.features.split_off(train.rows * f),
-                texts: train.texts.split_off(train.rows.min(train.texts.len())),
-                values: train.values.split_off(train.rows.min(train.values.len())),
-                rows,
-                ..Read::default()
-            }
-        }
+    let mut known = match &keys.classes {
+        Some(classes) => Known::new(classes.names(config)?, false),
+        None => Known::new(Vec::new(), true),
     };
-    let mut notes = vec![format!("{} training and {} test rows of {f} features", train.rows, test.rows)];
-    if train.holes + test.holes > 0 {
-        notes.push(format!("{} rows with empty fields dropped", train.holes + test.holes));
+    let mut train = read(path, &keys, delimiter, &keys.features, &mut known, true)?;
+    let f = train.names.len();
+    let mut test = match &keys.test_path {
+        Some(path) => read(path, &keys, delimiter, &train.names, &mut known, true)?,
+        None => Read::default(),
+    };
+    let holes = train.holes() + test.holes();
+    if keys.test_path.is_none() {
+        let rows = test_rows(&keys, seed, &train);
+        test = train.take_out(&rows).map_err(|e| file::read_error(path, &e))?;
+    }
+    let (train_rows, test_rows) = (train.numbers.len(), test.numbers.len());
+    let mut notes = vec![format!("{train_rows} training and {test_rows} test rows of {f} features")];
+    if holes > 0 {
+        notes.push(format!("{holes} rows with empty fields dropped"));
     }
     let normalize = super::normalization(config)?;
     let labels = match keys.task {
         Kind::Values => Labels::values(config, &normalize, 1, [train.values, test.values])?,
         Kind::Classes => {
-            let names = class_names(train.texts.iter().chain(&test.texts));
-            let of = [indices(&names, &train.texts), indices(&names, &test.texts)].map(Option::unwrap_or_default);
-            Labels::Classes { names, of }
+            let names = known.sorted([&mut train.classes, &mut test.classes]);
+            notes.extend(uneven(&names, [&train.classes, &test.classes]));
+            Labels::Classes { names, of: [train.classes, test.classes] }
         }
     };
     let scaling = Scaling::new(config, &normalize, f, || Ok(Summary::of_channels(&train.features, f)))?;
@@ -196,34 +361,31 @@ fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Da
     } else {
         keys.features.clone()
     };
-    let read = read(path, &keys, delimiter, &features, false)?;
-    let notes =
-        if read.holes > 0 { vec![format!("{} rows with empty fields dropped", read.holes)] } else { Vec::new() };
+    let mut known = match &dataset.labels {
+        Labels::Classes { names, .. } => Known::new(names.clone(), false),
+        _ => Known::new(Vec::new(), false),
+    };
+    let read = read(path, &keys, delimiter, &features, &mut known, false)?;
+    let mut notes = Vec::new();
+    if read.holes() > 0 {
+        let (holes, rows) = (read.holes(), read.rows);
+        notes.push(format!("{holes} of {rows} rows have empty fields, and no prediction"));
+    }
     let labels = match &dataset.labels {
-        Labels::Values { n, unit, .. } => Labels::Values { n: *n, of: [Vec::new(), read.values], unit: *unit },
-        // A class that the job does not know has no index: then none is known.
+        Labels::Values { n, units, .. } => {
+            Labels::Values { n: *n, of: [Vec::new(), read.values], units: units.clone() }
+        }
+        // Where a class is not known, none is.
         Labels::Classes { names, .. } => {
-            let of = [Vec::new(), indices(names, &read.texts).unwrap_or_default()];
-            Labels::Classes { names: names.clone(), of }
+            let of = if read.classes.len() == read.numbers.len() { read.classes } else { Vec::new() };
+            Labels::Classes { names: names.clone(), of: [Vec::new(), of] }
         }
         Labels::InWindows => Labels::InWindows,
     };
     let (place, input) = (path.display().to_string(), dataset.input());
     let inputs = Floats::new(&place, [Vec::new(), read.features], input, &dataset.scaling)?;
-    Dataset::new(config, input, Inputs::Floats(inputs), labels, dataset.scaling.clone(), notes)
-}
-
-/// The distinct labels: by number if all are integers, else by letter.
-fn class_names<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let mut names: Vec<String> = texts.collect::<BTreeSet<_>>().into_iter().cloned().collect();
-    if names.iter().all(|name| name.parse::<i64>().is_ok()) {
-        names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());
-    }
-    names
-}
-
-/// The index of every label's class, if each is among `names`.
-fn indices(names: &[String], texts: &[String]) -> Option<Vec<u32>> {
-    let index: HashMap<&String, u32> = names.iter().zip(0..).collect();
-    texts.iter().map(|text| index.get(text).copied()).collect()
+    let inputs = Inputs::Floats(inputs);
+    let mut new = Dataset::new(config, input, inputs, labels, dataset.scaling.clone(), notes)?;
+    new.numbers = Some(Numbers { of: read.numbers, rows: read.rows });
+    Ok(new)
 }

@@ -59,6 +59,16 @@ pub struct Dataset {
     pub(super) scaling: Scaling,
     augment: Vec<Augmentation>,
     pub(super) notes: Vec<String>,
+    /// Of a file of inputs with rows that are no samples.
+    pub(super) numbers: Option<Numbers>,
+}
+
+/// Which rows of a file are samples: those without a hole.
+pub(super) struct Numbers {
+    /// The row of each sample, from 0.
+    pub of: Vec<u32>,
+    /// Rows in the file.
+    pub rows: usize,
 }
 
 impl Dataset {
@@ -114,7 +124,16 @@ impl Dataset {
                 return Err(Error::data(place, "more than 2^32 samples", "give less data"));
             }
         }
-        Ok(Self { input, task: labels.task(), inputs, labels, scaling, augment: config.augment.clone(), notes })
+        Ok(Self {
+            input,
+            task: labels.task(),
+            inputs,
+            labels,
+            scaling,
+            augment: config.augment.clone(),
+            notes,
+            numbers: None,
+        })
     }
 
     /// The shape of one sample.
@@ -206,11 +225,21 @@ impl Dataset {
         Some(augment::View::draw(&self.augment, &mut stream, h, w))
     }
 
-    /// From what the network gives for a sample to the data's unit; the identity for classes.
-    pub fn unit(&self, part: Part, sample: u32) -> Unit {
+    /// Of a file of inputs: how many rows it has, or samples where each row is one.
+    pub fn rows(&self) -> usize {
+        self.numbers.as_ref().map_or(self.len(Part::Test), |numbers| numbers.rows)
+    }
+
+    /// Of a file of inputs: the row of a sample, from 0; a row with a hole has no sample.
+    pub fn row(&self, sample: u32) -> u32 {
+        self.numbers.as_ref().map_or(sample, |numbers| numbers.of[sample as usize])
+    }
+
+    /// From what the network gives as one of a sample's values to the data's unit; the identity for classes.
+    pub fn unit(&self, part: Part, sample: u32, output: usize) -> Unit {
         match (&self.inputs, &self.labels) {
             (Inputs::Windows(windows), _) => windows.unit(part, sample as usize),
-            (_, Labels::Values { unit, .. }) => *unit,
+            (_, Labels::Values { units, .. }) => units[output],
             _ => Unit::IDENTITY,
         }
     }
@@ -223,11 +252,11 @@ impl Dataset {
         }
     }
 
-    /// The true value in the data's unit, exact, where a sample has one value and it is known.
-    pub fn target_value(&self, part: Part, sample: u32) -> Option<f64> {
+    /// One of a sample's true values in the data's unit, exact, where it is known.
+    pub fn target_value(&self, part: Part, sample: u32, output: usize) -> Option<f64> {
         match &self.inputs {
             Inputs::Windows(windows) => windows.target_value(part, sample as usize),
-            _ => self.labels.value(part, sample as usize),
+            _ => self.labels.value(part, sample as usize, output),
         }
     }
 

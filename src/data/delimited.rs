@@ -1,7 +1,8 @@
 //! Rows of text with a header (CSV), field by field, where every error names file, line and column.
 
 use super::file;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shorten};
+use crate::resource::memory::Steps;
 use csv::{ByteRecord, Reader, ReaderBuilder, Trim};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Rows {
     path: PathBuf,
     header: Vec<String>,
-    reader: Reader<Box<dyn Read>>,
+    reader: Reader<Steps<Box<dyn Read>>>,
     row: ByteRecord,
 }
 
@@ -22,7 +23,7 @@ impl Rows {
             .flexible(true)
             .trim(Trim::All)
             .buffer_capacity(1 << 16)
-            .from_reader(file::open(path)?);
+            .from_reader(Steps::new(file::open(path)?));
         let fields = reader.byte_headers().map_err(|e| csv_error(path, e))?;
         let header: Vec<String> = fields
             .iter()
@@ -50,12 +51,14 @@ impl Rows {
     pub fn require(&self, name: &str) -> Result<usize> {
         self.column(name).ok_or_else(|| {
             let place = format!("{}:1", self.path.display());
-            Error::data(place, format!("no column \"{name}\""), format!("the columns are: {}", self.header.join(", ")))
+            let names: Vec<String> = self.header.iter().map(|name| shorten(name)).collect();
+            Error::data(place, format!("no column \"{name}\""), format!("the columns are: {}", names.join(", ")))
         })
     }
 
     /// Goes to the next row; false at the end.
     pub fn next(&mut self) -> Result<bool> {
+        self.reader.get_mut().restart();
         if !self.reader.read_byte_record(&mut self.row).map_err(|e| csv_error(&self.path, e))? {
             return Ok(false);
         }
@@ -81,19 +84,15 @@ impl Rows {
         match text.parse::<f64>() {
             Ok(value) if value.abs() <= f64::from(f32::MAX) => Ok(Some(value)),
             _ => {
-                let short: String = text.chars().take(40).collect();
-                Err(self.error(
-                    column,
-                    format!("\"{short}\" is no usable number"),
-                    "correct the field or leave it empty",
-                ))
+                let what = format!("\"{text}\" is no usable number");
+                Err(self.error(column, what, "correct the field or leave it empty"))
             }
         }
     }
 
     /// An error at a field of the current row.
     pub fn error(&self, column: usize, what: impl Into<String>, mend: &str) -> Error {
-        let name = self.header.get(column).map_or("?", String::as_str);
+        let name = self.header.get(column).map_or("?".into(), |name| shorten(name));
         Error::data(format!("{}, column {name}", self.place()), what, mend)
     }
 

@@ -1,7 +1,7 @@
 //! Reading files, plain or gzip'd.
 
 use crate::error::{Error, Result};
-use crate::resource::open_file;
+use crate::resource::{memory, open_file};
 use flate2::bufread::MultiGzDecoder;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -22,14 +22,30 @@ pub(super) fn read_error(path: &Path, error: &io::Error) -> Error {
             let what = format!("it cannot be unpacked: {error}");
             Error::data(path.display().to_string(), what, "the file is damaged or cut off; get it anew")
         }
+        ErrorKind::OutOfMemory => no_room(path.display().to_string(), error),
         _ => Error::io(path, error, "check the path and the disk"),
     }
 }
 
+/// An error for data that find no room in memory.
+pub(super) fn no_room(place: impl Into<String>, shortage: &io::Error) -> Error {
+    Error::data(place, shortage.to_string(), "give less data, or more memory")
+}
+
+/// Appends a value of a file, if there is room for it.
+#[inline]
+pub(super) fn push<T>(values: &mut Vec<T>, value: T, path: &Path) -> Result<()> {
+    if values.len() == values.capacity() {
+        memory::reserve(values, 1).map_err(|e| read_error(path, &e))?;
+    }
+    values.push(value);
+    Ok(())
+}
+
 /// The rest of `reader`, of which at most `limit` bytes are taken.
-pub(super) fn read_up_to(reader: impl Read, path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub(super) fn read_up_to(reader: &mut dyn Read, path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    reader.take(limit).read_to_end(&mut bytes).map_err(|e| read_error(path, &e))?;
+    memory::read_to_end(reader, limit, &mut bytes).map_err(|e| read_error(path, &e))?;
     Ok(bytes)
 }
 

@@ -5,6 +5,8 @@ use super::{Part, Targets, Task, Unit};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 
 /// The targets of both parts. A part with fewer than its samples has unknown ones (files of inputs only).
 pub(super) enum Labels {
@@ -21,28 +23,29 @@ pub(super) enum Labels {
         n: usize,
         /// Training and test part.
         of: [Vec<f64>; 2],
-        /// To what the network should give.
-        unit: Unit,
+        /// To what the network should give, for each of the n.
+        units: Vec<Unit>,
     },
     /// One value a sample, which the windows of a series know themselves.
     InWindows,
 }
 
 impl Labels {
-    /// Values, normalised as the job's inputs are if that is by a fit over the training part.
+    /// Values, each of the n normalised as the job's inputs are if that is by a fit over the training part.
     pub fn values(config: &DataConfig, normalize: &Normalize, n: usize, of: [Vec<f64>; 2]) -> Result<Self> {
         let fitted = matches!(
             normalize,
             Normalize::Named(NormalizeMethod::Standard) | Normalize::Named(NormalizeMethod::Minmax)
         );
-        let unit = if fitted {
-            let summary = || Ok(vec![Summary::of(of[0].iter().map(|&v| (v, 1.0)))]);
-            let scaling = Scaling::new(config, normalize, 1, summary)?;
-            Unit { scale: scaling.std[0], offset: scaling.mean[0] }
+        let units = if fitted {
+            let column = |c: usize| of[0].iter().skip(c).step_by(n).map(|&v| (v, 1.0));
+            let summaries = || Ok((0..n).map(|c| Summary::of(column(c))).collect());
+            let scaling = Scaling::new(config, normalize, n, summaries)?;
+            scaling.std.iter().zip(&scaling.mean).map(|(&scale, &offset)| Unit { scale, offset }).collect()
         } else {
-            Unit::IDENTITY
+            vec![Unit::IDENTITY; n]
         };
-        Ok(Labels::Values { n, of, unit })
+        Ok(Labels::Values { n, of, units })
     }
 
     /// What they are.
@@ -58,7 +61,7 @@ impl Labels {
     pub fn unknown(&self) -> Self {
         match self {
             Labels::Classes { names, .. } => Labels::Classes { names: names.clone(), of: Default::default() },
-            Labels::Values { n, unit, .. } => Labels::Values { n: *n, of: Default::default(), unit: *unit },
+            Labels::Values { n, units, .. } => Labels::Values { n: *n, of: Default::default(), units: units.clone() },
             Labels::InWindows => Labels::InWindows,
         }
     }
@@ -67,18 +70,22 @@ impl Labels {
     pub fn fill(&self, part: Part, sample: usize, targets: &mut Targets) {
         match self {
             Labels::Classes { of, .. } => targets.classes.extend(of[part as usize].get(sample)),
-            Labels::Values { n, of, unit } => match of[part as usize].get(sample * n..(sample + 1) * n) {
-                Some(values) => targets.values.extend(values.iter().map(|&value| unit.normalize(value))),
+            Labels::Values { n, of, units } => match of[part as usize].get(sample * n..(sample + 1) * n) {
+                Some(values) => {
+                    targets.values.extend(values.iter().zip(units).map(|(&value, unit)| unit.normalize(value)));
+                }
                 None => targets.values.extend((0..*n).map(|_| f32::NAN)),
             },
             Labels::InWindows => {}
         }
     }
 
-    /// The true value of a sample with one.
-    pub fn value(&self, part: Part, sample: usize) -> Option<f64> {
+    /// One of the true values of a sample, where it is known.
+    pub fn value(&self, part: Part, sample: usize, output: usize) -> Option<f64> {
         match self {
-            Labels::Values { n: 1, of, .. } => of[part as usize].get(sample).copied(),
+            Labels::Values { n, of, .. } => {
+                of[part as usize].get(sample * n + output).copied().filter(|value| !value.is_nan())
+            }
             _ => None,
         }
     }
@@ -89,6 +96,43 @@ impl Labels {
             Labels::Classes { of, .. } => of.iter().map(|v| size_of_val(&v[..])).sum(),
             Labels::Values { of, .. } => of.iter().map(|v| size_of_val(&v[..])).sum(),
             Labels::InWindows => 0,
+        }
+    }
+}
+
+/// More classes than this are a mistake, such as an id taken for a class.
+pub(super) const MOST_CLASSES: usize = 1 << 20;
+
+/// The classes that a job names, where the data need not hold each.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "is neither a number of classes nor a list of their names")]
+pub(super) enum Classes {
+    /// So many, called by their numbers.
+    Count(usize),
+    /// Called so.
+    Names(Vec<String>),
+}
+
+impl Classes {
+    /// For the documentation.
+    pub const KEY: (&str, &str) =
+        ("classes", "how many classes there are, or a list of their names (those in the file)");
+
+    /// Their names. Errors: none, too many, one twice.
+    pub fn names(&self, config: &DataConfig) -> Result<Vec<String>> {
+        let error = |what: String, mend: &str| Err(config.source.error("classes", what, mend));
+        let names = match self {
+            Classes::Count(count) if *count > MOST_CLASSES => Vec::new(),
+            Classes::Count(count) => numbered(*count),
+            Classes::Names(names) => names.clone(),
+        };
+        if names.is_empty() || names.len() > MOST_CLASSES {
+            return error("no usable number of classes".into(), "give 1 to 1048576 classes, or leave the key out");
+        }
+        let mut seen = HashSet::new();
+        match names.iter().find(|name| !seen.insert(name.as_str())) {
+            Some(twice) => error(format!("class \"{twice}\" is there twice"), "give each class a name of its own"),
+            None => Ok(names),
         }
     }
 }

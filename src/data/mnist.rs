@@ -10,6 +10,7 @@ use super::pixel::{Pixels, summaries};
 use super::{Dataset, Source, file};
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
+use crate::resource::memory;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -109,7 +110,7 @@ fn read_labels(path: &Path, classes: usize) -> Result<Vec<u32>> {
         let what = format!("label {} of sample {i} is none of the {classes} classes", labels[i]);
         return Err(Error::data(place, what, "get the file anew, or name all classes in data.classes"));
     }
-    Ok(labels.into_iter().map(u32::from).collect())
+    memory::converted(labels, u32::from).map_err(|e| file::read_error(path, &e))
 }
 
 /// An IDX file of u8 with `D` dimensions: the dimensions and all elements.

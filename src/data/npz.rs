@@ -1,16 +1,16 @@
 //! `npz`: arrays as `numpy.savez` or `savez_compressed` writes them.
 
 use super::array::{self, ArrayFile, KEYS, Keys};
-use super::{Dataset, Source};
+use super::{Dataset, Source, file};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
-use crate::resource::open_file;
+use crate::resource::{memory, open_file};
 use crate::store::table::{Array, Values};
 use ndarray::ArrayD;
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
@@ -68,23 +68,32 @@ impl ArrayFile for Npz {
         let entry = if self.archive.index_for_name(&entry).is_some() { &entry } else { name };
         let mut entry = self.archive.by_name(entry).map_err(|e| damaged(e.to_string()))?;
         let mut bytes = Vec::new();
-        let expected = read_header(&mut entry, &mut bytes).map_err(&damaged)?;
-        // A header may promise anything, so memory is asked for with care.
-        bytes
-            .try_reserve_exact(expected + 1)
-            .map_err(|_| damaged(format!("{expected} bytes do not fit into memory")))?;
-        let header = bytes.len();
-        entry.take(expected as u64 + 1).read_to_end(&mut bytes).map_err(|e| damaged(e.to_string()))?;
-        if bytes.len() - header != expected {
+        let elements = read_header(&mut entry, &mut bytes).map_err(&damaged)?;
+        // A header may promise anything. What is read is held twice for a while, and most integers become wider.
+        let failed = |e: io::Error| match e.kind() {
+            ErrorKind::OutOfMemory => file::no_room(format!("{}, array {name}", self.path.display()), &e),
+            _ => damaged(e.to_string()),
+        };
+        let Elements { count, size } = elements;
+        memory::ask(count as f64 * (2.0 * size as f64 + 8.0)).map_err(failed)?;
+        let expected = count * size;
+        memory::reserve(&mut bytes, expected + 1).map_err(failed)?;
+        if memory::read_to_end(&mut entry, expected as u64 + 1, &mut bytes).map_err(failed)? != expected {
             return Err(damaged(format!("its elements are not the {expected} bytes that its header promises")));
         }
         parse(&bytes).map_err(|e| damaged(e.to_string()))
     }
 }
 
-/// Reads an array's header into `bytes` and gives the number of bytes its elements take. ndarray-npy parses the header
+/// How many elements an array has, and the bytes of each.
+struct Elements {
+    count: usize,
+    size: usize,
+}
+
+/// Reads an array's header into `bytes` and gives the elements that it promises. ndarray-npy parses the header
 /// itself later; this guards it against lengths and nesting that would end the process.
-fn read_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, String> {
+fn read_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<Elements, String> {
     let mut more = |bytes: &mut Vec<u8>, count: usize| {
         let found = reader.take(count as u64).read_to_end(bytes).map_err(|e| e.to_string())?;
         if found == count { Ok(()) } else { Err("it ends within its header".to_owned()) }
@@ -113,8 +122,9 @@ fn read_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, Str
         return Err(format!("elements of type \"{kind}\" are no numbers that can be used"));
     };
     let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
-    let elements = dims.map(|dim| dim.parse::<usize>().ok()).try_fold(size, |n, dim| n.checked_mul(dim?));
-    elements.filter(|&n| n < usize::MAX / 2).ok_or_else(|| format!("the shape ({shape}) cannot be"))
+    let count = dims.map(|dim| dim.parse::<usize>().ok()).try_fold(1usize, |n, dim| n.checked_mul(dim?));
+    let count = count.filter(|&n| n.checked_mul(size).is_some_and(|bytes| bytes < usize::MAX / 2));
+    count.map(|count| Elements { count, size }).ok_or_else(|| format!("the shape ({shape}) cannot be"))
 }
 
 /// Bytes of an element, of the types that [`parse`] knows.

@@ -1,6 +1,8 @@
 //! The raw samples of a part, which may still be in files: ranks of a host then read them once between them.
 
+use super::file;
 use crate::error::Result;
+use crate::resource::memory;
 use std::ops::Range;
 
 /// Reads samples of a range into as many bytes as they take.
@@ -50,7 +52,10 @@ impl<'a> Samples<'a> {
 
     /// All of them. Errors: as of [`Samples::write`].
     pub fn all(&self) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; self.count * self.size];
+        let mut bytes = Vec::new();
+        let taken = memory::reserve(&mut bytes, self.count * self.size);
+        taken.map_err(|e| file::no_room("the samples", &e))?;
+        bytes.resize(self.count * self.size, 0);
         self.write(0..self.count, &mut bytes)?;
         Ok(bytes)
     }

@@ -8,7 +8,8 @@ use super::window::{Series, Windows};
 use super::{Dataset, Source, Unit, file};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize, nearest};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shorten};
+use crate::resource::memory;
 use crate::shape::Shape;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -205,7 +206,10 @@ impl Prices {
             ticker.rows.dedup_by_key(|&mut (date, _)| date);
             ticker.duplicates = rows - ticker.rows.len();
         }
-        if prices.tickers.iter().all(|ticker| ticker.rows.is_empty()) {
+        // Dates, values and what each window is scaled by, in series of their own.
+        let rows: usize = prices.tickers.iter().map(|ticker| ticker.rows.len()).sum();
+        memory::ask(32.0 * rows as f64).map_err(|e| file::read_error(path, &e))?;
+        if rows == 0 {
             let what = format!("no row with a {column}");
             return Err(Error::data(path.display().to_string(), what, "give a file with prices"));
         }
@@ -231,16 +235,16 @@ impl Prices {
             if self.tickers.get(place).is_none_or(|known| known.name != ticker) {
                 place = *places.entry(ticker.to_owned()).or_insert(self.tickers.len());
                 if place == self.tickers.len() {
-                    self.tickers.push(Ticker { name: ticker.into(), rows: Vec::new(), holes: 0, duplicates: 0 });
+                    let ticker = Ticker { name: ticker.into(), rows: Vec::new(), holes: 0, duplicates: 0 };
+                    file::push(&mut self.tickers, ticker, path)?;
                 }
             }
             let text = rows.text(date)?;
             let Some(day) = parse_date(text) else {
-                let short: String = text.chars().take(40).collect();
-                return Err(rows.error(date, format!("\"{short}\" is no date"), "write it as 2013-02-08 or 2/8/2013"));
+                return Err(rows.error(date, format!("\"{text}\" is no date"), "write it as 2013-02-08 or 2/8/2013"));
             };
             match rows.number(price)? {
-                Some(value) => self.tickers[place].rows.push((day, value)),
+                Some(value) => file::push(&mut self.tickers[place].rows, (day, value), path)?,
                 None => self.tickers[place].holes += 1,
             }
         }
@@ -336,7 +340,7 @@ fn count(n: usize, what: &str) -> String {
 /// The first of many names.
 fn some(names: &[String]) -> String {
     const SHOWN: usize = 8;
-    let list = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let list = names.iter().take(SHOWN).map(|name| shorten(name)).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{list} and {} more", names.len() - SHOWN) } else { list }
 }
 

@@ -1,6 +1,7 @@
 //! What the machine can give: memory for a size that a job asks for, and files that can be read to an end.
 
 pub mod cpu;
+pub mod memory;
 
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -12,37 +13,7 @@ use std::path::Path;
 /// # Errors
 /// `Usage` at `place`, with both sizes.
 pub fn require_memory(place: &str, bytes: f64, mend: &str) -> Result<()> {
-    let ranks = local_ranks();
-    let share = available_bytes().unwrap_or(1 << 42) as f64 / ranks as f64;
-    if bytes <= share {
-        return Ok(());
-    }
-    let each = if ranks > 1 { format!(" for each of the {ranks} ranks here") } else { String::new() };
-    Err(Error::usage(place, format!("needs {} of memory, but {} are free{each}", gib(bytes), gib(share)), mend))
-}
-
-fn gib(bytes: f64) -> String {
-    let gib = bytes / f64::from(1 << 30);
-    if gib < 1e6 { format!("{gib:.1} GiB") } else { format!("{gib:.1e} GiB") }
-}
-
-/// Memory that can be had without swapping others out: the kernel's estimate, and the limit of the control group.
-fn available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let limit = limit.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(u64::MAX);
-    Some((kilobytes * 1024).min(limit))
-}
-
-/// Ranks on this host, as the launcher says.
-fn local_ranks() -> u64 {
-    ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok()?.parse().ok())
-        .filter(|&ranks| ranks > 0)
-        .unwrap_or(1)
+    memory::ask(bytes).map_err(|shortage| Error::usage(place, shortage.to_string(), mend))
 }
 
 /// This host's name.

@@ -2,10 +2,9 @@
 
 use super::{Tensor, atomic, key_order};
 use crate::error::{Error, Result};
-use crate::resource::open_file;
+use crate::resource::{memory, open_file};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::Path;
 
 /// Reads all float tensors as f32. I64 scalars, which are counters such as `num_batches_tracked`, are left out.
@@ -13,8 +12,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<Tensor>> {
     let place = || path.display().to_string();
     let mend = "check that the file is complete and was saved by safetensors";
     let mut bytes = Vec::new();
-    open_file(path, "check the path")?
-        .read_to_end(&mut bytes)
+    memory::read_to_end(&mut open_file(path, "check the path")?, u64::MAX, &mut bytes)
+        .and_then(|bytes_read| memory::ask(2.0 * bytes_read as f64))
         .map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| Error::data(place(), format!("not a whole safetensors file: {e}"), mend))?;

@@ -1,7 +1,7 @@
 //! Arrays in an HDF5 file, read into plain memory.
 
 use crate::error::{Error, Result};
-use crate::resource::{open_file, require_memory};
+use crate::resource::{memory, open_file};
 use hdf5::types::TypeDescriptor;
 use std::path::Path;
 
@@ -72,10 +72,15 @@ pub fn read(path: &Path, name: &str) -> Result<Array> {
     let shape = dataset.shape();
     let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(failed)?;
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    if !elements.is_some_and(fits) {
-        let what = format!("{shape:?} elements do not fit into memory");
-        return Err(Error::data(place(), what, "give a smaller dataset"));
-    }
+    let bytes = match kind {
+        TypeDescriptor::Unsigned(size) if size as usize == 1 => 1.0,
+        TypeDescriptor::Float(size) if size as usize <= 4 => 4.0,
+        TypeDescriptor::Boolean => 9.0,
+        _ => 8.0,
+    };
+    // A header may promise anything.
+    let asked = memory::ask(elements.map_or(f64::INFINITY, |elements| elements as f64) * bytes);
+    asked.map_err(|e| Error::data(place(), format!("{shape:?} elements: {e}"), "give less data, or more memory"))?;
     let values = match kind {
         TypeDescriptor::Unsigned(size) if size as usize == 1 => Values::U8(dataset.read_raw().map_err(failed)?),
         TypeDescriptor::Float(size) if size as usize == 4 => Values::F32(dataset.read_raw().map_err(failed)?),
@@ -101,11 +106,6 @@ fn open(path: &Path) -> Result<hdf5::File> {
     hdf5::File::open(path).map_err(|_| {
         Error::data(path.display().to_string(), "not an HDF5 file, or a damaged one", "give a whole HDF5 file")
     })
-}
-
-/// Whether as many elements of 8 bytes can be had: a header may promise anything.
-fn fits(elements: usize) -> bool {
-    require_memory("", 8.0 * elements as f64, "").is_ok()
 }
 
 fn damaged(path: &Path, part: &str, error: &hdf5::Error) -> Error {

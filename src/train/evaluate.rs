@@ -13,8 +13,10 @@ pub struct Metrics {
     pub loss: f64,
     /// For classes: (true, given) counts, row by row.
     pub confusion: Vec<u64>,
-    /// For values, in the data's own units.
+    /// For values, in the data's own units, over all targets; R² is the mean of theirs.
     pub errors: Option<Errors>,
+    /// Of each target, where there are several.
+    pub targets: Vec<Errors>,
     /// Samples seen.
     pub samples: usize,
 }
@@ -30,7 +32,7 @@ pub struct Errors {
     pub rmse: f64,
     /// Mean of |e / true| in percent, over true values that are not 0.
     pub mape: f64,
-    /// 1 − Σe² / Σ(true − mean)².
+    /// 1 − Σe² / Σ(true − mean)²; over several targets the mean of theirs.
     pub r2: f64,
 }
 
@@ -112,12 +114,6 @@ impl ErrorSums {
     }
 }
 
-/// The true value of output `output` in the data's own units.
-fn truth(data: &Dataset, part: Part, sample: u32, normalised: f32) -> f64 {
-    let unit = data.unit(part, sample);
-    data.target_value(part, sample).unwrap_or(f64::from(normalised) * unit.scale + unit.offset)
-}
-
 impl Trainer<'_> {
     /// Calls `visit(sample, outputs)` for this rank's share of `part`, in evaluation mode. Returns Σ loss of each
     /// micro-batch of the part, 0 for those of other ranks.
@@ -164,18 +160,19 @@ impl Trainer<'_> {
         };
         let mut confusion = vec![0.0; classes * classes];
         let (micro, parts) = (self.micro, samples.div_ceil(self.micro));
-        let mut errors = vec![ErrorSums::default(); if classes > 0 { 0 } else { parts }];
-        let pivot = pivot(data, part);
+        let mut errors = vec![ErrorSums::default(); if classes > 0 { 0 } else { parts * outputs }];
+        let pivots: Vec<f64> = (0..outputs).map(|output| pivot(data, part, output)).collect();
         let losses = self.for_each_output(data, part, true, |sample, y, targets, row| {
             if classes > 0 {
                 confusion[targets.classes[row] as usize * classes + largest(y)] += 1.0;
                 return;
             }
-            let unit = data.unit(part, sample);
-            for (output, y) in y.iter().enumerate() {
-                let forecast = f64::from(*y) * unit.scale + unit.offset;
-                let truth = truth(data, part, sample, targets.values[row * outputs + output]);
-                errors[sample as usize / micro].add(forecast, truth, pivot);
+            let errors = &mut errors[sample as usize / micro * outputs..][..outputs];
+            for (output, (y, errors)) in y.iter().zip(errors).enumerate() {
+                // As it is in the file: an f32 made of it and back may be far off where the offset is large.
+                let Some(truth) = data.target_value(part, sample, output) else { continue };
+                let unit = data.unit(part, sample, output);
+                errors.add(f64::from(*y) * unit.scale + unit.offset, truth, pivots[output]);
             }
         });
         // Each micro-batch's sums come from one rank, so that they add up alike at any number of ranks.
@@ -185,22 +182,34 @@ impl Trainer<'_> {
         self.comm.sum_f64(&mut sums);
         let (confusion, rest) = sums.split_at(classes * classes);
         let (losses, errors) = rest.split_at(parts);
-        let mut total = [0.0; ERROR_SUMS];
-        for of_part in errors.chunks_exact(ERROR_SUMS) {
-            total.iter_mut().zip(of_part).for_each(|(total, sum)| *total += sum);
+        let mut totals = vec![0.0; ERROR_SUMS * outputs];
+        for of_part in errors.chunks_exact(totals.len()) {
+            totals.iter_mut().zip(of_part).for_each(|(total, sum)| *total += sum);
         }
+        let targets: Vec<Errors> = totals.chunks_exact(ERROR_SUMS).map(ErrorSums::from_array).collect();
         Metrics {
             loss: losses.iter().sum::<f64>() / samples.max(1) as f64,
-            errors: (classes == 0).then(|| ErrorSums::from_array(&total)),
+            errors: (classes == 0).then(|| pooled(&totals, &targets)),
+            targets: if classes == 0 && outputs > 1 { targets } else { Vec::new() },
             confusion: confusion.iter().map(|count| *count as u64).collect(),
             samples,
         }
     }
 }
 
+/// The errors over all targets. A variance over values of different kinds would say nothing, so R² is the targets' mean.
+fn pooled(totals: &[f64], targets: &[Errors]) -> Errors {
+    let mut all = [0.0; ERROR_SUMS];
+    for of_target in totals.chunks_exact(ERROR_SUMS) {
+        all.iter_mut().zip(of_target).for_each(|(all, sum)| *all += sum);
+    }
+    let r2 = targets.iter().map(|errors| errors.r2).sum::<f64>() / targets.len() as f64;
+    Errors { r2, ..ErrorSums::from_array(&all) }
+}
+
 /// A value near the data's, about which variances are summed.
-fn pivot(data: &Dataset, part: Part) -> f64 {
-    if data.len(part) == 0 { 0.0 } else { data.target_value(part, 0).unwrap_or(0.0) }
+fn pivot(data: &Dataset, part: Part, output: usize) -> f64 {
+    if data.len(part) == 0 { 0.0 } else { data.target_value(part, 0, output).unwrap_or(0.0) }
 }
 
 /// The figures of the naive forecast that the last known value stays, so that nobody is fooled; series only.
@@ -208,10 +217,10 @@ pub fn last_value(data: &Dataset, part: Part) -> Option<Errors> {
     if !data.is_series() || data.len(part) == 0 {
         return None;
     }
-    let pivot = pivot(data, part);
+    let pivot = pivot(data, part, 0);
     let mut sums = ErrorSums::default();
     for sample in 0..data.len(part) as u32 {
-        sums.add(data.last_value(part, sample)?, data.target_value(part, sample)?, pivot);
+        sums.add(data.last_value(part, sample)?, data.target_value(part, sample, 0)?, pivot);
     }
     Some(ErrorSums::from_array(&sums.to_array()))
 }

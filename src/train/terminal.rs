@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn an_epoch_reads_as_promised() {
-        let test = Metrics { loss: 0.455, confusion: vec![17, 1, 2, 0], samples: 20, errors: None };
+        let test = Metrics { loss: 0.455, confusion: vec![17, 1, 2, 0], samples: 20, ..Metrics::default() };
         let line = EpochLine {
             epoch: 3,
             epochs: 10,
