@@ -4,7 +4,7 @@
 use crate::arena::Layout;
 use crate::config::{Component, Precision};
 use crate::error::Result;
-use crate::layer::{Element, Initial, Place, Stack};
+use crate::layer::{Element, Initial, Place, Stack, Statistics};
 use crate::rng::{Numbers, Purpose, Stream};
 use crate::shape::Shape;
 use ndarray_rand::RandomExt;
@@ -115,6 +115,17 @@ impl<T: Element> Model<T> {
                 flops: plan.flops,
             })
             .collect()
+    }
+
+    /// What batch norms take their statistics of.
+    pub fn statistics(&self) -> impl Iterator<Item = Statistics> {
+        self.stack.plans().flat_map(|(_, _, _, plan)| plan.statistics.iter().copied())
+    }
+
+    /// What products really do: multiply-adds of a sample's forward and backward pass, counted as 2, and elements of weights.
+    pub fn work(&self) -> (u64, u64) {
+        let works = self.stack.plans().map(|(_, _, _, plan)| plan.work());
+        works.fold((0, 0), |sum, (flops, weights)| (sum.0 + 3 * flops, sum.1 + weights))
     }
 
     /// Forward and backward multiply-adds of one sample, counted as 2: the backward pass takes twice the forward one,

@@ -39,7 +39,7 @@ impl Evaluate {
             let place = job.data.path.as_ref().map_or(job.file.clone(), |path| path.display().to_string());
             return Err(Error::data(place, what, "give a data set with a test part by --set data.path=..."));
         }
-        let mut trainer = Trainer::build(&alone(&job, comm.size()), &data, comm)?;
+        let mut trainer = Trainer::to_evaluate(&job, &data, comm)?;
         trainer.share(&mut data)?;
         broadcast_checkpoint(&mut trainer, &self.checkpoint, checkpoint.as_ref())?;
         let metrics = trainer.evaluate(&data, Part::Test);
@@ -58,16 +58,6 @@ pub(super) fn job_of(comm: &dyn Comm, path: &Path, set: &[String]) -> Result<(Jo
     let text = String::from_utf8_lossy(&config);
     let job = overrides(set).and_then(|overrides| Job::parse(&text, &path.display().to_string(), &overrides));
     Ok((agree_on_job(comm, job)?, checkpoint))
-}
-
-/// The job with batches that any number of ranks can share: nothing is trained.
-pub(super) fn alone(job: &Job, ranks: usize) -> Job {
-    let mut job = job.clone();
-    let micro = job.train.micro_batch();
-    (job.train.micro_batch, job.train.batch_size) = (Some(micro), Some(micro * ranks));
-    job.train.batch_per_rank = None;
-    job.distributed = Default::default();
-    job
 }
 
 fn text(metrics: &Metrics, data: &Dataset) -> String {

@@ -1,6 +1,6 @@
 //! `ddl predict`.
 
-use super::evaluate::{alone, job_of};
+use super::evaluate::job_of;
 use crate::comm::{Comm, agree, on_root};
 use crate::data::{Dataset, Part, Task, open_inputs};
 use crate::error::{Error, Result};
@@ -43,7 +43,7 @@ impl Predict {
         agree(comm, protect("--out", &self.out, inputs.into_iter().flatten()))?;
         let trained_on = agree(comm, Dataset::open(&job.data, job.seed))?;
         let inputs = agree(comm, open_inputs(&trained_on, &job.data, &self.input))?;
-        let mut trainer = Trainer::build(&alone(&job, comm.size()), &trained_on, comm)?;
+        let mut trainer = Trainer::to_evaluate(&job, &trained_on, comm)?;
         broadcast_checkpoint(&mut trainer, &self.checkpoint, checkpoint.as_ref())?;
         let mut outputs: Vec<f32> = Vec::new();
         trainer.for_each_output(&inputs, Part::Test, false, |_, y, _, _| outputs.extend(y));

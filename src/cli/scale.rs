@@ -4,6 +4,7 @@ use super::agree_on_job;
 use super::train::overrides;
 use crate::comm::{Comm, agree};
 use crate::config::Job;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::resource::cpu;
 use crate::scale::forecast::{ETHERNET, Network};
@@ -11,6 +12,7 @@ use crate::scale::launch::Choice;
 use crate::scale::model::Link;
 use crate::scale::plan::{Limits, Mode, parse_ranks};
 use crate::scale::{self, Request};
+use crate::train::settled;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -93,6 +95,7 @@ impl Scale {
 
     fn request(self) -> Result<Request> {
         let job = Job::load(&self.job, &overrides(&self.set)?)?;
+        let job = settled(&job, &Dataset::open_unread(&job.data, job.seed)?)?;
         let most = match self.mode {
             Mode::Weak => usize::MAX,
             _ => job.train.global_batch(1).div_ceil(job.train.micro_batch()),

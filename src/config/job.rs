@@ -65,7 +65,7 @@ pub struct Train {
     /// Instead of `batch_size`: samples a step on each rank.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_per_rank: Option<usize>,
-    /// Samples of one forward and backward pass; by default an eighth of the batch.
+    /// Samples of one forward and backward pass; by default chosen by the network, see `train::MicroBatch`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
     /// Largest L2 norm of the gradient; larger ones are scaled down to it.
@@ -106,7 +106,10 @@ impl Train {
         ("epochs", "passes over the training part"),
         ("batch_size", "samples a step over all ranks"),
         ("batch_per_rank", "instead of it: samples a step on each rank"),
-        ("micro_batch", "samples of one forward and backward pass (an eighth of the batch, at most 64)"),
+        (
+            "micro_batch",
+            "samples of one forward and backward pass (chosen by the network: `ddl train --dry-run` tells)",
+        ),
         (
             "precision",
             "what linear and lstm layers multiply in: \"f32\", or \"bf16\" with sums and weights in f32 (\"f32\")",
@@ -135,12 +138,13 @@ impl Train {
         }
     }
 
-    /// Samples of one forward and backward pass. Does not depend on the number of ranks, so that the result does not.
+    /// Samples of one forward and backward pass, as given or as chosen by `train::settled`; before that the whole batch. Does
+    /// not depend on the number of ranks, so that the result does not.
     pub fn micro_batch(&self) -> usize {
         let batch = match self.batch() {
             Batch::Global(samples) | Batch::PerRank(samples) => samples,
         };
-        self.micro_batch.unwrap_or(batch.div_ceil(8).clamp(1, 64)).min(batch)
+        self.micro_batch.map_or(batch, |micro| micro.min(batch))
     }
 }
 
@@ -213,9 +217,8 @@ impl Job {
         for (name, component) in [("loss", loss), ("optimizer", optimizer), ("schedule", schedule)] {
             job.insert(name.into(), component.to_table("type").into());
         }
-        let train = Train { micro_batch: Some(self.train.micro_batch()), ..self.train.clone() };
         let internal = |e: toml::ser::Error| Error::internal("the resolved job", e);
-        job.insert("train".into(), Table::try_from(&train).map_err(internal)?.into());
+        job.insert("train".into(), Table::try_from(&self.train).map_err(internal)?.into());
         job.insert("distributed".into(), Table::try_from(&self.distributed).map_err(internal)?.into());
         toml::to_string(&job).map_err(internal)
     }

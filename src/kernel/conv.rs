@@ -25,12 +25,19 @@ fn only_direct() -> bool {
 
 /// The one for a window.
 pub(super) fn method(window: &Window) -> Method {
+    match fastest(window) {
+        Method::Winograd if only_direct() => Method::Direct,
+        method => method,
+    }
+}
+
+fn fastest(window: &Window) -> Method {
     let Window { h, w, kernel, stride, padding, .. } = *window;
     if padding == (0, 0) && kernel == (1, 1) && stride == (1, 1) {
         Method::Product { rows: h * w }
     } else if padding == (0, 0) && kernel == (h, w) {
         Method::Product { rows: 1 }
-    } else if winograd::suits(window) && !only_direct() {
+    } else if winograd::suits(window) {
         Method::Winograd
     } else {
         Method::Direct
@@ -39,11 +46,13 @@ pub(super) fn method(window: &Window) -> Method {
 
 /// See [`Real::conv2d_needs`](super::Real::conv2d_needs).
 pub(crate) fn needs(window: &Window) -> ConvNeeds {
-    match method(window) {
-        Method::Product { .. } => ConvNeeds { packed: panels_len(window.o, window.depth()), scratch: 0 },
+    let needs = match method(window) {
+        Method::Product { .. } => ConvNeeds { packed: panels_len(window.o, window.depth()), ..Default::default() },
         Method::Direct => direct::needs(window),
         Method::Winograd => winograd::needs(window),
-    }
+    };
+    // Whatever the environment forbids: what is chosen by it must be the same everywhere.
+    ConvNeeds { work: (fastest(window) == Method::Winograd).then(|| winograd::work(window)), ..needs }
 }
 
 /// See [`Real::conv2d_prepare`](super::Real::conv2d_prepare).

@@ -118,7 +118,7 @@ pub(super) fn needs(window: &Window) -> ConvNeeds {
     } else {
         panels_len(window.o, window.depth())
     };
-    ConvNeeds { packed, scratch: Parts::of(window).total() }
+    ConvNeeds { packed, scratch: Parts::of(window).total(), work: None }
 }
 
 /// Weights for the data gradient: flipped, with inputs and outputs exchanged; or just transposed.

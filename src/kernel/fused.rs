@@ -284,7 +284,7 @@ mod tests {
         let mut panels = vec![0.0; panels_len(window.depth(), o)];
         pack(window.depth(), o, &filled(seed + 1, window.depth() * o), o, 1, &mut panels);
         let bias = filled(seed + 2, o);
-        let ConvNeeds { packed, scratch } = conv::needs(window);
+        let ConvNeeds { packed, scratch, .. } = conv::needs(window);
         let (mut packed, mut scratch) = (vec![f32::NAN; packed], vec![f32::NAN; scratch]);
         conv::prepare(isa, window, &panels, &mut packed);
         let (mut conv_y, mut kept) = (vec![f32::NAN; outputs], vec![f32::NAN; outputs]);

@@ -339,4 +339,6 @@ pub struct ConvNeeds {
     pub packed: usize,
     /// Free between calls.
     pub scratch: usize,
+    /// Where products are not those of the window: the multiply-adds of one image, counted as 2, and the weights' elements.
+    pub work: Option<(u64, u64)>,
 }

@@ -3,7 +3,7 @@
 //! torch.nn.SyncBatchNorm's), and the running ones in evaluation.
 
 use super::registry::{Entry, Example, Place, wrong_input};
-use super::{Backward, Forward, Initial, Layer, Mode, Plan, Step};
+use super::{Backward, Forward, Initial, Layer, Mode, Plan, Statistics, Step};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
@@ -157,6 +157,7 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     plan.cache = 2 * channels;
     plan.scratch = 4 * channels;
     let norm = BatchNormSlots { eps: keys.eps, weight, bias, mean, var };
+    plan.statistics = vec![Statistics { values: rows, sync: keys.sync }];
     if keys.sync {
         (plan.stops, plan.sums) = (1, 1 + 2 * channels);
     } else if component.kind == "batch_norm2d" {

@@ -140,6 +140,7 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     let needs = T::conv2d_needs(&window);
     (plan.packed, plan.scratch) = (needs.packed, needs.scratch);
     plan.flops = 2 * (window.out_h() * window.out_w() * window.depth() * window.o) as u64;
+    plan.work = needs.work;
     Ok(Box::new(Conv2d::<T> { plan, window, weight, bias, m: place.m, chain: None }))
 }
 

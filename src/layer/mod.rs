@@ -78,6 +78,15 @@ pub enum Step {
     BatchNorm(BatchNormSlots),
 }
 
+/// What a batch norm's statistics are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    /// Values of each channel in one sample.
+    pub values: usize,
+    /// Of the global batch, not of a micro-batch.
+    pub sync: bool,
+}
+
 /// What a layer, made for one input shape and micro-batch size, will need and give.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -110,6 +119,11 @@ pub struct Plan {
     pub stops: usize,
     /// Values that are summed at a stop, at most.
     pub sums: usize,
+    /// What its products really do, where that is not `flops` with each parameter read once: multiply-adds of a sample's
+    /// forward pass, counted as 2, and elements of weights.
+    pub work: Option<(u64, u64)>,
+    /// What batch statistics it and the layers in it take.
+    pub statistics: Vec<Statistics>,
     /// The numbers of the random streams it draws from, which no other layer of the model has.
     pub streams: Vec<u32>,
     layout: Layout,
@@ -134,6 +148,8 @@ impl Plan {
             flops: 0,
             stops: 0,
             sums: 0,
+            work: None,
+            statistics: Vec::new(),
             streams: Vec::new(),
             layout: Layout::default(),
             state_layout: Layout::default(),
@@ -150,6 +166,13 @@ impl Plan {
     pub fn state(&mut self, name: &str, len: usize, initial: f64, momentum: f64) -> Range<usize> {
         self.states.push(State { name: name.into(), shape: vec![len], initial, momentum });
         self.state_layout.push("", name, &[len], Storage::Plain)
+    }
+
+    /// What its products really do.
+    pub fn work(&self) -> (u64, u64) {
+        let matrices = self.parameters.iter().filter(|parameter| parameter.shape.len() > 1);
+        let weights: usize = matrices.map(|matrix| matrix.shape.iter().product::<usize>()).sum();
+        self.work.unwrap_or((self.flops, weights as u64))
     }
 
     /// Number of trainable parameters.

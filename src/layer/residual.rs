@@ -97,9 +97,11 @@ fn build<T: Element>(component: &Component, place: Place<'_>) -> Result<Box<dyn 
     let (main_state, shortcut_state) = (adopt_state(&mut plan, &main_stack), adopt_state(&mut plan, &shortcut));
     plan.stops = main_stack.stops() + shortcut.stops();
     plan.sums = main_stack.sums_len().max(shortcut.sums_len());
-    let inner = main_stack.plans().chain(shortcut.plans());
-    plan.streams = inner.flat_map(|(_, _, _, plan)| plan.streams.clone()).collect();
-    plan.flops = main_stack.plans().chain(shortcut.plans()).map(|(_, _, _, plan)| plan.flops).sum();
+    let inner = || main_stack.plans().chain(shortcut.plans()).map(|(_, _, _, plan)| plan);
+    plan.streams = inner().flat_map(|plan| plan.streams.clone()).collect();
+    plan.statistics = inner().flat_map(|plan| plan.statistics.clone()).collect();
+    plan.flops = inner().map(|plan| plan.flops).sum();
+    plan.work = Some(inner().map(Plan::work).fold((0, 0), |sum, work| (sum.0 + work.0, sum.1 + work.1)));
     Ok(Box::new(Residual {
         plan,
         main: main_stack,

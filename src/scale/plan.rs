@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn repeats_differ_by_their_seed_alone() {
-        let job = job("batch_size = 100");
+        let job = job("batch_size = 100\nmicro_batch = 10");
         let points = points(&job, Mode::Strong, &[1, 2], 2, Limits::default(), 1000, Path::new("s")).unwrap();
         let names: Vec<String> = points.iter().map(Point::name).collect();
         assert_eq!(names, ["ranks-1/repeat-1", "ranks-2/repeat-1", "ranks-1/repeat-2", "ranks-2/repeat-2"]);

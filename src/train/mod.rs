@@ -5,6 +5,7 @@ mod environment;
 pub mod evaluate;
 mod folder;
 mod local;
+mod micro_batch;
 mod noise;
 mod progress;
 pub mod rehearsal;
@@ -17,6 +18,7 @@ pub mod terminal;
 mod together;
 mod trainer;
 
+pub use micro_batch::{MicroBatch, settled};
 pub use noise::Noise;
 pub use progress::{Position, broadcast_checkpoint, load_weights, read_on_root};
 pub use session::{COMMIT, Options, forecast_table, train};

@@ -44,6 +44,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     let (root, stop) = (comm.rank() == 0, StopFlag::listen());
     let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
     let mut trainer = Trainer::build(job, &data, comm)?;
+    let job = &trainer.settled(job);
     trainer.share(&mut data)?;
     let config = agree(comm, job.resolved())?;
     let batch = job.train.global_batch(comm.size());

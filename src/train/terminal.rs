@@ -122,7 +122,7 @@ pub fn plan(trainer: &Trainer, data: &Dataset, batch: usize, epochs: u64) -> Str
     } else {
         format!(" (uneven: {most} on some ranks, {} on others)", parts / ranks)
     };
-    format!(
+    let mut text = format!(
         "data   {} training and {} test samples, {} in memory\n\
          plan   {ranks} {}, {epochs} epochs of {} steps, batch {batch} = {parts} micro-batches of {}{uneven}\n\
          memory {} a rank for gradients and activations, {} a host for parameters and optimizer",
@@ -134,7 +134,18 @@ pub fn plan(trainer: &Trainer, data: &Dataset, batch: usize, epochs: u64) -> Str
         trainer.micro,
         bytes(trainer.memory()),
         bytes(trainer.shared_memory()),
-    )
+    );
+    if let Some(reason) = &trainer.micro_reason {
+        text += &format!("\nmicro-batch {} (chosen: {reason})", trainer.micro);
+    }
+    for (sync, of) in
+        [(false, format!("of {} samples, a micro-batch", trainer.micro)), (true, "of the global batch (sync)".into())]
+    {
+        if trainer.model.statistics().any(|statistics| statistics.sync == sync) {
+            text += &format!("\nbatch norm  statistics {of}");
+        }
+    }
+    text
 }
 
 /// Progress inside an epoch: a bar on a terminal, else a plain line now and then.

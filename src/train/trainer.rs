@@ -2,11 +2,12 @@
 
 use super::clock::Clock;
 use super::local::Local;
+use super::micro_batch::{MicroBatch, settled};
 use super::replica::Replica;
 use super::step::EXTRAS;
 use super::together::Together;
 use crate::comm::{Comm, Shared, agree};
-use crate::config::{Job, Reduction, Wire};
+use crate::config::{Job, Reduction, Train, Wire};
 use crate::data::{Dataset, Part, Targets, Task};
 use crate::error::{Error, Result};
 use crate::loss::{self, Loss};
@@ -37,6 +38,8 @@ pub struct Trainer<'c> {
     pub(super) seed: u64,
     pub(super) augment: bool,
     pub(super) micro: usize,
+    /// Why so many, where the job does not say it.
+    pub(super) micro_reason: Option<String>,
     pub(super) clip_norm: Option<f64>,
     /// Bucket elements when sums overlap the backward pass.
     pub(super) bucket: Option<usize>,
@@ -55,6 +58,7 @@ pub(super) struct Goal {
 
 /// What a job says a trainer is made of, found fitting.
 struct Design {
+    micro: MicroBatch,
     model: Model<f32>,
     loss: Box<dyn Loss>,
     optimizer: Box<dyn Optimizer>,
@@ -67,8 +71,10 @@ struct Design {
 }
 
 impl Design {
-    fn of(job: &Job, data: &Dataset, ranks: usize) -> Result<Self> {
-        let (batch, micro) = (job.train.global_batch(ranks), job.train.micro_batch());
+    /// With `trains` what only training needs is checked too.
+    fn of(job: &Job, data: &Dataset, ranks: usize, trains: bool) -> Result<Self> {
+        let chosen = MicroBatch::of(job, data)?;
+        let (batch, micro) = (job.train.global_batch(ranks), chosen.samples);
         let parts = batch.div_ceil(micro);
         if ranks > parts {
             let what = format!(
@@ -88,6 +94,9 @@ impl Design {
             return Err(job.data.source.error("path", "has no training samples", mend));
         }
         let model = Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), micro)?;
+        if trains {
+            chosen.check(job, data, &model, ranks)?;
+        }
         let loss = loss::build(&job.loss, data.task(), model.stack.output().len())?;
         let optimizer = optimizer::build(&job.optimizer)?;
         let steps_per_epoch = samples.div_ceil(batch) as u64;
@@ -119,7 +128,7 @@ impl Design {
             true => Some(Together::new((0..lanes).map(|_| Ok(build()?.stack)).collect::<Result<_>>()?, demand.leaves)),
             false => None,
         };
-        Ok(Self { model, loss, optimizer, schedule, together, demand, shared_bytes })
+        Ok(Self { micro: chosen, model, loss, optimizer, schedule, together, demand, shared_bytes })
     }
 }
 
@@ -129,8 +138,24 @@ impl<'c> Trainer<'c> {
     /// # Errors
     /// Whatever of the job does not fit, by key; on every rank.
     pub fn build(job: &Job, data: &Dataset, comm: &'c dyn Comm) -> Result<Self> {
-        let Design { model, loss, optimizer, schedule, together, demand, shared_bytes } =
-            agree(comm, Design::of(job, data, comm.size()))?;
+        Self::of(job, data, comm, true)
+    }
+
+    /// The same to evaluate: with batches that any number of ranks can share, since nothing is trained. Collective.
+    ///
+    /// # Errors
+    /// As for [`Trainer::build`].
+    pub fn to_evaluate(job: &Job, data: &Dataset, comm: &'c dyn Comm) -> Result<Self> {
+        let mut job = agree(comm, settled(job, data))?;
+        job.train.batch_size = Some(job.train.micro_batch() * comm.size());
+        job.train.batch_per_rank = None;
+        job.distributed = Default::default();
+        Self::of(&job, data, comm, false)
+    }
+
+    fn of(job: &Job, data: &Dataset, comm: &'c dyn Comm, trains: bool) -> Result<Self> {
+        let Design { micro, model, loss, optimizer, schedule, together, demand, shared_bytes } =
+            agree(comm, Design::of(job, data, comm.size(), trains))?;
         let host = agree(comm, comm.host(job.distributed.shares_memory().then_some(shared_bytes)))?;
         let state_len = model.state_layout().len();
         let (every, hosts) = (job.distributed.average_every, host.members());
@@ -156,7 +181,8 @@ impl<'c> Trainer<'c> {
             together,
             seed: job.seed,
             augment: !job.data.augment.is_empty(),
-            micro: job.train.micro_batch(),
+            micro: micro.samples,
+            micro_reason: micro.reason,
             clip_norm: job.train.clip_norm,
             bucket: (job.distributed.overlap && comm.size() > 1).then(|| job.distributed.bucket_len()),
             clock: Clock::start(),
@@ -187,6 +213,12 @@ impl<'c> Trainer<'c> {
             }
         }
         agree(self.comm, read.and_then(|()| data.read()))
+    }
+
+    /// The job with the micro-batch that it is trained in written out.
+    pub fn settled(&self, job: &Job) -> Job {
+        let train = Train { micro_batch: Some(self.micro), ..job.train.clone() };
+        Job { train, ..job.clone() }
     }
 
     /// The model.

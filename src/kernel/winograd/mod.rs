@@ -70,7 +70,14 @@ pub(super) fn needs(window: &Window) -> ConvNeeds {
     ConvNeeds {
         packed: PLANES * (panels_len(c, o) + panels_len(o, c)),
         scratch: PLANES * (plane(window, c) + plane(window, o) + panels_len(c, o)),
+        work: None,
     }
+}
+
+/// The multiply-adds of one image's products, counted as 2, and the elements of the transformed weights.
+pub(super) fn work(window: &Window) -> (u64, u64) {
+    let ((down, across), weights) = (tiles(window), PLANES * window.c * window.o);
+    ((2 * weights * down * across) as u64, weights as u64)
 }
 
 /// The transformed weights: 36 planes of C×O panels, then 36 of their transposes.
