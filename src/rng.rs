@@ -21,6 +21,8 @@ pub enum Purpose {
     Synthetic = 5,
     /// Which rows of a table are for testing; the epoch is the class.
     Split = 6,
+    /// Which samples are kept back to validate on.
+    Validation = 7,
 }
 
 const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

@@ -1,10 +1,11 @@
 //! Shapes of one sample, as layers see them.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The shape of one sample. In memory a micro-batch of M samples is one dense slice:
 /// images as (M, H, W, C), sequences as (M, T, F), vectors as (M, N), all row-major.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     /// An image of `c` channels, `h` rows and `w` columns; in memory (H, W, C).
     Image {

@@ -12,6 +12,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shard", &[]),
     ("arena", &[]),
     ("resource", &["error"]),
+    // What a network must know of its input to predict.
+    ("input", &["shape"]),
     // Arithmetic on slices; the arena for how weights are stored.
     ("kernel", &["arena"]),
     // A job's text; each component's keys and defaults belong to its registry.
@@ -22,9 +24,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("optimizer", &["arena", "config", "error", "kernel"]),
     ("model", &["arena", "config", "error", "kernel", "layer", "rng", "shape"]),
     // Three that do not know each other, nor a layer. HDF5 data are read through the store's plain arrays.
-    ("data", &["config", "error", "resource", "rng", "shape", "store::table"]),
+    ("data", &["config", "error", "input", "resource", "rng", "shape", "store::table"]),
     ("comm", &["arena", "error", "resource", "shard"]),
-    ("store", &["arena", "error", "resource"]),
+    ("store", &["arena", "error", "input", "resource", "shape"]),
     // What brings all together.
     (
         "train",

@@ -147,7 +147,7 @@ fn an_idx_file_of_inputs_is_scaled_as_the_job() -> Result<()> {
     let folder = mnist_folder();
     let job = config("mnist", folder.path(), "normalize = 'standard'");
     let data = Dataset::open(&job, 1)?;
-    let inputs = open_inputs(&data, &job, &folder.path().join("train-images-idx3-ubyte"))?;
+    let inputs = open_inputs(&data.description(), &job, &folder.path().join("train-images-idx3-ubyte"))?;
     assert_eq!((inputs.len(Part::Train), inputs.len(Part::Test)), (0, 4));
     let (x, targets) = fill(&inputs, Part::Test, &[3], None);
     assert_eq!(x, fill(&data, Part::Train, &[3], None).0);

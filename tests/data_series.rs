@@ -182,7 +182,7 @@ fn inputs_take_the_scaler_of_the_job_and_forecast_past_the_end() -> Result<()> {
     let job = config(&ten(&folder), "window = 3");
     let data = Dataset::open(&job, 1)?;
     let new = file(&folder, "new.csv", "date,close\n2021-01-01,6\n2021-01-02,11\n2021-01-03,1\n2021-01-04,2\n");
-    let inputs = open_inputs(&data, &job, &new)?;
+    let inputs = open_inputs(&data.description(), &job, &new)?;
     assert_eq!(inputs.len(Part::Test), 2);
     assert_eq!(sample(&inputs, Part::Test, 0), (vec![1.0, 2.0, 0.0], 0.2));
     assert_eq!(inputs.target_value(Part::Test, 0, 0), Some(2.0));
@@ -190,7 +190,7 @@ fn inputs_take_the_scaler_of_the_job_and_forecast_past_the_end() -> Result<()> {
     assert_eq!((inputs.target_value(Part::Test, 1, 0), inputs.last_value(Part::Test, 1)), (None, Some(2.0)));
     assert_eq!(inputs.describe(Part::Test, 1).as_deref(), Some("new 2021-01-04+1"));
     let other = file(&folder, "other.csv", "date,close,Name\n2021-01-01,6,Z\n2021-01-02,6,Z\n2021-01-03,6,Z\n");
-    assert_eq!(open_inputs(&data, &job, &other).err().map(|e| e.exit_code()), Some(65));
+    assert_eq!(open_inputs(&data.description(), &job, &other).err().map(|e| e.exit_code()), Some(65));
     Ok(())
 }
 

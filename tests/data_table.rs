@@ -60,7 +60,7 @@ fn csv_values_are_standardised_on_the_training_rows() -> Result<()> {
     // Inputs in another order of columns, without the target.
     let inputs = path.with_file_name("new.csv");
     std::fs::write(&inputs, "b;a\n6;100\n").unwrap();
-    let new = open_inputs(&data, &job, &inputs)?;
+    let new = open_inputs(&data.description(), &job, &inputs)?;
     let (x, targets) = fill(&new, Part::Test, &[0]);
     assert_eq!(x, vec![98.0, 1.0]);
     assert!(targets.values[0].is_nan() && new.target_value(Part::Test, 0, 0).is_none());
@@ -94,7 +94,7 @@ fn csv_inputs_keep_the_numbers_of_their_rows() -> Result<()> {
     assert_eq!((data.rows(), data.len(Part::Train)), (0, 3));
     let inputs = path.with_file_name("new.csv");
     std::fs::write(&inputs, "y,a,b\n1,,1\n2,3,4\n,5,6\n3,,\n4,7,8\n5,9,\n").unwrap();
-    let new = open_inputs(&data, &job, &inputs)?;
+    let new = open_inputs(&data.description(), &job, &inputs)?;
     assert_eq!((new.len(Part::Test), new.rows()), (3, 6));
     assert_eq!([0, 1, 2].map(|sample| new.row(sample)), [1, 2, 4]);
     assert_eq!(fill(&new, Part::Test, &[0, 1, 2]).0, [3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
@@ -253,7 +253,7 @@ fn npz_series_and_rows_with_values() -> Result<()> {
     assert_eq!((values, targets.values), (vec![0.6, 0.6, 0.8, 0.8, 1.0, 1.0], vec![1.0, 1.0]));
     let units = [0, 1].map(|output| data.unit(Part::Train, 0, output));
     assert_eq!(units, [Unit { scale: 2.0, offset: 1.0 }, Unit { scale: 4.0, offset: 2.0 }], "each has its own");
-    let inputs = open_inputs(&data, &job, &path)?;
+    let inputs = open_inputs(&data.description(), &job, &path)?;
     assert_eq!(fill(&inputs, Part::Test, &[0]).0, [0.6, 0.6, 0.8, 0.8, 1.0, 1.0]);
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Checkpoints: whole or absent, every damage found, the newest good one used.
 
 use ddl::arena::{Layout, Storage};
+use ddl::input::Input;
+use ddl::store::Best;
 use ddl::store::checkpoint::{self, Checkpoint, Progress};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,8 +36,17 @@ fn arenas(value: f32) -> Arenas {
 
 fn write(dir: &Path, step: u64, config: &str) -> ddl::error::Result<PathBuf> {
     let Arenas { params, state } = arenas(step as f32);
-    let progress =
-        Progress { step, epoch: 2, sample: 64, sums: [0.5, 3.0, 0.25, 8.0].into(), seed: u64::MAX, ranks: 4, config };
+    let progress = Progress {
+        step,
+        epoch: 2,
+        sample: 64,
+        sums: [0.5, 3.0, 0.25, 8.0].into(),
+        best: Best::default(),
+        input: &Input::default(),
+        seed: u64::MAX,
+        ranks: 4,
+        config,
+    };
     let v: Vec<f32> = params.1.iter().map(|x| x * x).collect();
     let slots = [("v", v.as_slice()), ("m", params.1.as_slice())];
     checkpoint::write(dir, &progress, (&params.0, &params.1), (&state.0, &state.1), &slots)
@@ -89,6 +100,8 @@ fn values_that_are_no_numbers_keep_their_bits() {
         epoch: 0,
         sample: 0,
         sums: [0.5, 3.0, 0.25, 8.0].into(),
+        best: Best::default(),
+        input: &Input::default(),
         seed: 0,
         ranks: 1,
         config: "a\0b",
@@ -107,8 +120,17 @@ fn values_that_are_no_numbers_keep_their_bits() {
 fn an_arena_of_another_layout_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let Arenas { params, state } = arenas(0.0);
-    let progress =
-        Progress { step: 1, epoch: 0, sample: 0, sums: [0.5, 3.0, 0.25, 8.0].into(), seed: 0, ranks: 1, config: "" };
+    let progress = Progress {
+        step: 1,
+        epoch: 0,
+        sample: 0,
+        sums: [0.5, 3.0, 0.25, 8.0].into(),
+        best: Best::default(),
+        input: &Input::default(),
+        seed: 0,
+        ranks: 1,
+        config: "",
+    };
     let short = &params.1[..params.1.len() - 1];
     let error = checkpoint::write(dir.path(), &progress, (&params.0, &params.1), (&state.0, &state.1), &[("m", short)]);
     assert_eq!(error.unwrap_err().exit_code(), 70);

@@ -2,6 +2,8 @@
 //! child processes: this test program started again with an environment variable.
 
 use ddl::arena::{Layout, Storage};
+use ddl::input::Input;
+use ddl::store::Best;
 use ddl::store::checkpoint::{self, Progress};
 use ddl::store::{RunFile, RunInfo, StepRow, read_run};
 use std::path::{Path, PathBuf};
@@ -15,8 +17,17 @@ fn write_checkpoint(dir: &Path, step: u64, elements: usize) -> ddl::error::Resul
     let (mut layout, none) = (Layout::default(), Layout::default());
     layout.push("0", "weight", &[elements], Storage::Plain);
     let params = vec![step as f32; layout.len()];
-    let progress =
-        Progress { step, epoch: 0, sample: 0, sums: [0.5, 3.0, 0.25, 8.0].into(), seed: 1, ranks: 1, config: "" };
+    let progress = Progress {
+        step,
+        epoch: 0,
+        sample: 0,
+        sums: [0.5, 3.0, 0.25, 8.0].into(),
+        best: Best::default(),
+        input: &Input::default(),
+        seed: 1,
+        ranks: 1,
+        config: "",
+    };
     checkpoint::write(dir, &progress, (&layout, &params), (&none, &[]), &[("m", &params)])
 }
 

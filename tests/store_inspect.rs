@@ -1,6 +1,8 @@
 //! `describe` tells the kinds of files apart.
 
 use ddl::arena::{Layout, Storage};
+use ddl::input::Input;
+use ddl::store::Best;
 use ddl::store::checkpoint::{self, Progress};
 use ddl::store::inspect::describe;
 use ddl::store::predictions::{Column, write_hdf5};
@@ -39,6 +41,8 @@ fn checkpoints_and_safetensors_are_described() {
         epoch: 3,
         sample: 0,
         sums: [0.5, 3.0, 0.25, 8.0].into(),
+        best: Best::default(),
+        input: &Input::default(),
         seed: 77,
         ranks: 4,
         config: "name = \"x\"",

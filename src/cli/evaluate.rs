@@ -3,13 +3,13 @@
 use super::agree_on_job;
 use super::train::overrides;
 use crate::comm::{Comm, agree};
-use crate::config::Job;
-use crate::data::{Dataset, Part, Task};
+use crate::config::{DataConfig, Job};
+use crate::data::{Dataset, Input, Part, Task, open_inputs};
 use crate::error::{Error, Result};
 use crate::store::Checkpoint;
 use crate::train::evaluate::{Metrics, last_value};
 use crate::train::terminal::{say, table, thousands};
-use crate::train::{Trainer, broadcast_checkpoint, forecast_table, read_on_root};
+use crate::train::{Predictor, forecast_table, input_of, read_on_root, share};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct Evaluate {
     /// The checkpoint
     checkpoint: PathBuf,
+    /// Measure on all samples of this file, in the format of the job's source, instead of the job's test part
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
     /// Set a key of the checkpoint's job, such as data.path=... (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -33,20 +36,37 @@ pub(super) struct Evaluate {
 impl Evaluate {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let (job, checkpoint) = job_of(comm, &self.checkpoint, &self.set)?;
-        let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
+        let input = input_of(&job, checkpoint.as_ref(), &self.checkpoint, comm)?;
+        let mut data = match &self.input {
+            Some(file) => agree(comm, open_labelled(&input, &job.data, file))?,
+            None => agree(comm, Dataset::open_unread(&job.data, job.seed))?,
+        };
         if data.len(Part::Test) == 0 {
             let what = "the data has no test samples";
             let place = job.data.path.as_ref().map_or(job.file.clone(), |path| path.display().to_string());
             return Err(Error::data(place, what, "give a data set with a test part by --set data.path=..."));
         }
-        let mut trainer = Trainer::to_evaluate(&job, &data, comm)?;
-        trainer.share(&mut data)?;
-        broadcast_checkpoint(&mut trainer, &self.checkpoint, checkpoint.as_ref())?;
-        let metrics = trainer.evaluate(&data, Part::Test);
+        let mut network = Predictor::load(&job, &input, checkpoint.as_ref(), &self.checkpoint, comm)?;
+        let host = agree(comm, comm.host(Some(data.bytes())))?;
+        share(&*host, comm, &mut data)?;
+        let metrics = network.evaluate(&data, Part::Test);
         if comm.rank() == 0 {
             say(&if self.json { json(&metrics, &data) } else { text(&metrics, &data) });
         }
         Ok(())
+    }
+}
+
+/// A file of inputs whose targets are known.
+fn open_labelled(input: &Input, config: &DataConfig, file: &Path) -> Result<Dataset> {
+    let data = open_inputs(input, config, file)?;
+    match data.is_labelled() {
+        true => Ok(data),
+        false => Err(Error::data(
+            file.display().to_string(),
+            "it does not hold every sample's target",
+            "give a file that does",
+        )),
     }
 }
 
@@ -86,7 +106,7 @@ fn text(metrics: &Metrics, data: &Dataset) -> String {
 fn per_target(metrics: &Metrics) -> String {
     let mut rows = table(&["target", "MSE", "MAE", "RMSE", "MAPE %", "R²"], 1);
     for (target, errors) in metrics.targets.iter().enumerate() {
-        let figures = errors.columns().map(|(_, figure)| format!("{figure:.4}"));
+        let figures = errors.columns(Part::Test).map(|(_, figure)| format!("{figure:.4}"));
         rows.add_row(std::iter::once(target.to_string()).chain(figures));
     }
     rows.to_string()
@@ -119,7 +139,7 @@ fn confusion(metrics: &Metrics, names: &[String]) -> String {
 }
 
 fn json(metrics: &Metrics, data: &Dataset) -> String {
-    let columns = metrics.columns().into_iter().map(|(name, figure)| (name.to_owned(), figure.into()));
+    let columns = metrics.columns(Part::Test).into_iter().map(|(name, figure)| (name, figure.into()));
     let mut object = serde_json::Map::from_iter(columns);
     object.insert("samples".into(), metrics.samples.into());
     if let Task::Classes(names) = data.task() {
@@ -128,11 +148,11 @@ fn json(metrics: &Metrics, data: &Dataset) -> String {
         object.insert("confusion".into(), serde_json::json!(rows));
     }
     if !metrics.targets.is_empty() {
-        let targets: Vec<_> = metrics.targets.iter().map(|errors| BTreeMap::from(errors.columns())).collect();
+        let targets: Vec<_> = metrics.targets.iter().map(|errors| BTreeMap::from(errors.columns(Part::Test))).collect();
         object.insert("targets".into(), serde_json::json!(targets));
     }
     if let Some(naive) = last_value(data, Part::Test) {
-        object.insert("last_value".into(), serde_json::json!(BTreeMap::from(naive.columns())));
+        object.insert("last_value".into(), serde_json::json!(BTreeMap::from(naive.columns(Part::Test))));
     }
     serde_json::Value::Object(object).to_string()
 }

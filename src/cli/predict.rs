@@ -8,7 +8,7 @@ use crate::loss::largest;
 use crate::store::predictions::{Column, write_csv, write_hdf5};
 use crate::store::protect;
 use crate::train::terminal::{say, thousands};
-use crate::train::{Trainer, broadcast_checkpoint};
+use crate::train::{Predictor, input_of};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -41,12 +41,11 @@ impl Predict {
         let (job, checkpoint) = job_of(comm, &self.checkpoint, &self.set)?;
         let inputs = [Some(self.checkpoint.as_path()), Some(&self.input), job.data.path.as_deref()];
         agree(comm, protect("--out", &self.out, inputs.into_iter().flatten()))?;
-        let trained_on = agree(comm, Dataset::open(&job.data, job.seed))?;
-        let inputs = agree(comm, open_inputs(&trained_on, &job.data, &self.input))?;
-        let mut trainer = Trainer::to_evaluate(&job, &trained_on, comm)?;
-        broadcast_checkpoint(&mut trainer, &self.checkpoint, checkpoint.as_ref())?;
-        let mut outputs: Vec<f32> = Vec::new();
-        trainer.for_each_output(&inputs, Part::Test, false, |_, y, _, _| outputs.extend(y));
+        let input = input_of(&job, checkpoint.as_ref(), &self.checkpoint, comm)?;
+        let mut inputs = agree(comm, open_inputs(&input, &job.data, &self.input))?;
+        agree(comm, inputs.read())?;
+        let mut network = Predictor::load(&job, &input, checkpoint.as_ref(), &self.checkpoint, comm)?;
+        let outputs = network.outputs(&inputs, Part::Test);
         // Ranks own consecutive samples, so their outputs in rank order are in sample order.
         let all: Vec<u8> = comm.gather_bytes(bytemuck::cast_slice(&outputs)).concat();
         on_root(comm, || {

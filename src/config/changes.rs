@@ -40,6 +40,7 @@ impl Change {
             "train.checkpoint_every",
             "train.checkpoint_steps",
             "train.keep_checkpoints",
+            "train.patience",
         ];
         let told = ["data.path", "data.test_path", "data.augment", "data.follow_external"];
         let computed = ["distributed.reduction", "distributed.wire", "distributed.average_every"];
@@ -51,7 +52,8 @@ impl Change {
         match key {
             _ if harmless.contains(&key) => Meaning::Harmless,
             _ if within(&computed) || within(&told) => Meaning::Tell,
-            "optimizer.type" => Meaning::Refuse,
+            // Another share makes validation samples training samples.
+            "optimizer.type" | "train.validation" => Meaning::Refuse,
             _ if within(&["distributed"]) => Meaning::Harmless,
             _ if within(&["train", "optimizer", "schedule"]) => Meaning::Tell,
             _ => Meaning::Refuse,

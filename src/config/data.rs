@@ -72,6 +72,8 @@ pub struct DataConfig {
     pub augment: Vec<Augmentation>,
     /// None: the source's own default.
     pub normalize: Option<Normalize>,
+    /// The share of the training part that is kept back to validate on: `train.validation`.
+    pub validation: f64,
 }
 
 impl DataConfig {
@@ -81,6 +83,6 @@ impl DataConfig {
         let shuffle = source.take("shuffle")?.unwrap_or(true);
         let augment = source.take("augment")?.unwrap_or_default();
         let normalize = source.take("normalize")?;
-        Ok(Self { source, path, shuffle, augment, normalize })
+        Ok(Self { source, path, shuffle, augment, normalize, validation: 0.0 })
     }
 }

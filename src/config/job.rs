@@ -68,6 +68,12 @@ pub struct Train {
     /// Samples of one forward and backward pass; by default chosen by the network, see `train::MicroBatch`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
+    /// The share of the training part that is kept back to validate on, drawn by the seed; of series the last rows. 0: none.
+    #[serde(default)]
+    pub validation: f64,
+    /// The run ends after so many epochs without a lower validation loss. 0: never.
+    #[serde(default)]
+    pub patience: u64,
     /// Largest L2 norm of the gradient; larger ones are scaled down to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
@@ -102,7 +108,7 @@ fn three() -> usize {
 
 impl Train {
     /// The keys of `[train]`, and what they are, for the documentation.
-    pub const KEYS: [(&str, &str); 11] = [
+    pub const KEYS: [(&str, &str); 13] = [
         ("epochs", "passes over the training part"),
         ("batch_size", "samples a step over all ranks"),
         ("batch_per_rank", "instead of it: samples a step on each rank"),
@@ -114,6 +120,12 @@ impl Train {
             "precision",
             "what linear and lstm layers multiply in: \"f32\", or \"bf16\" with sums and weights in f32 (\"f32\")",
         ),
+        (
+            "validation",
+            "share of the training part kept back to validate on, drawn by the seed, of series the last rows; the epoch with the \
+             lowest loss on it is kept as checkpoints/best.h5 (0)",
+        ),
+        ("patience", "ends the run after so many epochs without a lower validation loss; 0: never (0)"),
         ("clip_norm", "largest L2 norm of the gradient; larger ones are scaled down to it (none)"),
         ("evaluate_every", "epochs between evaluations on the test part; 0: after the last only (1)"),
         ("checkpoint_every", "epochs between checkpoints; 0: after the last only (1)"),
@@ -245,7 +257,7 @@ impl Sections<'_> {
             Some(Value::Integer(seed)) if seed >= 0 => seed as u64,
             Some(_) => return Err(self.error("seed", "is not a whole number of at least 0", "give one, such as 42")),
         };
-        let data = DataConfig::from_component(self.tagged("data", "source", None)?)?;
+        let mut data = DataConfig::from_component(self.tagged("data", "source", None)?)?;
         let layers = self.layers()?;
         let loss = self.tagged("loss", "type", None)?;
         let optimizer = self.tagged("optimizer", "type", None)?;
@@ -253,6 +265,7 @@ impl Sections<'_> {
         let section = self.section("train")?;
         let train: Train = section.parse()?;
         check_train(&section, &train)?;
+        data.validation = train.validation;
         let section = self.section("distributed")?;
         let distributed: Distributed = section.parse()?;
         distributed.check(&section)?;
@@ -360,6 +373,13 @@ fn check_train(section: &Component, train: &Train) -> Result<()> {
         if value == Some(0) {
             return Err(section.error(key, "is 0", "give at least 1"));
         }
+    }
+    if !(0.0..1.0).contains(&train.validation) {
+        return Err(section.error("validation", "is no share below 1", "give 0 to below 1, such as 0.1"));
+    }
+    if train.patience > 0 && train.validation == 0.0 {
+        let what = "waits for the validation loss, but nothing is kept back to validate on";
+        return Err(section.error("patience", what, "set train.validation, such as 0.1, or remove it"));
     }
     // So that steps can be counted.
     if train.epochs > 1 << 30 {

@@ -6,7 +6,8 @@ use super::float::{Floats, channels};
 use super::label::{Classes, Labels, MOST_CLASSES, numbered};
 use super::normalize::{Scaling, Summary};
 use super::pixel::{Pixels, append_planar, summaries};
-use super::{Dataset, file};
+use super::selection::{Selection, learnt};
+use super::{Dataset, Input, file};
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
 use crate::resource::memory;
@@ -59,7 +60,7 @@ pub(super) trait ArrayFile {
 }
 
 /// The data set in a file of arrays.
-pub(super) fn open(config: &DataConfig, path: &Path, file: &mut dyn ArrayFile) -> Result<Dataset> {
+pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn ArrayFile) -> Result<Dataset> {
     let Keys { arrays, classes } = config.source.parse()?;
     let classes = classes.map(|classes| classes.names(config)).transpose()?;
     let normalize = super::normalization(config)?;
@@ -106,8 +107,9 @@ pub(super) fn open(config: &DataConfig, path: &Path, file: &mut dyn ArrayFile) -
         }
         None => (None, None),
     };
+    let selection = Selection::drawn(config, seed, counts.0);
     let labels = labels(
-        config,
+        (config, &selection),
         &normalize,
         classes,
         [place(&arrays.y_train), place(&arrays.y_test)],
@@ -116,16 +118,19 @@ pub(super) fn open(config: &DataConfig, path: &Path, file: &mut dyn ArrayFile) -
     )?;
     let (inputs, scaling) = inputs(&place(&arrays.x_train), input, [Some(x_train), x_test], |pixels, floats| {
         Scaling::new(config, &normalize, channels(input), || match (pixels, floats) {
-            (Some(pixels), _) => Ok(summaries(pixels, channels(input))),
-            (_, floats) => Ok(Summary::of_channels(floats.unwrap_or_default(), channels(input))),
+            (Some(pixels), _) => Ok(summaries(&learnt(&selection, pixels, input.len()), channels(input))),
+            (_, floats) => {
+                let floats = learnt(&selection, floats.unwrap_or_default(), input.len());
+                Ok(Summary::of_channels(&floats, channels(input)))
+            }
         })
     })?;
-    Dataset::new(config, input, inputs, labels, scaling, notes)
+    Ok(Dataset::new(config, input, inputs, labels, scaling, notes)?.keep_back(selection))
 }
 
 /// The inputs in a file: the array `x`, or that of the test part, or the only one; with `y` beside it, targets.
 pub(super) fn open_inputs(
-    dataset: &Dataset,
+    trained: &Input,
     config: &DataConfig,
     path: &Path,
     file: &mut dyn ArrayFile,
@@ -147,26 +152,26 @@ pub(super) fn open_inputs(
     let place = |name: &str| format!("{}, array {name}", path.display());
     let array = file.read(&x)?;
     let (shape, count) = (input_shape(&array, &place(&x))?, array.shape[0]);
-    if shape != dataset.input() {
-        let what = format!("samples of {shape} where the job's are {}", dataset.input());
+    if shape != trained.shape {
+        let what = format!("samples of {shape} where the job's are {}", trained.shape);
         return Err(Error::data(place(&x), what, "give samples of that shape"));
     }
     let known = match y {
         Some(y) => Some(targets(file.read(&y)?, count, &place(&y))?),
         None => None,
     };
-    let labels = match (&dataset.labels, known) {
+    let labels = match (Labels::unknown(trained), known) {
         (Labels::Classes { names, .. }, Some((1, Target::Classes(of))))
             if of.iter().all(|&class| (class as usize) < names.len()) =>
         {
-            Labels::Classes { names: names.clone(), of: [Vec::new(), of] }
+            Labels::Classes { names, of: [Vec::new(), of] }
         }
-        (Labels::Values { n, units, .. }, Some((columns, Target::Values(of)))) if *n == columns => {
-            Labels::Values { n: *n, of: [Vec::new(), of], units: units.clone() }
+        (Labels::Values { n, units, .. }, Some((columns, Target::Values(of)))) if n == columns => {
+            Labels::Values { n, of: [Vec::new(), of], units }
         }
-        (labels, _) => labels.unknown(),
+        (labels, _) => labels,
     };
-    let (inputs, scaling) = inputs(&place(&x), shape, [None, Some(array)], |_, _| Ok(dataset.scaling.clone()))?;
+    let (inputs, scaling) = inputs(&place(&x), shape, [None, Some(array)], |_, _| Ok(Scaling::of(trained)))?;
     Dataset::new(config, shape, inputs, labels, scaling, Vec::new())
 }
 
@@ -290,7 +295,7 @@ fn classes(values: Vec<i64>, columns: usize, place: &str) -> Result<(usize, Targ
 
 /// Both parts' targets, which must be of one kind.
 fn labels(
-    config: &DataConfig,
+    (config, selection): (&DataConfig, &Option<Selection>),
     normalize: &Normalize,
     classes: Option<Vec<String>>,
     places: [String; 2],
@@ -327,7 +332,7 @@ fn labels(
         }
         ((n, Target::Values(train)), test) => {
             let test = if let Some(Target::Values(test)) = test { test } else { Vec::new() };
-            Labels::values(config, normalize, n, [train, test])
+            Labels::values(config, normalize, n, [train, test], selection)
         }
     }
 }

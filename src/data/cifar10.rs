@@ -7,7 +7,8 @@ use super::label::Labels;
 use super::normalize::Scaling;
 use super::pixel::{Images, Pixels, append_planar, interleave, summaries};
 use super::samples::{Samples, Unread};
-use super::{Dataset, Source, file};
+use super::selection::{Selection, learnt};
+use super::{Dataset, Input, Source, file};
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
 use crate::resource::{memory, open_file};
@@ -51,28 +52,29 @@ struct Keys {}
 /// The images (N, 32, 32, 3) of both parts, and their labels.
 type Parts = ([Images; 2], [Vec<u32>; 2]);
 
-fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
+fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let Keys {} = config.source.parse()?;
     let path = super::path(config)?;
     let (images, labels) = if path.is_dir() { scan_folder(path)? } else { read_archive(path)? };
     let [train, test] = &labels;
     let note = format!("{} training and {} test images of 32x32", train.len(), test.len());
     let normalize = super::normalization(config)?;
+    let selection = Selection::drawn(config, seed, train.len());
     let scaling = Scaling::new(config, &normalize, 3, || match &images[0] {
-        Images::Kept(pixels) => Ok(summaries(pixels, 3)),
-        Images::Unread(unread) => Ok(summaries(&Samples::in_files(unread).all()?, 3)),
+        Images::Kept(pixels) => Ok(summaries(&learnt(&selection, pixels, IMAGE_BYTES), 3)),
+        Images::Unread(unread) => Ok(summaries(&learnt(&selection, &Samples::in_files(unread).all()?, IMAGE_BYTES), 3)),
     })?;
     let inputs = Inputs::Pixels(Pixels::new(images, (32, 32, 3), &scaling));
     let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: labels };
-    Dataset::new(config, INPUT, inputs, labels, scaling, vec![note])
+    Ok(Dataset::new(config, INPUT, inputs, labels, scaling, vec![note])?.keep_back(selection))
 }
 
-fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Dataset> {
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     read_file(path, ALL, &mut |record| append(record, &mut pixels, &mut labels))?;
-    let inputs = Inputs::Pixels(Pixels::new([Vec::new(), pixels], (32, 32, 3), &dataset.scaling));
+    let inputs = Inputs::Pixels(Pixels::new([Vec::new(), pixels], (32, 32, 3), &Scaling::of(trained)));
     let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: [Vec::new(), labels] };
-    Dataset::new(config, INPUT, inputs, labels, dataset.scaling.clone(), Vec::new())
+    Dataset::new(config, INPUT, inputs, labels, Scaling::of(trained), Vec::new())
 }
 
 fn append(record: &[u8], pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> io::Result<()> {

@@ -6,7 +6,8 @@ use super::delimited::Rows;
 use super::float::Floats;
 use super::label::{Classes, Labels, MOST_CLASSES};
 use super::normalize::{Scaling, Summary};
-use super::{Dataset, Source, file};
+use super::selection::{Selection, learnt};
+use super::{Dataset, Input, Source, file};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
@@ -334,58 +335,48 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
         notes.push(format!("{holes} rows with empty fields dropped"));
     }
     let normalize = super::normalization(config)?;
+    let selection = Selection::drawn(config, seed, train_rows);
     let labels = match keys.task {
-        Kind::Values => Labels::values(config, &normalize, 1, [train.values, test.values])?,
+        Kind::Values => Labels::values(config, &normalize, 1, [train.values, test.values], &selection)?,
         Kind::Classes => {
             let names = known.sorted([&mut train.classes, &mut test.classes]);
             notes.extend(uneven(&names, [&train.classes, &test.classes]));
             Labels::Classes { names, of: [train.classes, test.classes] }
         }
     };
-    let scaling = Scaling::new(config, &normalize, f, || Ok(Summary::of_channels(&train.features, f)))?;
+    let scaling =
+        Scaling::new(config, &normalize, f, || Ok(Summary::of_channels(&learnt(&selection, &train.features, f), f)))?;
     let (place, input) = (path.display().to_string(), Shape::Vector { n: f });
     let inputs = Floats::new(&place, [train.features, test.features], input, &scaling)?;
-    Dataset::new(config, input, Inputs::Floats(inputs), labels, scaling, notes)
+    let mut dataset = Dataset::new(config, input, Inputs::Floats(inputs), labels, scaling, notes)?;
+    dataset.columns = [train.names, vec![keys.target]];
+    Ok(dataset.keep_back(selection))
 }
 
-fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Dataset> {
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
     let keys = Keys::of(config)?;
     let delimiter = keys.delimiter(config)?;
-    let train = super::path(config)?;
+    let mut known = Known::new(trained.classes.clone(), false);
     // The columns of the training file in its order, whatever the order here.
-    let features = if keys.features.is_empty() {
-        let rows = Rows::open(train, delimiter)?;
-        let target = rows.require(&keys.target)?;
-        let others = rows.header().iter().enumerate().filter(|&(column, _)| column != target);
-        others.map(|(_, name)| name.clone()).collect()
-    } else {
-        keys.features.clone()
-    };
-    let mut known = match &dataset.labels {
-        Labels::Classes { names, .. } => Known::new(names.clone(), false),
-        _ => Known::new(Vec::new(), false),
-    };
-    let read = read(path, &keys, delimiter, &features, &mut known, false)?;
+    let read = read(path, &keys, delimiter, &trained.features, &mut known, false)?;
     let mut notes = Vec::new();
     if read.holes() > 0 {
         let (holes, rows) = (read.holes(), read.rows);
         notes.push(format!("{holes} of {rows} rows have empty fields, and no prediction"));
     }
-    let labels = match &dataset.labels {
-        Labels::Values { n, units, .. } => {
-            Labels::Values { n: *n, of: [Vec::new(), read.values], units: units.clone() }
-        }
+    let labels = match Labels::unknown(trained) {
+        Labels::Values { n, units, .. } => Labels::Values { n, of: [Vec::new(), read.values], units },
         // Where a class is not known, none is.
         Labels::Classes { names, .. } => {
             let of = if read.classes.len() == read.numbers.len() { read.classes } else { Vec::new() };
-            Labels::Classes { names: names.clone(), of: [Vec::new(), of] }
+            Labels::Classes { names, of: [Vec::new(), of] }
         }
         Labels::InWindows => Labels::InWindows,
     };
-    let (place, input) = (path.display().to_string(), dataset.input());
-    let inputs = Floats::new(&place, [Vec::new(), read.features], input, &dataset.scaling)?;
+    let (place, input, scaling) = (path.display().to_string(), trained.shape, Scaling::of(trained));
+    let inputs = Floats::new(&place, [Vec::new(), read.features], input, &scaling)?;
     let inputs = Inputs::Floats(inputs);
-    let mut new = Dataset::new(config, input, inputs, labels, dataset.scaling.clone(), notes)?;
+    let mut new = Dataset::new(config, input, inputs, labels, scaling, notes)?;
     new.numbers = Some(Numbers { of: read.numbers, rows: read.rows });
     Ok(new)
 }

@@ -4,8 +4,9 @@ use super::float::Floats;
 use super::label::Labels;
 use super::normalize::Scaling;
 use super::pixel::Pixels;
+use super::selection::Selection;
 use super::window::Windows;
-use super::{AugmentKey, Part, Samples, Targets, Task, Unit, augment, normalization, source};
+use super::{AugmentKey, Input, Part, Samples, Targets, Task, Unit, augment, normalization, source};
 use crate::config::{Augmentation, DataConfig};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
@@ -58,9 +59,13 @@ pub struct Dataset {
     /// What the inputs were normalised by, where that is the same for all.
     pub(super) scaling: Scaling,
     augment: Vec<Augmentation>,
+    /// Where some of the training part is kept back.
+    selection: Option<Selection>,
     pub(super) notes: Vec<String>,
     /// Of a file of inputs with rows that are no samples.
     pub(super) numbers: Option<Numbers>,
+    /// The columns that features and targets came from, where they have names.
+    pub(super) columns: [Vec<String>; 2],
 }
 
 /// Which rows of a file are samples: those without a hole.
@@ -131,9 +136,33 @@ impl Dataset {
             labels,
             scaling,
             augment: config.augment.clone(),
+            selection: None,
             notes,
             numbers: None,
+            columns: Default::default(),
         })
+    }
+
+    /// What a network trained on it must know to predict without it.
+    pub fn description(&self) -> Input {
+        let [features, targets] = self.columns.clone();
+        let (mut classes, mut units, mut series) = (Vec::new(), Vec::new(), Vec::new());
+        match &self.labels {
+            Labels::Classes { names, .. } => classes = names.clone(),
+            Labels::Values { units: known, .. } => units = known.clone(),
+            Labels::InWindows => {}
+        }
+        if let Inputs::Windows(windows) = &self.inputs {
+            series = windows.series.iter().map(|series| (series.name.clone(), series.unit)).collect();
+        }
+        let Scaling { mean, std } = self.scaling.clone();
+        Input { shape: self.input, mean, std, features, classes, targets, units, series }
+    }
+
+    /// Keeps back what is to validate on.
+    pub(super) fn keep_back(mut self, selection: Option<Selection>) -> Self {
+        self.selection = selection;
+        self
     }
 
     /// The shape of one sample.
@@ -148,7 +177,21 @@ impl Dataset {
 
     /// Number of samples of a part.
     pub fn len(&self, part: Part) -> usize {
-        self.inputs.len(part)
+        match (part, &self.selection) {
+            (Part::Train, Some(selection)) => selection.train.len(),
+            (Part::Validation, Some(selection)) => selection.validation.len(),
+            (Part::Validation, None) => 0,
+            _ => self.inputs.len(part),
+        }
+    }
+
+    /// Where a sample lies: the training part holds both what is learnt from and what is kept back.
+    fn place(&self, part: Part, sample: u32) -> (Part, usize) {
+        match (part, &self.selection) {
+            (Part::Train, Some(selection)) => (Part::Train, selection.train[sample as usize] as usize),
+            (Part::Validation, Some(selection)) => (Part::Train, selection.validation[sample as usize] as usize),
+            _ => (part, sample as usize),
+        }
     }
 
     /// A line each on what was found, dropped and skipped.
@@ -206,7 +249,7 @@ impl Dataset {
         targets.classes.clear();
         targets.values.clear();
         for (&sample, y) in samples.iter().zip(x.chunks_exact_mut(self.input.len())) {
-            let sample = sample as usize;
+            let (part, sample) = self.place(part, sample);
             match &self.inputs {
                 Inputs::Pixels(pixels) => pixels.fill(part, sample, self.view(augment, sample), y),
                 Inputs::Floats(floats) => floats.fill(part, sample, self.view(augment, sample), y),
@@ -225,6 +268,15 @@ impl Dataset {
         Some(augment::View::draw(&self.augment, &mut stream, h, w))
     }
 
+    /// Of a file of inputs: whether some target is known, and every class.
+    pub fn is_labelled(&self) -> bool {
+        let known = |sample: u32| self.target_value(Part::Test, sample, 0).is_some();
+        match &self.labels {
+            Labels::Classes { of, .. } => of[1].len() == self.len(Part::Test),
+            _ => (0..self.len(Part::Test) as u32).any(known),
+        }
+    }
+
     /// Of a file of inputs: how many rows it has, or samples where each row is one.
     pub fn rows(&self) -> usize {
         self.numbers.as_ref().map_or(self.len(Part::Test), |numbers| numbers.rows)
@@ -237,8 +289,9 @@ impl Dataset {
 
     /// From what the network gives as one of a sample's values to the data's unit; the identity for classes.
     pub fn unit(&self, part: Part, sample: u32, output: usize) -> Unit {
+        let (part, sample) = self.place(part, sample);
         match (&self.inputs, &self.labels) {
-            (Inputs::Windows(windows), _) => windows.unit(part, sample as usize),
+            (Inputs::Windows(windows), _) => windows.unit(part, sample),
             (_, Labels::Values { units, .. }) => units[output],
             _ => Unit::IDENTITY,
         }
@@ -246,24 +299,27 @@ impl Dataset {
 
     /// The naive forecast of a series, in the data's unit: the last value of the window.
     pub fn last_value(&self, part: Part, sample: u32) -> Option<f64> {
+        let (part, sample) = self.place(part, sample);
         match &self.inputs {
-            Inputs::Windows(windows) => Some(windows.last_value(part, sample as usize)),
+            Inputs::Windows(windows) => Some(windows.last_value(part, sample)),
             _ => None,
         }
     }
 
     /// One of a sample's true values in the data's unit, exact, where it is known.
     pub fn target_value(&self, part: Part, sample: u32, output: usize) -> Option<f64> {
+        let (part, sample) = self.place(part, sample);
         match &self.inputs {
-            Inputs::Windows(windows) => windows.target_value(part, sample as usize),
-            _ => self.labels.value(part, sample as usize, output),
+            Inputs::Windows(windows) => windows.target_value(part, sample),
+            _ => self.labels.value(part, sample, output),
         }
     }
 
     /// What a sample of a series is about: `AAPL 2017-03-02`, ticker and date of the target.
     pub fn describe(&self, part: Part, sample: u32) -> Option<String> {
+        let (part, sample) = self.place(part, sample);
         match &self.inputs {
-            Inputs::Windows(windows) => Some(windows.describe(part, sample as usize)),
+            Inputs::Windows(windows) => Some(windows.describe(part, sample)),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! `hdf5`: the arrays of [`super::npz`] as datasets of one HDF5 file.
 
 use super::array::{self, ArrayFile, KEYS, Keys};
-use super::{Dataset, Source};
+use super::{Dataset, Input, Source};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::Result;
@@ -12,17 +12,17 @@ pub(super) const SOURCE: Source = Source {
     name: "hdf5",
     doc: "an HDF5 file with datasets as npz has arrays (groups by path: train/x)",
     keys: KEYS,
-    open: |config, _seed| {
+    open: |config, seed| {
         let path = super::path(config)?;
-        array::open(config, path, &mut Hdf5::open(path)?)
+        array::open(config, seed, path, &mut Hdf5::open(path)?)
     },
     open_inputs,
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Named(NormalizeMethod::None),
 };
 
-fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Dataset> {
-    array::open_inputs(dataset, config, path, &mut Hdf5::open(path)?)
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
+    array::open_inputs(trained, config, path, &mut Hdf5::open(path)?)
 }
 
 struct Hdf5 {

@@ -1,7 +1,8 @@
 //! Targets in memory: class indices, or raw values with the unit that normalises them.
 
 use super::normalize::{Scaling, Summary};
-use super::{Part, Targets, Task, Unit};
+use super::selection::{Selection, learnt};
+use super::{Input, Part, Targets, Task, Unit};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::Result;
@@ -32,13 +33,20 @@ pub(super) enum Labels {
 
 impl Labels {
     /// Values, each of the n normalised as the job's inputs are if that is by a fit over the training part.
-    pub fn values(config: &DataConfig, normalize: &Normalize, n: usize, of: [Vec<f64>; 2]) -> Result<Self> {
+    pub fn values(
+        config: &DataConfig,
+        normalize: &Normalize,
+        n: usize,
+        of: [Vec<f64>; 2],
+        selection: &Option<Selection>,
+    ) -> Result<Self> {
         let fitted = matches!(
             normalize,
             Normalize::Named(NormalizeMethod::Standard) | Normalize::Named(NormalizeMethod::Minmax)
         );
         let units = if fitted {
-            let column = |c: usize| of[0].iter().skip(c).step_by(n).map(|&v| (v, 1.0));
+            let known = learnt(selection, &of[0], n);
+            let column = |c: usize| known.iter().skip(c).step_by(n).map(|&v| (v, 1.0));
             let summaries = || Ok((0..n).map(|c| Summary::of(column(c))).collect());
             let scaling = Scaling::new(config, normalize, n, summaries)?;
             scaling.std.iter().zip(&scaling.mean).map(|(&scale, &offset)| Unit { scale, offset }).collect()
@@ -57,12 +65,14 @@ impl Labels {
         }
     }
 
-    /// The same kind of targets, all unknown.
-    pub fn unknown(&self) -> Self {
-        match self {
-            Labels::Classes { names, .. } => Labels::Classes { names: names.clone(), of: Default::default() },
-            Labels::Values { n, units, .. } => Labels::Values { n: *n, of: Default::default(), units: units.clone() },
-            Labels::InWindows => Labels::InWindows,
+    /// Targets of the kind that a network was trained for, all unknown.
+    pub fn unknown(input: &Input) -> Self {
+        if !input.classes.is_empty() {
+            Labels::Classes { names: input.classes.clone(), of: Default::default() }
+        } else if !input.units.is_empty() {
+            Labels::Values { n: input.units.len(), of: Default::default(), units: input.units.clone() }
+        } else {
+            Labels::InWindows
         }
     }
 

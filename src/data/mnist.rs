@@ -7,7 +7,8 @@ use super::dataset::Inputs;
 use super::label::{Labels, numbered};
 use super::normalize::Scaling;
 use super::pixel::{Pixels, summaries};
-use super::{Dataset, Source, file};
+use super::selection::{Selection, learnt};
+use super::{Dataset, Input, Source, file};
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
 use crate::resource::memory;
@@ -31,7 +32,7 @@ struct Keys {
     classes: Vec<String>,
 }
 
-fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
+fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let keys: Keys = config.source.parse()?;
     let folder = super::path(config)?;
     let names = if keys.classes.is_empty() { numbered(10) } else { keys.classes };
@@ -42,22 +43,26 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
         return Err(Error::data(folder.display().to_string(), what, "take all four files from one set"));
     }
     let (h, w) = (train.h, train.w);
-    let scaling = Scaling::new(config, &super::normalization(config)?, 1, || Ok(summaries(&train.pixels, 1)))?;
+    let selection = Selection::drawn(config, seed, train_labels.len());
+    let scaling = Scaling::new(config, &super::normalization(config)?, 1, || {
+        Ok(summaries(&learnt(&selection, &train.pixels, h * w), 1))
+    })?;
     let note = format!("{} training and {} test images of {h}x{w}", train_labels.len(), test_labels.len());
     let inputs = Inputs::Pixels(Pixels::new([train.pixels, test.pixels], (h, w, 1), &scaling));
     let labels = Labels::Classes { names, of: [train_labels, test_labels] };
-    Dataset::new(config, Shape::Image { c: 1, h, w }, inputs, labels, scaling, vec![note])
+    let dataset = Dataset::new(config, Shape::Image { c: 1, h, w }, inputs, labels, scaling, vec![note])?;
+    Ok(dataset.keep_back(selection))
 }
 
-fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Dataset> {
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
     let images = read_images(path)?;
     let input = Shape::Image { c: 1, h: images.h, w: images.w };
-    if input != dataset.input() {
-        let what = format!("images of {input} where the job's are {}", dataset.input());
+    if input != trained.shape {
+        let what = format!("images of {input} where the job's are {}", trained.shape);
         return Err(Error::data(path.display().to_string(), what, "give images of that size"));
     }
-    let inputs = Pixels::new([Vec::new(), images.pixels], (images.h, images.w, 1), &dataset.scaling);
-    let (labels, scaling) = (dataset.labels.unknown(), dataset.scaling.clone());
+    let inputs = Pixels::new([Vec::new(), images.pixels], (images.h, images.w, 1), &Scaling::of(trained));
+    let (labels, scaling) = (Labels::unknown(trained), Scaling::of(trained));
     Dataset::new(config, input, Inputs::Pixels(inputs), labels, scaling, Vec::new())
 }
 

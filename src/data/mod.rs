@@ -18,10 +18,12 @@ mod normalize;
 mod npz;
 mod pixel;
 mod samples;
+mod selection;
 mod stocks;
 mod synthetic;
 mod window;
 
+pub use crate::input::{Input, Unit};
 pub use dataset::{Dataset, Kept};
 pub use samples::Samples;
 
@@ -37,6 +39,8 @@ pub enum Part {
     Train,
     /// Samples to measure on.
     Test,
+    /// Samples of the training part that are kept back: the best epoch goes by them.
+    Validation,
 }
 
 /// What the targets are.
@@ -46,6 +50,16 @@ pub enum Task {
     Classes(Vec<String>),
     /// `n` real values a sample.
     Values(usize),
+}
+
+impl Task {
+    /// That of a trained network.
+    pub fn of(input: &Input) -> Self {
+        match input.classes.is_empty() {
+            false => Task::Classes(input.classes.clone()),
+            true => Task::Values(input.units.len().max(1)),
+        }
+    }
 }
 
 /// The targets of a micro-batch: the field of the data set's task is filled.
@@ -66,25 +80,6 @@ pub struct AugmentKey {
     pub epoch: u64,
 }
 
-/// From a value the network gives to the data's own unit: `value * scale + offset`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Unit {
-    /// Factor.
-    pub scale: f64,
-    /// Summand.
-    pub offset: f64,
-}
-
-impl Unit {
-    /// Values as they are.
-    pub const IDENTITY: Unit = Unit { scale: 1.0, offset: 0.0 };
-
-    /// From the data's own unit to what the network should give.
-    pub fn normalize(self, value: f64) -> f32 {
-        ((value - self.offset) / self.scale) as f32
-    }
-}
-
 /// One entry of the [`registry`].
 pub struct Source {
     /// `data.source` in a job.
@@ -96,7 +91,7 @@ pub struct Source {
     /// Reads the data; the seed is for made data.
     open: fn(&DataConfig, u64) -> Result<Dataset>,
     /// Reads a file of inputs only.
-    open_inputs: fn(&Dataset, &DataConfig, &Path) -> Result<Dataset>,
+    open_inputs: fn(&Input, &DataConfig, &Path) -> Result<Dataset>,
     /// Its own keys with defaults written out.
     resolve: fn(&Component) -> Result<Component>,
     /// What its users expect where the job does not say.
@@ -127,10 +122,10 @@ fn source(config: &DataConfig) -> Result<&'static Source> {
 
 /// Only inputs, for predictions: reads `file` in the format of the job's source (a CSV series for stocks, an NPZ file
 /// with `x`, an IDX file of images, a CIFAR-10 `.bin`, a CSV of features) and normalises it as the job does, with what was
-/// fitted on `dataset`'s training part. The test part of the result holds all samples. Targets that the file lacks
+/// fitted on the training part. The test part of the result holds all samples. Targets that the file lacks
 /// are NaN, or left out for classes.
-pub fn open_inputs(dataset: &Dataset, config: &DataConfig, file: &Path) -> Result<Dataset> {
-    (source(config)?.open_inputs)(dataset, config, file)
+pub fn open_inputs(input: &Input, config: &DataConfig, file: &Path) -> Result<Dataset> {
+    (source(config)?.open_inputs)(input, config, file)
 }
 
 /// The job's choice of normalisation, or the source's default.

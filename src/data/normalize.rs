@@ -3,6 +3,7 @@
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::Result;
+use crate::input::Input;
 
 /// What one channel's training values look like.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,6 +87,11 @@ impl Scaling {
                 Ok(Self { mean: given(config, "mean", mean, channels)?, std: given(config, "std", std, channels)? })
             }
         }
+    }
+
+    /// That of a trained network's input.
+    pub fn of(input: &Input) -> Self {
+        Self { mean: input.mean.clone(), std: input.std.clone() }
     }
 
     /// Whether it changes nothing.

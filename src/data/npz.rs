@@ -1,7 +1,7 @@
 //! `npz`: arrays as `numpy.savez` or `savez_compressed` writes them.
 
 use super::array::{self, ArrayFile, KEYS, Keys};
-use super::{Dataset, Source, file};
+use super::{Dataset, Input, Source, file};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
@@ -18,9 +18,9 @@ pub(super) const SOURCE: Source = Source {
     name: "npz",
     doc: "numpy's .npz: images (N, C, H, W), sequences (N, T, F) or rows (N, F); integer targets are classes",
     keys: KEYS,
-    open: |config, _seed| {
+    open: |config, seed| {
         let path = super::path(config)?;
-        array::open(config, path, &mut Npz::open(path)?)
+        array::open(config, seed, path, &mut Npz::open(path)?)
     },
     open_inputs,
     resolve: super::resolve_keys::<Keys>,
@@ -28,8 +28,8 @@ pub(super) const SOURCE: Source = Source {
 };
 
 /// Also for sources that have no files of their own.
-pub(super) fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Dataset> {
-    array::open_inputs(dataset, config, path, &mut Npz::open(path)?)
+pub(super) fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
+    array::open_inputs(trained, config, path, &mut Npz::open(path)?)
 }
 
 const HEADER_LIMIT: usize = 1 << 16;

@@ -4,8 +4,9 @@ use super::dataset::Inputs;
 use super::delimited::Rows;
 use super::label::Labels;
 use super::normalize::{Scaling, Summary};
+use super::selection::{Selection, wanted};
 use super::window::{Series, Windows};
-use super::{Dataset, Source, Unit, file};
+use super::{Dataset, Input, Source, Unit, file};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize, nearest};
 use crate::error::{Error, Result, shorten};
@@ -84,7 +85,7 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
     let mut notes = prices.notes();
     let by_window = normalize == Normalize::Named(NormalizeMethod::Window);
     let mut windows = Windows::new(keys.window, keys.horizon, by_window);
-    let mut short = Vec::new();
+    let (mut short, mut runs) = (Vec::new(), Vec::new());
     for ticker in prices.tickers {
         let (dates, raw): (Vec<Date>, Vec<f64>) = ticker.rows.into_iter().unzip();
         let n = raw.len();
@@ -95,7 +96,10 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
             short.push(ticker.name);
             continue;
         }
-        let unit = fit(config, &normalize, &raw[..cut])?;
+        let run = train_end - keys.window;
+        runs.push(run);
+        // What is kept back to validate on is unknown to the scaler, too.
+        let unit = fit(config, &normalize, &raw[..cut - wanted(config, run).unwrap_or(0)])?;
         let scaled = scale(&raw, unit, by_window, path, &ticker.name)?;
         let series = Series { name: ticker.name, dates, raw, scaled, unit };
         windows.add(series, [keys.window..train_end, cut..test_end]);
@@ -110,37 +114,37 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
         return Err(Error::data(path.display().to_string(), what, "give longer series or lower data.window"));
     }
     let scaling = Scaling::new(config, &Normalize::Named(NormalizeMethod::None), 1, || Ok(Vec::new()))?;
-    Dataset::new(config, keys.input(), Inputs::Windows(windows), Labels::InWindows, scaling, notes)
+    let dataset = Dataset::new(config, keys.input(), Inputs::Windows(windows), Labels::InWindows, scaling, notes)?;
+    Ok(dataset.keep_back(Selection::last(config, &runs)))
 }
 
 /// Every window of every ticker in a file, also the one that ends with the last row.
-fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Dataset> {
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
     let keys = Keys::of(config)?;
-    let Inputs::Windows(known) = &dataset.inputs else {
-        return Err(Error::internal("stocks", "the data set has no windows"));
-    };
+    let by_window = super::normalization(config)? == Normalize::Named(NormalizeMethod::Window);
+    let known = &trained.series;
     let prices = Prices::read(path, &keys.column)?;
     let mut notes = prices.notes();
-    let mut windows = Windows::new(keys.window, keys.horizon, known.by_window);
+    let mut windows = Windows::new(keys.window, keys.horizon, by_window);
     let mut short = Vec::new();
     // One unnamed series for a job of one series: file names may differ.
-    let alone = (known.series.len() == 1 && !prices.named).then(|| &known.series[0]);
+    let alone = known.first().filter(|_| known.len() == 1 && !prices.named);
     for ticker in prices.tickers {
         let (dates, raw): (Vec<Date>, Vec<f64>) = ticker.rows.into_iter().unzip();
         if raw.len() < keys.window {
             short.push(ticker.name);
             continue;
         }
-        let unit = match known.series.iter().find(|series| series.name == ticker.name).or(alone) {
-            _ if known.by_window => Unit::IDENTITY,
-            Some(series) => series.unit,
+        let unit = match known.iter().find(|(name, _)| *name == ticker.name).or(alone) {
+            _ if by_window => Unit::IDENTITY,
+            Some((_, unit)) => *unit,
             None => {
                 let what = format!("ticker {} is none of the job's, so there is no scale for it", ticker.name);
                 let mend = "leave it out, or train with normalize = \"window\"";
                 return Err(Error::data(path.display().to_string(), what, mend));
             }
         };
-        let scaled = scale(&raw, unit, known.by_window, path, &ticker.name)?;
+        let scaled = scale(&raw, unit, by_window, path, &ticker.name)?;
         let times = keys.window..raw.len() + 1;
         windows.add(Series { name: ticker.name, dates, raw, scaled, unit }, [0..0, times]);
     }
@@ -148,7 +152,7 @@ fn open_inputs(dataset: &Dataset, config: &DataConfig, path: &Path) -> Result<Da
         let skipped = count(short.len(), "ticker");
         notes.push(format!("{skipped} skipped, with fewer than {} rows: {}", keys.window, some(&short)));
     }
-    Dataset::new(config, keys.input(), Inputs::Windows(windows), Labels::InWindows, dataset.scaling.clone(), notes)
+    Dataset::new(config, keys.input(), Inputs::Windows(windows), Labels::InWindows, Scaling::of(trained), notes)
 }
 
 /// The scaler of one ticker, fitted on its training part.

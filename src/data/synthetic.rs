@@ -6,6 +6,7 @@ use super::float::{Floats, channels};
 use super::label::{Labels, numbered};
 use super::normalize::{Scaling, Summary};
 use super::pixel::{Pixels, summaries};
+use super::selection::{Selection, learnt};
 use super::{Dataset, Source, npz};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
@@ -90,11 +91,12 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let keys: Keys = config.source.parse()?;
     let input = keys.check(config)?;
     let normalize = super::normalization(config)?;
+    let selection = Selection::drawn(config, seed, keys.samples);
     let teacher = Teacher::new(seed, input, &keys);
     let ((train, train_targets), (test, test_targets)) =
         (teacher.samples(1, keys.samples), teacher.samples(2, keys.test_samples));
     let labels = if keys.values > 0 {
-        Labels::values(config, &normalize, keys.values, [train_targets, test_targets])?
+        Labels::values(config, &normalize, keys.values, [train_targets, test_targets], &selection)?
     } else {
         let of = [train_targets, test_targets].map(|targets| targets.into_iter().map(|class| class as u32).collect());
         Labels::Classes { names: numbered(keys.classes), of }
@@ -104,13 +106,16 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let (inputs, scaling) = if let Shape::Image { h, w, .. } = input {
         let pixel = |v: f32| (127.5 + 63.0 * v).clamp(0.0, 255.0) as u8;
         let of = [train, test].map(|part| part.into_iter().map(pixel).collect::<Vec<u8>>());
-        let scaling = Scaling::new(config, &normalize, c, || Ok(summaries(&of[0], c)))?;
+        let scaling =
+            Scaling::new(config, &normalize, c, || Ok(summaries(&learnt(&selection, &of[0], input.len()), c)))?;
         (Inputs::Pixels(Pixels::new(of, (h, w, c), &scaling)), scaling)
     } else {
-        let scaling = Scaling::new(config, &normalize, c, || Ok(Summary::of_channels(&train, c)))?;
+        let known = learnt(&selection, &train, input.len());
+        let scaling = Scaling::new(config, &normalize, c, || Ok(Summary::of_channels(&known, c)))?;
+        drop(known);
         (Inputs::Floats(Floats::new("synthetic data", [train, test], input, &scaling)?), scaling)
     };
-    Dataset::new(config, input, inputs, labels, scaling, notes)
+    Ok(Dataset::new(config, input, inputs, labels, scaling, notes)?.keep_back(selection))
 }
 
 /// What makes the samples: a prototype for each class, or a projection for each value.

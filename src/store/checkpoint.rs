@@ -4,19 +4,25 @@
 //! hold the tensors in torch's shapes. Two checksums guard them: the attribute `checksum` is over the content (see
 //! [`Content::new`]), and the seal in front of the HDF5 part is over all bytes of the file.
 
-use super::atomic::TEMPORARY;
+use super::atomic::{TEMPORARY, folder_of, sync_folder};
 use super::hdf;
 use super::image::Image;
 use super::seal::{self, Kind, SEAL_BYTES};
-use super::{Tensor, key_order};
+use super::{Tensor, input, key_order};
 use crate::arena::{Layout, Slot};
 use crate::error::{Error, Result};
+use crate::input::Input;
 use hdf5::{File, Group};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const FORMAT_VERSION: u64 = 1;
+const FORMAT_VERSION: u64 = 2;
+/// Without `/input` and the best epoch so far.
+const FORMAT_1: u64 = 1;
+
+/// The checkpoint of the best epoch.
+pub const BEST: &str = "best.h5";
 
 /// Sums over the steps of the epoch under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -46,6 +52,21 @@ impl From<[f64; 4]> for EpochSums {
     }
 }
 
+/// The epoch with the lowest loss on the validation part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Best {
+    /// That loss; infinite where there is none yet.
+    pub loss: f64,
+    /// Counted from 1.
+    pub epoch: u64,
+}
+
+impl Default for Best {
+    fn default() -> Self {
+        Self { loss: f64::INFINITY, epoch: 0 }
+    }
+}
+
 /// All that is needed to go on with a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
@@ -57,12 +78,16 @@ pub struct Checkpoint {
     pub sample: u64,
     /// Of the current epoch.
     pub sums: EpochSums,
+    /// So far.
+    pub best: Best,
     /// The job's seed.
     pub seed: u64,
     /// Ranks of the run that wrote it; it may go on at any other number.
     pub ranks: u64,
     /// The resolved job as TOML.
     pub config: String,
+    /// What its input is; None in files of format 1.
+    pub input: Option<Input>,
     /// Parameters and state buffers, by layer number and name.
     pub model: Vec<Tensor>,
     /// The optimizer's slots by name, each with a tensor a parameter.
@@ -80,17 +105,22 @@ pub struct Progress<'a> {
     pub sample: u64,
     /// Of the current epoch.
     pub sums: EpochSums,
+    /// So far.
+    pub best: Best,
     /// The job's seed.
     pub seed: u64,
     /// Ranks of the run.
     pub ranks: u64,
     /// The resolved job as TOML.
     pub config: &'a str,
+    /// What the network's input is.
+    pub input: &'a Input,
 }
 
 impl Progress<'_> {
-    fn counters(&self) -> [(&'static str, u64); 5] {
+    fn counters(&self) -> [(&'static str, u64); 6] {
         [
+            ("best_epoch", self.best.epoch),
             ("step", self.step),
             ("epoch", self.epoch),
             ("sample", self.sample),
@@ -100,7 +130,7 @@ impl Progress<'_> {
     }
 
     fn sums(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        EpochSums::NAMES.into_iter().zip(self.sums.to_array())
+        [("best_loss", self.best.loss)].into_iter().chain(EpochSums::NAMES.into_iter().zip(self.sums.to_array()))
     }
 }
 
@@ -108,15 +138,16 @@ impl Progress<'_> {
 struct Content(Sha256);
 
 impl Content {
-    /// Starts with format_version, step, epoch, sample, seed, ranks (each u64, little-endian), the bits of the epoch's
-    /// sums, and the config (its length as u64, then its bytes). Tensors follow, `/model` first, then the slots by name: the path
-    /// (`model/0/weight`) as the config, the number of dimensions, the dimensions, then the elements as f32,
-    /// little-endian.
-    fn new(progress: &Progress) -> Self {
+    /// Starts with format_version, best_epoch, step, epoch, sample, seed, ranks (each u64, little-endian), the bits of the best
+    /// loss and of the epoch's sums, and the config (its length as u64, then its bytes). Format 1 has no best epoch and loss, and
+    /// no `/input`, which follows as `store::input` says. Tensors follow, `/model` first, then the slots by name: the path
+    /// (`model/0/weight`) as the config, the number of dimensions, the dimensions, then the elements as f32, little-endian.
+    fn new(version: u64, progress: &Progress) -> Self {
         let mut content = Self(Sha256::new());
-        content.number(FORMAT_VERSION);
-        progress.counters().iter().for_each(|&(_, value)| content.number(value));
-        progress.sums().for_each(|(_, value)| content.number(value.to_bits()));
+        content.number(version);
+        let from = usize::from(version == FORMAT_1);
+        progress.counters()[from..].iter().for_each(|&(_, value)| content.number(value));
+        progress.sums().skip(from).for_each(|(_, value)| content.number(value.to_bits()));
         content.text(progress.config);
         content
     }
@@ -195,7 +226,8 @@ fn write_content(
     // HDF5 keeps no NUL in text; the checksum is over what can be read back.
     let config = progress.config.replace('\0', "\u{fffd}");
     hdf::set_text(file, "config", &config)?;
-    let mut content = Content::new(&Progress { config: &config, ..*progress });
+    let mut content = Content::new(FORMAT_VERSION, &Progress { config: &config, ..*progress });
+    input::write(file, progress.input, |bytes| content.0.update(bytes))?;
 
     let model: Vec<_> = of_layout(params).chain(of_layout(state)).collect();
     write_tensors(&file.create_group("model")?, "model", model, &mut content)?;
@@ -240,25 +272,31 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
     let file = hdf::open(path)?;
     let unreadable = |e: hdf5::Error| hdf::damaged(path, &format!("cannot read the checkpoint: {}", hdf::cause(&e)));
     let version: u64 = hdf::get(&file, "format_version").map_err(unreadable)?;
-    if version != FORMAT_VERSION {
-        let what = format!("checkpoint format {version}, but this ddl reads format {FORMAT_VERSION}");
+    if ![FORMAT_1, FORMAT_VERSION].contains(&version) {
+        let what = format!("checkpoint format {version}, but this ddl reads formats {FORMAT_1} and {FORMAT_VERSION}");
         return Err(Error::data(path.display().to_string(), what, "use the ddl that wrote it"));
     }
     let checksum = hdf::text(&file, "checksum").map_err(|_| hdf::damaged(path, "no attribute checksum"))?;
-    let (checkpoint, found) = read_content(&file).map_err(unreadable)?;
+    let (checkpoint, found) = read_content(&file, version).map_err(unreadable)?;
     if checksum != found {
         return Err(hdf::damaged(path, "the attribute checksum does not match the content"));
     }
     Ok(checkpoint)
 }
 
-fn read_content(file: &File) -> hdf5::Result<(Checkpoint, String)> {
+fn read_content(file: &File, version: u64) -> hdf5::Result<(Checkpoint, String)> {
     let config = hdf::text(file, "config")?;
     let mut sums = [0.0; 4];
     for (sum, name) in sums.iter_mut().zip(EpochSums::NAMES) {
         *sum = hdf::get(file, name)?;
     }
+    let best = match version {
+        FORMAT_1 => Best::default(),
+        _ => Best { loss: hdf::get(file, "best_loss")?, epoch: hdf::get(file, "best_epoch")? },
+    };
     let progress = Progress {
+        best,
+        input: &Input::default(),
         step: hdf::get(file, "step")?,
         epoch: hdf::get(file, "epoch")?,
         sample: hdf::get(file, "sample")?,
@@ -267,7 +305,11 @@ fn read_content(file: &File) -> hdf5::Result<(Checkpoint, String)> {
         ranks: hdf::get(file, "ranks")?,
         config: &config,
     };
-    let mut content = Content::new(&progress);
+    let mut content = Content::new(version, &progress);
+    let input = match version {
+        FORMAT_1 => None,
+        _ => Some(input::read(file, |bytes| content.0.update(bytes))?),
+    };
     let model = read_tensors(file, &file.group("model")?, "model", &mut content)?;
     let slots = file.group("optimizer")?;
     let mut names = slots.member_names()?;
@@ -277,8 +319,8 @@ fn read_content(file: &File) -> hdf5::Result<(Checkpoint, String)> {
         let tensors = read_tensors(file, &slots.group(&name)?, &format!("optimizer/{name}"), &mut content)?;
         optimizer.push((name, tensors));
     }
-    let Progress { step, epoch, sample, sums, seed, ranks, .. } = progress;
-    let checkpoint = Checkpoint { step, epoch, sample, sums, seed, ranks, config, model, optimizer };
+    let Progress { step, epoch, sample, sums, best, seed, ranks, .. } = progress;
+    let checkpoint = Checkpoint { step, epoch, sample, sums, best, seed, ranks, config, input, model, optimizer };
     Ok((checkpoint, content.finish()))
 }
 
@@ -317,6 +359,22 @@ pub fn newest_good(dir: &Path) -> Result<(Option<Found>, Vec<String>)> {
         }
     }
     Ok((None, damaged))
+}
+
+/// Lets `best.h5` beside a checkpoint be that checkpoint, also when it is pruned later.
+///
+/// # Errors
+/// `Io`; an older best one stays then.
+pub fn keep_best(checkpoint: &Path) -> Result<()> {
+    let best = checkpoint.with_file_name(BEST);
+    let link = checkpoint.with_file_name(format!("{BEST}{TEMPORARY}"));
+    let _ = fs::remove_file(&link);
+    // Not every file system has hard links.
+    let linked = fs::hard_link(checkpoint, &link).or_else(|_| fs::copy(checkpoint, &link).map(|_| ()));
+    linked
+        .and_then(|()| fs::rename(&link, &best))
+        .and_then(|()| sync_folder(folder_of(&best)))
+        .map_err(|e| Error::io(&best, format!("cannot be written: {e}"), "check the folder and its free space"))
 }
 
 /// Removes all but the newest `keep` checkpoints (at least one stays), and temporary files left by a killed run.
@@ -376,8 +434,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut layout, none) = (Layout::default(), Layout::default());
         layout.push("0", "bias", &[2], Storage::Plain);
-        let progress =
-            Progress { step: 1, epoch: 0, sample: 0, sums: EpochSums::default(), seed: 0, ranks: 1, config: "" };
+        let (sums, best, input) = (EpochSums::default(), Best::default(), &Input::default());
+        let progress = Progress { step: 1, epoch: 0, sample: 0, sums, best, seed: 0, ranks: 1, config: "", input };
         let refused = |edit: &dyn Fn(&File) -> hdf5::Result<()>| {
             let params = vec![1.0; layout.len()];
             let path = write(dir.path(), &progress, (&layout, &params), (&none, &[]), &[]).unwrap();
@@ -390,8 +448,8 @@ mod tests {
             assert_eq!(error.exit_code(), 65);
             error.to_string()
         };
-        let version = refused(&|file| hdf::set(file, "format_version", &2u64));
-        assert!(version.contains("checkpoint format 2"), "{version}");
+        let version = refused(&|file| hdf::set(file, "format_version", &3u64));
+        assert!(version.contains("checkpoint format 3"), "{version}");
         let absent = refused(&|file| file.delete_attr("checksum"));
         assert!(absent.contains("no attribute checksum"), "{absent}");
         let changed = refused(&|file| file.dataset("model/0/bias")?.write_raw(&[1.0f32, 2.0]));

@@ -84,7 +84,10 @@ pub fn remove_abandoned(folder: &Path) -> Result<()> {
         let Ok(entries) = fs::read_dir(folder) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let of_run = name.starts_with("run.h5") || name.starts_with("run.journal") || name.starts_with("step-");
+            let of_run = name.starts_with("run.h5")
+                || name.starts_with("run.journal")
+                || name.starts_with("step-")
+                || name.starts_with("best.h5");
             if of_run && name.ends_with(TEMPORARY) {
                 fs::remove_file(&path).map_err(|e| {
                     Error::io(&path, format!("cannot remove what is left of a killed run: {e}"), "remove it")

@@ -8,6 +8,7 @@ mod atomic;
 pub mod checkpoint;
 mod hdf;
 mod image;
+mod input;
 pub mod inspect;
 mod journal;
 mod lock;
@@ -20,7 +21,7 @@ mod summary;
 pub mod table;
 pub mod weights;
 
-pub use checkpoint::{Checkpoint, EpochSums, Progress};
+pub use checkpoint::{Best, Checkpoint, EpochSums, Progress};
 pub use lock::{FolderLock, protect, remove_abandoned};
 pub use run::{RunFile, RunInfo, StepRow};
 pub use summary::{RunSummary, read_run};

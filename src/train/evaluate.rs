@@ -1,9 +1,11 @@
 //! Exact metrics on the test part at any number of ranks: every sample once, no padding.
 
-use super::trainer::Trainer;
-use crate::data::{Dataset, Part, Task};
+use super::trainer::{Goal, Trainer};
+use crate::comm::Comm;
+use crate::data::{Dataset, Part, Targets, Task};
 use crate::layer::Mode;
 use crate::loss::largest;
+use crate::model::Model;
 use crate::shard::{micro_batches, own};
 
 /// Metrics of a pass over a part.
@@ -45,25 +47,30 @@ impl Metrics {
     }
 
     /// Names as in the run file, and figures.
-    pub fn columns(&self) -> Vec<(&'static str, f64)> {
-        let mut columns = vec![("test_loss", self.loss)];
-        columns.extend(self.accuracy().map(|accuracy| ("test_accuracy", accuracy)));
-        columns.extend(self.errors.iter().flat_map(Errors::columns));
+    pub fn columns(&self, part: Part) -> Vec<(String, f64)> {
+        let mut columns = vec![(column(part, "loss"), self.loss)];
+        columns.extend(self.accuracy().map(|accuracy| (column(part, "accuracy"), accuracy)));
+        columns.extend(self.errors.iter().flat_map(|errors| errors.columns(part)));
         columns
     }
 }
 
 impl Errors {
     /// Names as in the run file, and figures.
-    pub fn columns(&self) -> [(&'static str, f64); 5] {
-        [
-            ("test_mse", self.mse),
-            ("test_mae", self.mae),
-            ("test_rmse", self.rmse),
-            ("test_mape", self.mape),
-            ("test_r2", self.r2),
-        ]
+    pub fn columns(&self, part: Part) -> [(String, f64); 5] {
+        let figures = [("mse", self.mse), ("mae", self.mae), ("rmse", self.rmse), ("mape", self.mape), ("r2", self.r2)];
+        figures.map(|(name, figure)| (column(part, name), figure))
     }
+}
+
+/// `test_loss`.
+fn column(part: Part, name: &str) -> String {
+    let part = match part {
+        Part::Train => "train",
+        Part::Validation => "validation",
+        Part::Test => "test",
+    };
+    format!("{part}_{name}")
 }
 
 /// Sums from which [`Errors`] follow; they add up over ranks.
@@ -114,21 +121,41 @@ impl ErrorSums {
     }
 }
 
+/// What an evaluation works with: a network, its weights, and which ranks share the samples.
+pub(super) struct Evaluation<'a> {
+    pub comm: &'a dyn Comm,
+    pub model: &'a mut Model<f32>,
+    pub params: &'a [f32],
+    pub state: &'a [f32],
+    pub goal: &'a Goal,
+    pub targets: &'a mut Targets,
+    pub micro: usize,
+}
+
 impl Trainer<'_> {
+    /// The metrics of the whole of `part`, the same on every rank.
+    pub fn evaluate(&mut self, data: &Dataset, part: Part) -> Metrics {
+        let (model, goal, targets) = (&mut self.model, &self.goal, &mut self.targets);
+        let (params, state) = (&self.replica.params, &self.replica.state);
+        Evaluation { comm: self.comm, model, params, state, goal, targets, micro: self.micro }.evaluate(data, part)
+    }
+}
+
+impl Evaluation<'_> {
     /// Calls `visit(sample, outputs)` for this rank's share of `part`, in evaluation mode. Returns Σ loss of each
     /// micro-batch of the part, 0 for those of other ranks.
-    pub fn for_each_output(
+    pub(super) fn for_each_output(
         &mut self,
         data: &Dataset,
         part: Part,
         with_loss: bool,
-        mut visit: impl FnMut(u32, &[f32], &crate::data::Targets, usize),
+        mut visit: impl FnMut(u32, &[f32], &Targets, usize),
     ) -> Vec<f64> {
         let len = data.len(part);
         let parts = len.div_ceil(self.micro);
         let mine = own(parts, self.comm.rank(), self.comm.size());
-        self.prepare();
-        let mut statistics = vec![0.0; self.replica.state.len()];
+        self.model.stack.prepare(self.params);
+        let mut statistics = vec![0.0; self.state.len()];
         let mut samples = Vec::with_capacity(self.micro);
         let mut losses = vec![0.0; parts];
         for (index, range) in micro_batches(len, self.micro).enumerate() {
@@ -138,14 +165,14 @@ impl Trainer<'_> {
             let m = range.len();
             samples.clear();
             samples.extend(range.start as u32..range.end as u32);
-            data.fill(part, &samples, None, self.model.stack.x(m), &mut self.targets);
-            self.model.stack.forward(m, Mode::Eval, &self.replica.params, &self.replica.state, &mut statistics);
+            data.fill(part, &samples, None, self.model.stack.x(m), self.targets);
+            self.model.stack.forward(m, Mode::Eval, self.params, self.state, &mut statistics);
             let y = self.model.stack.y(m);
             if with_loss {
-                losses[index] = self.goal.loss.evaluate(m, self.goal.outputs, y, &self.targets, 1.0, None);
+                losses[index] = self.goal.loss.evaluate(m, self.goal.outputs, y, self.targets, 1.0, None);
             }
             for (row, sample) in samples.iter().enumerate() {
-                visit(*sample, &y[row * self.goal.outputs..][..self.goal.outputs], &self.targets, row);
+                visit(*sample, &y[row * self.goal.outputs..][..self.goal.outputs], self.targets, row);
             }
         }
         losses

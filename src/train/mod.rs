@@ -2,11 +2,13 @@
 
 pub mod clock;
 mod environment;
+mod epoch;
 pub mod evaluate;
 mod folder;
 mod local;
 mod micro_batch;
 mod noise;
+mod predictor;
 mod progress;
 pub mod rehearsal;
 mod replica;
@@ -20,6 +22,7 @@ mod trainer;
 
 pub use micro_batch::{MicroBatch, settled};
 pub use noise::Noise;
-pub use progress::{Position, broadcast_checkpoint, load_weights, read_on_root};
+pub use predictor::{Predictor, input_of};
+pub use progress::{Position, load_weights, read_on_root};
 pub use session::{COMMIT, Options, forecast_table, train};
-pub use trainer::Trainer;
+pub use trainer::{Trainer, share};

@@ -5,7 +5,7 @@ use crate::arena::Layout;
 use crate::comm::{Comm, agree};
 use crate::config::{Change, Meaning, changes};
 use crate::error::{Error, Result};
-use crate::store::{Checkpoint, EpochSums, Tensor, checkpoint, weights};
+use crate::store::{Best, Checkpoint, EpochSums, Tensor, checkpoint, weights};
 use std::path::Path;
 
 /// How far a run is.
@@ -19,6 +19,8 @@ pub struct Position {
     pub sample: u64,
     /// Of the epoch under way.
     pub sums: EpochSums,
+    /// So far.
+    pub best: Best,
 }
 
 /// Parameters, state, then each moment.
@@ -51,6 +53,7 @@ impl Trainer<'_> {
                     epoch: checkpoint.epoch,
                     sample: checkpoint.sample,
                     sums: checkpoint.sums,
+                    best: checkpoint.best,
                 };
                 log::info!("resuming from {} at step {}", path.display(), checkpoint.step);
                 same_job(path, checkpoint, config).and_then(|told| {
@@ -63,8 +66,9 @@ impl Trainer<'_> {
         agree(comm, result)?;
         let mut head = match &found {
             Some(_) => {
-                let sums = position.sums.to_array().map(f64::to_bits);
-                serde_json::to_vec(&(position.step, position.epoch, position.sample, sums))
+                let Position { step, epoch, sample, sums, best } = position;
+                let sums = sums.to_array().map(f64::to_bits);
+                serde_json::to_vec(&(step, epoch, sample, sums, best.loss.to_bits(), best.epoch))
                     .map_err(|e| Error::internal("resume", e))?
             }
             None => Vec::new(),
@@ -73,10 +77,11 @@ impl Trainer<'_> {
         if head.is_empty() {
             return Ok(None);
         }
-        let (step, epoch, sample, sums): (u64, u64, u64, [u64; 4]) =
+        let (step, epoch, sample, sums, best_loss, best_epoch): (u64, u64, u64, [u64; 4], u64, u64) =
             serde_json::from_slice(&head).map_err(|e| Error::internal("resume", e))?;
         self.broadcast(arenas);
-        let position = Position { step, epoch, sample, sums: sums.map(f64::from_bits).into() };
+        let best = Best { loss: f64::from_bits(best_loss), epoch: best_epoch };
+        let position = Position { step, epoch, sample, sums: sums.map(f64::from_bits).into(), best };
         Ok(Some(Resumed { position, changes }))
     }
 
@@ -132,15 +137,6 @@ pub fn load_weights(trainer: &mut Trainer, path: &Path) -> Result<()> {
         _ => Ok(()),
     };
     agree(trainer.comm, result)?;
-    trainer.broadcast(arenas);
-    Ok(())
-}
-
-/// Everybody gets the weights of a checkpoint that rank 0 has read.
-pub fn broadcast_checkpoint(trainer: &mut Trainer, path: &Path, checkpoint: Option<&Checkpoint>) -> Result<()> {
-    let mut arenas = trainer.arenas();
-    let load = |checkpoint: &Checkpoint| trainer.load_weights(&mut arenas, &checkpoint.model, path);
-    agree(trainer.comm, checkpoint.map_or(Ok(()), load))?;
     trainer.broadcast(arenas);
     Ok(())
 }

@@ -4,21 +4,18 @@ use super::clock::Phase;
 use super::environment;
 use super::evaluate::{Errors, Metrics, last_value};
 use super::folder::Folder;
-use super::noise::Noise;
 use super::progress::{Position, load_weights};
 use super::signal::StopFlag;
-use super::step::Outcome;
-use super::terminal::{self, EpochLine, Progress, say, tell};
+use super::terminal::{self, say, tell};
 use super::trainer::Trainer;
 use crate::comm::{Comm, agree, on_root};
 use crate::config::{Job, Precision};
-use crate::data::{Dataset, Part};
+use crate::data::{Dataset, Input, Part};
 use crate::error::{Error, Result};
 use crate::kernel::bf16_is_native;
-use crate::rng;
-use crate::store::{self, RunFile, RunInfo, StepRow, checkpoint};
+use crate::store::{Best, RunFile, RunInfo, StepRow};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the command line adds to a job.
 #[derive(Debug, Clone, Default)]
@@ -115,6 +112,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         trainer,
         run,
         config,
+        input: data.description(),
         out,
         batch,
         at: resumed.map(|at| at.position).unwrap_or_default(),
@@ -132,34 +130,34 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     session.end(ended)
 }
 
-/// How often the run file shows the steps of a long epoch.
-const SHOW_EVERY: Duration = Duration::from_secs(5);
-
-struct Session<'a> {
-    job: &'a Job,
-    data: &'a Dataset,
-    comm: &'a dyn Comm,
-    trainer: Trainer<'a>,
+/// A run that is set up.
+pub(super) struct Session<'a> {
+    pub(super) job: &'a Job,
+    pub(super) data: &'a Dataset,
+    pub(super) comm: &'a dyn Comm,
+    pub(super) trainer: Trainer<'a>,
     /// On rank 0.
-    run: Option<RunFile>,
-    config: String,
-    out: PathBuf,
-    batch: usize,
-    at: Position,
-    order: Vec<u32>,
+    pub(super) run: Option<RunFile>,
+    pub(super) config: String,
+    /// What a prediction must know beside the weights.
+    pub(super) input: Input,
+    pub(super) out: PathBuf,
+    pub(super) batch: usize,
+    pub(super) at: Position,
+    pub(super) order: Vec<u32>,
     /// Rows not yet written.
-    steps: Vec<StepRow>,
+    pub(super) steps: Vec<StepRow>,
     /// Seconds by phase so far.
-    totals: Vec<f64>,
+    pub(super) totals: Vec<f64>,
     /// The gradient noise scale of the last epoch.
-    noise: Option<f64>,
+    pub(super) noise: Option<f64>,
     /// When readers last saw something new.
-    shown: Instant,
-    stop: StopFlag,
+    pub(super) shown: Instant,
+    pub(super) stop: StopFlag,
 }
 
 impl Session<'_> {
-    fn root(&self) -> bool {
+    pub(super) fn root(&self) -> bool {
         self.comm.rank() == 0
     }
 
@@ -167,20 +165,37 @@ impl Session<'_> {
         self.baseline()?;
         let epochs = self.job.train.epochs;
         let mut last = None;
-        if self.at.epoch >= epochs || self.limit_reached() {
+        if self.at.epoch >= epochs || self.limit_reached() || self.gave_up() {
             if self.root() {
-                let what = if self.limit_reached() { "train.max_steps" } else { "train.epochs" };
+                let what = match (self.limit_reached(), self.at.epoch >= epochs) {
+                    (true, _) => "train.max_steps",
+                    (_, true) => "train.epochs",
+                    _ => "train.patience",
+                };
                 tell(&format!("{what} is reached already, at step {}; raise it to go on", self.at.step));
             }
             return Ok((self.data.len(Part::Test) > 0).then(|| self.trainer.evaluate(self.data, Part::Test)));
         }
-        while self.at.epoch < epochs && !self.limit_reached() {
+        while self.at.epoch < epochs && !self.limit_reached() && !self.gave_up() {
             last = self.epoch()?;
+        }
+        if self.root() && self.gave_up() && self.at.epoch < epochs {
+            let Best { loss, epoch } = self.at.best;
+            let waited = self.job.train.patience;
+            tell(&format!(
+                "ended early: {waited} epochs without a lower validation loss than {loss:.4} after epoch {epoch} (checkpoints/best.h5)"
+            ));
         }
         Ok(last)
     }
 
-    fn limit_reached(&self) -> bool {
+    /// Whether the validation loss has not fallen for as long as the job waits for it: the same on every rank, since the loss is.
+    pub(super) fn gave_up(&self) -> bool {
+        let patience = self.job.train.patience;
+        patience > 0 && self.at.epoch >= self.at.best.epoch + patience
+    }
+
+    pub(super) fn limit_reached(&self) -> bool {
         let most = self.job.train.max_steps;
         most > 0 && self.at.step >= most
     }
@@ -194,197 +209,15 @@ impl Session<'_> {
         let run = &mut self.run;
         on_root(self.comm, || match run {
             Some(run) => {
-                run.baseline("last_value", &errors.columns());
+                let figures = errors.columns(Part::Test);
+                run.baseline(
+                    "last_value",
+                    &figures.iter().map(|(name, figure)| (name.as_str(), *figure)).collect::<Vec<_>>(),
+                );
                 run.flush()
             }
             None => Ok(()),
         })
-    }
-
-    fn epoch(&mut self) -> Result<Option<Metrics>> {
-        let (epoch, epochs, samples) = (self.at.epoch, self.job.train.epochs, self.order.len());
-        if self.job.data.shuffle {
-            rng::shuffle(self.job.seed, epoch, &mut self.order);
-        } else {
-            self.order.iter_mut().enumerate().for_each(|(i, slot)| *slot = i as u32);
-        }
-        let label = format!("epoch {}/{epochs}", epoch + 1);
-        let mut progress = Progress::start(label, samples as u64, self.root());
-        let (began, from) = (Instant::now(), self.at.sample);
-        let mut paused = 0.0;
-        // The last step's, should the run have stopped after all samples of the epoch.
-        let mut lr = self.trainer.schedule.rate(self.at.step.saturating_sub(1));
-        let order = std::mem::take(&mut self.order);
-        self.steps.reserve(samples.div_ceil(self.batch));
-        let mut result = Ok(());
-        while (self.at.sample as usize) < samples && !self.limit_reached() {
-            let first = self.at.sample as usize;
-            let last = (first + self.batch).min(samples);
-            match self.step(&order[first..last], &mut lr) {
-                Ok(loss) => {
-                    progress.update(last as u64, loss);
-                    self.show_steps();
-                }
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
-            let every = self.job.train.checkpoint_steps;
-            if every > 0 && self.at.step.is_multiple_of(every) && last < samples {
-                let pause = Instant::now();
-                result = self.checkpoint().map(|_| ());
-                paused += pause.elapsed().as_secs_f64();
-                if result.is_err() {
-                    break;
-                }
-            }
-        }
-        self.order = order;
-        progress.finish();
-        result?;
-        let seconds = began.elapsed().as_secs_f64() - paused;
-        self.finish_epoch(seconds, (self.at.sample - from) as f64 / seconds, lr)
-    }
-
-    fn step(&mut self, samples: &[u32], lr: &mut f64) -> Result<f64> {
-        let stop = self.stop.is_set();
-        let outcome = self.trainer.step(self.data, samples, self.at.epoch, self.at.step, stop)?;
-        self.at.step += 1;
-        let every = self.job.distributed.check_steps;
-        if every > 0 && self.at.step.is_multiple_of(every) && self.job.distributed.average_every == 1 {
-            self.trainer.compare_hosts(self.at.step)?;
-        }
-        self.at.sample += samples.len() as u64;
-        let sums = &mut self.at.sums;
-        sums.loss += outcome.loss * samples.len() as f64;
-        sums.correct += outcome.correct;
-        sums.noise_spread += outcome.noise.spread;
-        sums.noise_signal += outcome.noise.signal;
-        *lr = outcome.lr;
-        let Outcome { loss, grad_norm, .. } = outcome;
-        self.steps.push(StepRow { step: self.at.step, loss, lr: outcome.lr, grad_norm });
-        if outcome.signalled {
-            let checkpoint = self.checkpoint()?.display().to_string();
-            return Err(Error::Stopped { step: self.at.step, checkpoint });
-        }
-        Ok(outcome.loss)
-    }
-
-    /// Lets readers of the run file see a long epoch's steps. A failure waits for the epoch's end, where all ranks learn of it.
-    fn show_steps(&mut self) {
-        let Some(run) = self.run.as_mut().filter(|_| self.shown.elapsed() > SHOW_EVERY) else { return };
-        run.steps(&self.steps);
-        self.steps.clear();
-        if let Err(error) = run.flush() {
-            log::warn!("{error}; it is tried again");
-        }
-        self.shown = Instant::now();
-    }
-
-    fn finish_epoch(&mut self, seconds: f64, rate: f64, lr: f64) -> Result<Option<Metrics>> {
-        let (train, epoch, seen) = (&self.job.train, self.at.epoch + 1, self.at.sample as f64);
-        let sums = self.at.sums;
-        self.noise = Noise { spread: sums.noise_spread, signal: sums.noise_signal }.scale();
-        let (loss, correct) = (sums.loss / seen, sums.correct / seen);
-        // An epoch cut short by max_steps stays open: with a higher limit the run goes on inside it.
-        if self.at.sample as usize == self.order.len() {
-            self.at = Position { step: self.at.step, epoch, ..Position::default() };
-        }
-        let last = epoch == train.epochs || self.limit_reached();
-        let due = |every: u64| last || (every > 0 && epoch.is_multiple_of(every));
-        let (evaluate, save) = (due(train.evaluate_every), due(train.checkpoint_every));
-        let test = (evaluate && self.data.len(Part::Test) > 0).then(|| {
-            self.trainer.average();
-            self.trainer.clock.skip();
-            let metrics = self.trainer.evaluate(self.data, Part::Test);
-            self.trainer.clock.lap(Phase::Evaluation);
-            metrics
-        });
-        let accuracy = self.trainer.goal.classes.then_some(correct);
-        let mut row = vec![("epoch", epoch as f64), ("train_loss", loss)];
-        row.extend(accuracy.map(|accuracy| ("train_accuracy", accuracy)));
-        row.extend(test.iter().flat_map(Metrics::columns));
-        row.extend(self.noise.map(|scale| ("noise_scale", scale)));
-        row.extend([("lr", lr), ("seconds", seconds), ("samples_per_second", rate)]);
-        let run = &mut self.run;
-        on_root(self.comm, || run.as_mut().map_or(Ok(()), |run| run.epoch(&row)))?;
-        if save {
-            self.checkpoint()?;
-        }
-        self.write_times()?;
-        self.shown = Instant::now();
-        if self.root() {
-            let line = EpochLine {
-                epoch,
-                epochs: train.epochs,
-                loss,
-                accuracy,
-                test: test.as_ref(),
-                seconds,
-                samples_per_second: rate,
-            };
-            tell(&line.text());
-        }
-        Ok(test)
-    }
-
-    /// The epoch's times, and all rows so far, flushed.
-    fn write_times(&mut self) -> Result<()> {
-        let mine = self.trainer.clock.take();
-        for (total, seconds) in self.totals.iter_mut().zip(mine) {
-            *total += seconds;
-        }
-        let all = self.comm.gather_f64(&mine);
-        let columns: Vec<Vec<f64>> = (0..Phase::ALL.len())
-            .map(|phase| all.iter().skip(phase).step_by(Phase::ALL.len()).copied().collect())
-            .collect();
-        let phases: Vec<(&str, &[f64])> =
-            Phase::ALL.iter().map(|(phase, name)| (*name, &columns[*phase as usize][..])).collect();
-        let (run, steps) = (&mut self.run, &mut self.steps);
-        on_root(self.comm, || {
-            let Some(run) = run else { return Ok(()) };
-            run.steps(steps);
-            run.timing(&phases);
-            run.flush()
-        })?;
-        self.steps.clear();
-        Ok(())
-    }
-
-    /// Saves everything; the path on every rank. The rows so far are flushed first: whoever goes on from a checkpoint finds
-    /// every row up to it, and later ones are dropped.
-    fn checkpoint(&mut self) -> Result<PathBuf> {
-        self.trainer.average();
-        self.trainer.compare_hosts(self.at.step)?;
-        self.trainer.clock.skip();
-        let dir = self.out.join("checkpoints");
-        let progress = store::Progress {
-            step: self.at.step,
-            epoch: self.at.epoch,
-            sample: self.at.sample,
-            sums: self.at.sums,
-            seed: self.job.seed,
-            ranks: self.comm.size() as u64,
-            config: &self.config,
-        };
-        let (trainer, keep) = (&self.trainer, self.job.train.keep_checkpoints);
-        let (run, steps) = (&mut self.run, std::mem::take(&mut self.steps));
-        let mut path = dir.join(format!("step-{:08}.h5", self.at.step));
-        on_root(self.comm, || {
-            if let Some(run) = run {
-                run.steps(&steps);
-                run.sync()?;
-            }
-            let moments = trainer.replica.moments.iter().map(|moment| &moment[..]);
-            let slots: Vec<(&str, &[f32])> = trainer.slots().iter().copied().zip(moments).collect();
-            let params = (trainer.model.layout(), &trainer.replica.params[..]);
-            let state = (trainer.model.state_layout(), &trainer.replica.state[..]);
-            path = checkpoint::write(&dir, &progress, params, state, &slots)?;
-            checkpoint::prune(&dir, keep)
-        })?;
-        self.trainer.clock.lap(Phase::Checkpoint);
-        Ok(path)
     }
 
     /// Closes the run file with how it ended, and tells where everything is.
@@ -396,15 +229,19 @@ impl Session<'_> {
             Err(_) => "failed",
         };
         let totals = self.comm.gather_f64(&self.totals);
-        let figures: Vec<(&str, f64)> = match &ended {
-            Ok(Some(metrics)) => metrics.columns(),
+        let mut figures = match &ended {
+            Ok(Some(metrics)) => metrics.columns(Part::Test),
             _ => Vec::new(),
         };
+        if self.at.best.epoch > 0 {
+            figures.push(("best_epoch".into(), self.at.best.epoch as f64));
+            figures.push(("best_validation_loss".into(), self.at.best.loss));
+        }
         let (run, steps) = (self.run.take(), std::mem::take(&mut self.steps));
         let closed = on_root(self.comm, || {
             let Some(mut run) = run else { return Ok(()) };
             run.steps(&steps);
-            run.result(&figures);
+            run.result(&figures.iter().map(|(name, figure)| (name.as_str(), *figure)).collect::<Vec<_>>());
             run.finish(status)
         });
         // The first error is the one that matters.
@@ -438,7 +275,7 @@ pub fn forecast_table(errors: &Errors, naive: Option<&Errors>) -> String {
     let mut table = terminal::table(&["test, in the data's units", "MSE", "MAE", "RMSE", "MAPE %", "R²"], 1);
     for (name, errors) in [("network", Some(errors)), ("last value stays (naive)", naive)] {
         let Some(errors) = errors else { continue };
-        let figures = errors.columns().map(|(_, figure)| format!("{figure:.4}"));
+        let figures = errors.columns(Part::Test).map(|(_, figure)| format!("{figure:.4}"));
         table.add_row(std::iter::once(name.to_owned()).chain(figures));
     }
     table.to_string()

@@ -233,6 +233,8 @@ pub struct EpochLine<'a> {
     pub loss: f64,
     /// Training accuracy, for classes.
     pub accuracy: Option<f64>,
+    /// On the part that is kept back to validate on, where there is one.
+    pub validation: Option<&'a Metrics>,
     /// On the test part, where evaluated.
     pub test: Option<&'a Metrics>,
     /// Seconds of training.
@@ -258,13 +260,14 @@ impl EpochLine<'_> {
         if let Some(accuracy) = self.accuracy {
             text += &format!("  accuracy {:.1} %", 100.0 * accuracy);
         }
-        if let Some(test) = self.test {
-            text += &format!("  test loss {}", figure(test.loss));
-            if let Some(accuracy) = test.accuracy() {
-                text += &format!("  test accuracy {:.1} %", 100.0 * accuracy);
+        for (part, of) in [("validation", self.validation), ("test", self.test)] {
+            let Some(of) = of else { continue };
+            text += &format!("  {part} loss {}", figure(of.loss));
+            if let Some(accuracy) = of.accuracy() {
+                text += &format!("  {part} accuracy {:.1} %", 100.0 * accuracy);
             }
-            if let Some(errors) = &test.errors {
-                text += &format!("  test {}", errors_text(errors));
+            if let Some(errors) = &of.errors {
+                text += &format!("  {part} {}", errors_text(errors));
             }
         }
         text + &format!("  {:.1} s  {:.0} samples/s", self.seconds, self.samples_per_second)
@@ -330,6 +333,7 @@ mod tests {
             epochs: 10,
             loss: 0.412,
             accuracy: Some(0.861),
+            validation: None,
             test: Some(&test),
             seconds: 12.3,
             samples_per_second: 4065.0,

@@ -2,11 +2,11 @@
 
 use super::clock::Clock;
 use super::local::Local;
-use super::micro_batch::{MicroBatch, settled};
+use super::micro_batch::MicroBatch;
 use super::replica::Replica;
 use super::step::EXTRAS;
 use super::together::Together;
-use crate::comm::{Comm, Shared, agree};
+use crate::comm::{Comm, Host, Shared, agree};
 use crate::config::{Job, Reduction, Train, Wire};
 use crate::data::{Dataset, Part, Targets, Task};
 use crate::error::{Error, Result};
@@ -71,8 +71,7 @@ struct Design {
 }
 
 impl Design {
-    /// With `trains` what only training needs is checked too.
-    fn of(job: &Job, data: &Dataset, ranks: usize, trains: bool) -> Result<Self> {
+    fn of(job: &Job, data: &Dataset, ranks: usize) -> Result<Self> {
         let chosen = MicroBatch::of(job, data)?;
         let (batch, micro) = (job.train.global_batch(ranks), chosen.samples);
         let parts = batch.div_ceil(micro);
@@ -94,9 +93,7 @@ impl Design {
             return Err(job.data.source.error("path", "has no training samples", mend));
         }
         let model = Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), micro)?;
-        if trains {
-            chosen.check(job, data, &model, ranks)?;
-        }
+        chosen.check(job, data, &model, ranks)?;
         let loss = loss::build(&job.loss, data.task(), model.stack.output().len())?;
         let optimizer = optimizer::build(&job.optimizer)?;
         let steps_per_epoch = samples.div_ceil(batch) as u64;
@@ -138,24 +135,8 @@ impl<'c> Trainer<'c> {
     /// # Errors
     /// Whatever of the job does not fit, by key; on every rank.
     pub fn build(job: &Job, data: &Dataset, comm: &'c dyn Comm) -> Result<Self> {
-        Self::of(job, data, comm, true)
-    }
-
-    /// The same to evaluate: with batches that any number of ranks can share, since nothing is trained. Collective.
-    ///
-    /// # Errors
-    /// As for [`Trainer::build`].
-    pub fn to_evaluate(job: &Job, data: &Dataset, comm: &'c dyn Comm) -> Result<Self> {
-        let mut job = agree(comm, settled(job, data))?;
-        job.train.batch_size = Some(job.train.micro_batch() * comm.size());
-        job.train.batch_per_rank = None;
-        job.distributed = Default::default();
-        Self::of(&job, data, comm, false)
-    }
-
-    fn of(job: &Job, data: &Dataset, comm: &'c dyn Comm, trains: bool) -> Result<Self> {
         let Design { micro, model, loss, optimizer, schedule, together, demand, shared_bytes } =
-            agree(comm, Design::of(job, data, comm.size(), trains))?;
+            agree(comm, Design::of(job, data, comm.size()))?;
         let host = agree(comm, comm.host(job.distributed.shares_memory().then_some(shared_bytes)))?;
         let state_len = model.state_layout().len();
         let (every, hosts) = (job.distributed.average_every, host.members());
@@ -191,34 +172,12 @@ impl<'c> Trainer<'c> {
         })
     }
 
-    /// Lets the ranks of a host keep one copy of the samples, if it has the memory. Collective.
+    /// [`share`] among the ranks that train.
     ///
     /// # Errors
-    /// Samples that could not be read; on every rank.
+    /// As there.
     pub fn share(&self, data: &mut Dataset) -> Result<()> {
-        let host = self.exchange.host();
-        // A rank that cannot read goes on as the others do, up to where all agree.
-        let mut read = Ok(());
-        if host.size() > 1 {
-            let kept = data.keep_samples(false, &mut |samples| {
-                let write = |items: Range<usize>, to: &mut [u8]| {
-                    if read.is_ok() {
-                        read = samples.write(items, to);
-                    }
-                };
-                Ok(Box::new(Shared::written(host, samples.count(), samples.size(), write)?))
-            });
-            if let Err(error) = kept {
-                log::info!("each rank keeps its own copy of the data: {error}");
-            }
-        }
-        agree(self.comm, read.and_then(|()| data.read()))
-    }
-
-    /// The job with the micro-batch that it is trained in written out.
-    pub fn settled(&self, job: &Job) -> Job {
-        let train = Train { micro_batch: Some(self.micro), ..job.train.clone() };
-        Job { train, ..job.clone() }
+        share(self.exchange.host(), self.comm, data)
     }
 
     /// The model.
@@ -238,8 +197,37 @@ impl<'c> Trainer<'c> {
         4 * (self.replica.params.len() + self.replica.state.len() + moments)
     }
 
+    /// The job with the micro-batch that it is trained in written out.
+    pub fn settled(&self, job: &Job) -> Job {
+        let train = Train { micro_batch: Some(self.micro), ..job.train.clone() };
+        Job { train, ..job.clone() }
+    }
+
     /// The names of the optimizer's moments.
     pub fn slots(&self) -> &'static [&'static str] {
         self.optimizer.slots()
     }
+}
+
+/// Lets the ranks of a host keep one copy of the samples, if it has the memory. Collective.
+///
+/// # Errors
+/// Samples that could not be read; on every rank.
+pub fn share(host: &dyn Host, comm: &dyn Comm, data: &mut Dataset) -> Result<()> {
+    // A rank that cannot read goes on as the others do, up to where all agree.
+    let mut read = Ok(());
+    if host.size() > 1 {
+        let kept = data.keep_samples(false, &mut |samples| {
+            let write = |items: Range<usize>, to: &mut [u8]| {
+                if read.is_ok() {
+                    read = samples.write(items, to);
+                }
+            };
+            Ok(Box::new(Shared::written(host, samples.count(), samples.size(), write)?))
+        });
+        if let Err(error) = kept {
+            log::info!("each rank keeps its own copy of the data: {error}");
+        }
+    }
+    agree(comm, read.and_then(|()| data.read()))
 }
