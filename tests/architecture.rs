@@ -59,7 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// A crate, and the only files that may name it.
-const ONLY_IN: &[(&str, &str)] = &[("mpi", "comm/mpi/"), ("hdf5", "store/")];
+const ONLY_IN: &[(&str, &str)] = &[("mpi", "comm/mpi/"), ("hdf5", "store/"), ("hdf5_sys", "store/")];
 
 /// Where `unsafe` may stand: files, or modules with all their files.
 const UNSAFE: &[&str] = &[
@@ -89,6 +89,7 @@ const UNSAFE: &[&str] = &[
     "kernel/winograd",
     "reduction/crossing", // messages on their way
     "reduction/exchange", // each block is one rank's between two barriers
+    "store/hdf",          // HDF5 is told to follow no link to another file
     "train/replica",      // likewise
 ];
 
