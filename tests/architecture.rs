@@ -61,7 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// A crate, and the only files that may name it.
-const ONLY_IN: &[(&str, &str)] = &[("mpi", "comm/mpi/"), ("hdf5", "store/")];
+const ONLY_IN: &[(&str, &str)] = &[("mpi", "comm/mpi/"), ("hdf5", "store/"), ("hdf5_sys", "store/")];
 
 /// Where `unsafe` may stand: files, or modules with all their files.
 const UNSAFE: &[&str] = &[
@@ -92,6 +92,7 @@ const UNSAFE: &[&str] = &[
     "main",               // a handler before all else
     "reduction/crossing", // messages on their way
     "reduction/exchange", // each block is one rank's between two barriers
+    "store/hdf",          // HDF5 is told to follow no link to another file
     "train/replica",      // likewise
     "store/image",        // where HDF5 keeps a file in memory
     "train/signal",       // handlers of signals

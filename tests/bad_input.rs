@@ -218,6 +218,12 @@ fn idx_files() {
     }
     folder.write("d/train-labels-idx1-ubyte", labels(10));
     refused(&folder.on("mnist", "d", ""), 65, &["train-labels-idx1-ubyte, byte 10", "label 10", "get the file anew"]);
+    let smaller = [&[0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1][..], &[7; 6]].concat();
+    folder.write("d/train-labels-idx1-ubyte", labels(2));
+    folder.write("d/t10k-images-idx3-ubyte", smaller);
+    refused(&folder.on("mnist", "d", ""), 65, &["t10k-images-idx3-ubyte", "images of 2x1", "are 2x2", "one set"]);
+    folder.write("d/t10k-images-idx3-ubyte", &images(0)[..16]);
+    refused(&folder.on("mnist", "d", ""), 65, &["t10k-images-idx3-ubyte", "0 images of 2x2"]);
     folder.write("d/train-images-idx3-ubyte", images(200));
     refused(&folder.on("mnist", "d", ""), 65, &["train-images-idx3-ubyte, byte 28", "after 12 of the 800", "anew"]);
     folder.write("d/train-images-idx3-ubyte", "");
@@ -253,6 +259,10 @@ fn csv_files() {
     broken("date,close,Name\n2010-01-01,12a,A\n", 65, &["d.csv:2, column close", "\"12a\"", "correct the field"]);
     broken("date,close,Name\n2010-01-01,1\n", 65, &["d.csv:2", "2 fields where the header has 3", "correct it"]);
     broken("date,close,Name\n2010-01-01,1,A\n", 65, &["d.csv", "windows of 3 rows", "lower data.window"]);
+    let days: String = (1..=20).map(|day| format!("2010-01-{day:02},{day}\n")).collect();
+    folder.write("d.csv", format!("date,close\n{days}"));
+    let keys = ", window = 3, horizon = 5, train_fraction = 0.9";
+    refused(&folder.on("stocks", "d.csv", keys), 2, &["train_fraction", "0.9 leaves no test sample", "lower it"]);
     folder.write("d.csv", "a,y\nx,1\n");
     refused(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:2, column a", "\"x\"", "correct"]);
     refused(&folder.on("csv", "d.csv", ", target = \"z\""), 65, &["d.csv:1", "no column \"z\"", "a, y"]);
@@ -352,6 +362,54 @@ fn hdf5_files() {
     }
 }
 
+/// What leads out of an HDF5 file is not followed, be it a pipe, and what leads nowhere is no matter unless the job names it.
+#[test]
+fn hdf5_files_that_lead_elsewhere() {
+    let folder = Folder::new();
+    write_hdf5(&folder.path("other.h5"));
+    assert!(Command::new("mkfifo").arg(folder.path("pipe")).status().unwrap().success());
+    folder.write("foreign.bin", [1; 64]);
+    write_hdf5(&folder.path("d.h5"));
+    let file = hdf5::File::open_rw(folder.path("d.h5")).unwrap();
+    for (link, to) in [("good", "other.h5"), ("pipe", "pipe"), ("none", "none.h5")] {
+        file.link_external(&folder.text(to), "/x_train", link).unwrap();
+        file.link_soft(&format!("/{link}"), &format!("soft_{link}")).unwrap();
+    }
+    file.link_soft("/nowhere", "dangling").unwrap();
+    let half = Array2::from_elem((8, 4), half::f16::from_f32(0.5));
+    file.new_dataset_builder().with_data(&half).create("half").unwrap();
+    for (name, to) in [("in_pipe", "pipe"), ("in_foreign", "foreign.bin")] {
+        let outside = file.new_dataset::<f32>().shape((8, 4));
+        outside.external(&folder.text(to), 0, 128).create(name).unwrap();
+    }
+    file.close().unwrap();
+    let named = |name: &str| folder.on("hdf5", "d.h5", &format!(", arrays = {{ x_train = \"{name}\" }}, classes = 3"));
+    for good in ["x_train", "half"] {
+        let ended = named(good);
+        assert_eq!(ended.codes, [0, 0], "{good}: {ended:?}");
+        fs::remove_dir_all(folder.path("out")).unwrap();
+    }
+    for link in ["good", "pipe", "none"] {
+        refused(&named(link), 65, &["d.h5", &format!("\"{link}\" is a link to another file, which is not followed")]);
+        refused(&named(&format!("soft_{link}")), 65, &["d.h5", "no array", "there are: half"]);
+    }
+    refused(&named("dangling"), 65, &["d.h5", "no array \"dangling\""]);
+    for (name, to) in [("in_pipe", "pipe"), ("in_foreign", "foreign.bin")] {
+        refused(&named(name), 65, &["d.h5", name, "its elements are in another file", to, "copy them"]);
+    }
+    let output = ddl(0, &["inspect", &folder.text("d.h5")]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for part in [
+        "good  (a link to another",
+        "dangling  (a link to nowhere",
+        "in_pipe  (its elements are in",
+        "half  float16 (8, 4)",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
 /// Any byte of an HDF5 file changed: never a crash.
 #[test]
 fn damaged_hdf5_files_crash_nothing() {
@@ -404,6 +462,12 @@ fn weights_of_another_network() {
     refused(&init(&file), 2, &["w.safetensors", "0.weight has shape (3, 5)", "of another network"]);
     serialize_to_file([("2.weight", view(&[3, 4], 12))], None, &path).unwrap();
     refused(&init(&file), 2, &["w.safetensors", "0.weight", "2.weight", "of another network"]);
+    let (mut weight, bias) = ([0u8; 48], [0u8; 12]);
+    weight[20..24].copy_from_slice(&f32::NAN.to_le_bytes());
+    let view = |shape: &[usize], bytes| TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap();
+    let tensors = [("0.weight", view(&[3, 4], &weight)), ("0.bias", view(&[3], &bias))];
+    serialize_to_file(tensors, None, &path).unwrap();
+    refused(&init(&file), 65, &["w.safetensors", "element 5 of tensor 0.weight is NaN", "use other weights"]);
     folder.write("w.safetensors", "not one");
     refused(&init(&file), 65, &["w.safetensors", "not a whole safetensors file"]);
     refused(&init(&folder.text("none.safetensors")), 74, &["none.safetensors", "No such file"]);

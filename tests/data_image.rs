@@ -132,7 +132,7 @@ fn broken_idx_files_say_what_is_wrong() {
     check(images, idx(&[4, 0, 5], &[]), "0x5");
     check(images, idx(&[u32::MAX, u32::MAX, u32::MAX], &[]), "too large");
     check(images, idx(&[u32::MAX, 4, 5], &[]), "ends after 0");
-    check(images, idx(&[4, 5, 4], &[0; 80]), "training images are 5x4");
+    check(images, idx(&[4, 5, 4], &[0; 80]), "images of 4x5 where those of the training part are 5x4");
     check(images, vec![0, 0, 0x0d, 3, 0, 0, 0, 0], "starts with");
     check("t10k-images.idx3-ubyte.gz", b"no gzip at all".to_vec(), "unpacked");
     let folder = mnist_folder();

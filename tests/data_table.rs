@@ -67,6 +67,17 @@ fn csv_values_are_standardised_on_the_training_rows() -> Result<()> {
     Ok(())
 }
 
+/// Some programs begin a file with a byte order mark, which is no part of the first column's name, quoted or not.
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_header() -> Result<()> {
+    for header in ["y,a", "\"y\",a", "\"y\",\"a\""] {
+        let (_folder, path) = csv(&format!("\u{feff}{header}\n1,2\n3,4\n"));
+        let data = Dataset::open(&config("csv", &path, "target = 'y'\ntest_fraction = 0"), 1)?;
+        assert_eq!((data.len(Part::Train), data.target_value(Part::Train, 1, 0)), (2, Some(3.0)), "{header}");
+    }
+    Ok(())
+}
+
 #[test]
 fn csv_classes_are_names_or_integers() -> Result<()> {
     let (_folder, path) = csv("kind,x\nrose,1\niris,2\nrose,3\nlily,4\n");

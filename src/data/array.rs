@@ -9,7 +9,7 @@ use super::pixel::{Pixels, append_planar, summaries};
 use super::selection::{Selection, learnt};
 use super::{Dataset, Input, file};
 use crate::config::{DataConfig, Normalize};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shorten};
 use crate::resource::memory;
 use crate::shape::Shape;
 use crate::store::table::{Array, Values};
@@ -55,8 +55,16 @@ pub(super) const KEYS: &[(&str, &str)] = &[
 pub(super) trait ArrayFile {
     /// The names of all arrays.
     fn names(&self) -> &[String];
+    /// What is wrong where there is none of this name, and the mend.
+    fn missing(&self, name: &str) -> (String, String);
     /// Reads one.
     fn read(&mut self, name: &str) -> Result<Array>;
+}
+
+/// What is wrong, and the mend, where nothing more is known.
+pub(super) fn no_such(name: &str, names: &[String]) -> (String, String) {
+    let names: Vec<String> = names.iter().map(|name| shorten(name)).collect();
+    (format!("no array \"{name}\""), format!("name it in data.arrays; there are: {}", names.join(", ")))
 }
 
 /// The data set in a file of arrays.
@@ -68,8 +76,8 @@ pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn A
     let has = |name: &String, file: &dyn ArrayFile| file.names().contains(name);
     for name in [&arrays.x_train, &arrays.y_train] {
         if !has(name, file) {
-            let mend = format!("name it in data.arrays; there are: {}", file.names().join(", "));
-            return Err(Error::data(path.display().to_string(), format!("no array \"{name}\""), mend));
+            let (what, mend) = file.missing(name);
+            return Err(Error::data(path.display().to_string(), what, mend));
         }
     }
     let mut notes = Vec::new();
@@ -78,16 +86,14 @@ pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn A
         (false, false) => {
             let default = Names::default();
             if arrays.x_test != default.x_test || arrays.y_test != default.y_test {
-                let what = format!("no arrays \"{}\" and \"{}\"", arrays.x_test, arrays.y_test);
-                let mend = format!("correct data.arrays; there are: {}", file.names().join(", "));
+                let (what, mend) = file.missing(&arrays.x_test);
                 return Err(Error::data(path.display().to_string(), what, mend));
             }
-            notes.push("no test part in the file".to_owned());
             None
         }
         (x, _) => {
             let missing = if x { &arrays.y_test } else { &arrays.x_test };
-            let what = format!("no array \"{missing}\" beside the other of the test part");
+            let what = format!("{} beside the other of the test part", file.missing(missing).0);
             return Err(Error::data(path.display().to_string(), what, "give both or none"));
         }
     };

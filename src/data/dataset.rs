@@ -89,10 +89,15 @@ impl Dataset {
     /// [`Dataset::read`], one of which must come before [`Dataset::fill`].
     /// Errors: as there.
     pub fn open_unread(config: &DataConfig, seed: u64) -> Result<Dataset> {
-        let dataset = (source(config)?.open)(config, seed)?;
+        let mut dataset = (source(config)?.open)(config, seed)?;
         if dataset.len(Part::Train) == 0 {
             let place = config.path.as_ref().map_or("data".into(), |path| path.display().to_string());
             return Err(Error::data(place, "there is no training sample", "give more data"));
+        }
+        if dataset.len(Part::Test) == 0 {
+            dataset
+                .notes
+                .push("there is no test sample: nothing will tell how the network does on data it has not seen".into());
         }
         Ok(dataset)
     }

@@ -4,8 +4,11 @@ use super::file;
 use crate::error::{Error, Result, shorten};
 use crate::resource::memory::Steps;
 use csv::{ByteRecord, Reader, ReaderBuilder, Trim};
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
+
+/// Some programs begin a text in UTF-8 with it.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A file of delimited text being read: its header and the current row.
 pub(super) struct Rows {
@@ -18,17 +21,18 @@ pub(super) struct Rows {
 impl Rows {
     /// Opens a file and reads its header.
     pub fn open(path: &Path, delimiter: u8) -> Result<Self> {
+        let mut text = file::open(path)?;
+        // Before the parser sees it: a quotation mark behind a byte order mark would be none.
+        let start = file::read_up_to(&mut text, path, BOM.len() as u64)?;
+        let start = Cursor::new(if start == BOM { Vec::new() } else { start });
         let mut reader = ReaderBuilder::new()
             .delimiter(delimiter)
             .flexible(true)
             .trim(Trim::All)
             .buffer_capacity(1 << 16)
-            .from_reader(Steps::new(file::open(path)?));
+            .from_reader(Steps::new(Box::new(start.chain(text)) as Box<dyn Read>));
         let fields = reader.byte_headers().map_err(|e| csv_error(path, e))?;
-        let header: Vec<String> = fields
-            .iter()
-            .map(|field| String::from_utf8_lossy(field).trim_start_matches('\u{feff}').trim().to_owned())
-            .collect();
+        let header: Vec<String> = fields.iter().map(|field| String::from_utf8_lossy(field).trim().to_owned()).collect();
         if header.iter().all(String::is_empty) {
             let place = path.display().to_string();
             return Err(Error::data(place, "the file is empty", "give a CSV file with a header and rows"));

@@ -5,7 +5,7 @@ use super::{Dataset, Input, Source};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::Result;
-use crate::store::table::{self, Array};
+use crate::store::table::{self, Array, Contents};
 use std::path::{Path, PathBuf};
 
 pub(super) const SOURCE: Source = Source {
@@ -27,18 +27,31 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
 
 struct Hdf5 {
     path: PathBuf,
-    names: Vec<String>,
+    contents: Contents,
 }
 
 impl Hdf5 {
     fn open(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), names: table::list(path)? })
+        Ok(Self { path: path.to_owned(), contents: table::list(path)? })
     }
 }
 
 impl ArrayFile for Hdf5 {
     fn names(&self) -> &[String] {
-        &self.names
+        &self.contents.datasets
+    }
+
+    fn missing(&self, name: &str) -> (String, String) {
+        let leads = |link: &String| {
+            name.strip_prefix(link.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match self.contents.outside.iter().find(|link| leads(link)) {
+            Some(link) => {
+                let what = format!("\"{link}\" is a link to another file, which is not followed");
+                (what, "copy what it leads to into this file, as h5copy does".into())
+            }
+            None => array::no_such(name, self.names()),
+        }
     }
 
     fn read(&mut self, name: &str) -> Result<Array> {

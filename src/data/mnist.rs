@@ -39,8 +39,10 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let (train, train_labels) = read_part(folder, "train", names.len())?;
     let (test, test_labels) = read_part(folder, "t10k", names.len())?;
     if (train.h, train.w) != (test.h, test.w) {
-        let what = format!("training images are {}x{}, test images {}x{}", train.h, train.w, test.h, test.w);
-        return Err(Error::data(folder.display().to_string(), what, "take all four files from one set"));
+        let what =
+            format!("images of {}x{} where those of the training part are {}x{}", test.h, test.w, train.h, train.w);
+        let place = find(folder, "t10k-images", "idx3-ubyte")?.display().to_string();
+        return Err(Error::data(place, what, "take all four files from one set"));
     }
     let (h, w) = (train.h, train.w);
     let selection = Selection::drawn(config, seed, train_labels.len());
@@ -101,9 +103,10 @@ struct Images {
 }
 
 fn read_images(path: &Path) -> Result<Images> {
-    let ([_, h, w], pixels) = read_idx::<3>(path)?;
-    if h == 0 || w == 0 {
-        return Err(Error::data(path.display().to_string(), format!("images of {h}x{w} pixels"), "get the file anew"));
+    let ([n, h, w], pixels) = read_idx::<3>(path)?;
+    if h == 0 || w == 0 || pixels.is_empty() {
+        let what = format!("{n} images of {h}x{w} pixels");
+        return Err(Error::data(path.display().to_string(), what, "get the file anew"));
     }
     Ok(Images { h, w, pixels })
 }

@@ -59,6 +59,10 @@ impl ArrayFile for Npz {
         &self.names
     }
 
+    fn missing(&self, name: &str) -> (String, String) {
+        array::no_such(name, &self.names)
+    }
+
     fn read(&mut self, name: &str) -> Result<Array> {
         let damaged = |what: String| {
             let place = format!("{}, array {name}", self.path.display());

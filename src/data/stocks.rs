@@ -6,7 +6,7 @@ use super::label::Labels;
 use super::normalize::{Scaling, Summary};
 use super::selection::{Selection, wanted};
 use super::window::{Series, Windows};
-use super::{Dataset, Input, Source, Unit, file};
+use super::{Dataset, Input, Part, Source, Unit, file};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize, nearest};
 use crate::error::{Error, Result, shorten};
@@ -112,6 +112,12 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
     if windows.series.is_empty() {
         let what = format!("no ticker is long enough for windows of {} rows", keys.window);
         return Err(Error::data(path.display().to_string(), what, "give longer series or lower data.window"));
+    }
+    if windows.len(Part::Test) == 0 && keys.train_fraction < 1.0 && config.source.table.contains_key("train_fraction") {
+        let what = format!("{} leaves no test sample", keys.train_fraction);
+        let mend =
+            format!("lower it, so that the last {} rows are left to test on, or set 1 to test on none", keys.horizon);
+        return Err(config.source.error("train_fraction", what, mend));
     }
     let scaling = Scaling::new(config, &Normalize::Named(NormalizeMethod::None), 1, || Ok(Vec::new()))?;
     let dataset = Dataset::new(config, keys.input(), Inputs::Windows(windows), Labels::InWindows, scaling, notes)?;

@@ -3,9 +3,30 @@
 use crate::error::{Error, Result};
 use crate::resource::open_file;
 use hdf5::types::{TypeDescriptor, VarLenUnicode};
-use hdf5::{Dataset, File, FileBuilder, Group, H5Type, Location};
+use hdf5::{Dataset, File, FileBuilder, Group, H5Type, LinkType, Location};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Once;
+
+/// A file of others may lead to any file of this machine, a pipe among them, on which opening waits for ever. So no link to
+/// another file is followed: HDF5 forgets how, once and for all, since a link within the file may lead to one as well.
+pub(super) fn stay_inside() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        hdf5::sync::sync(|| {
+            // SAFETY: a call without pointers, under the lock that all calls of the library take.
+            let _ = unsafe { hdf5_sys::h5l::H5Lunregister(hdf5_sys::h5l::H5L_type_t::H5L_TYPE_EXTERNAL) };
+        });
+    });
+}
+
+/// The other file in which a dataset's elements are, if it has them elsewhere; asked before its shape, which may open it.
+pub(super) fn elsewhere(dataset: &Dataset) -> hdf5::Result<Option<String>> {
+    let how = dataset.create_plist()?;
+    let sources = how.get_virtual_map().unwrap_or_default().into_iter().map(|map| map.src_filename);
+    let mut files = how.get_external()?.into_iter().map(|file| file.name).chain(sources);
+    Ok(files.find(|name| name != "."))
+}
 
 /// HDF5's default lock would shut readers out of a run file while the run goes on, and fails on file systems
 /// without locks. The default library version stays: after a kill it reopens with what was flushed.
@@ -21,6 +42,7 @@ pub(super) fn options() -> FileBuilder {
 /// `Io` if the file cannot be read, `Data` if it is no whole HDF5 file.
 pub(super) fn open(path: &Path) -> Result<File> {
     open_file(path, "check the path")?;
+    stay_inside();
     options().open(path).map_err(|e| damaged(path, &format!("not a whole HDF5 file ({})", cause(&e))))
 }
 
@@ -108,6 +130,16 @@ pub(super) fn read<T: H5Type>(file: &File, dataset: &Dataset) -> hdf5::Result<Ve
         Some(n) if n <= limit => dataset.read_raw::<T>(),
         _ => Err(format!("{}: larger than the file", dataset.name()).into()),
     }
+}
+
+/// The links of a group, whether they lead somewhere or not.
+pub(super) fn links(group: &Group) -> hdf5::Result<Vec<(String, LinkType)>> {
+    let mut links = Vec::new();
+    group.iter_visit_default(|name, link| {
+        links.push((name.to_owned(), link.link_type));
+        Ok(())
+    })?;
+    Ok(links)
 }
 
 /// The group `name`, made if it is not there.

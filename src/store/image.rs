@@ -3,8 +3,8 @@
 
 use hdf5::File;
 use hdf5::sync::sync;
-use hdf5_metno_sys::h5f::H5Fget_vfd_handle;
-use hdf5_metno_sys::h5p::H5P_DEFAULT;
+use hdf5_sys::h5f::H5Fget_vfd_handle;
+use hdf5_sys::h5p::H5P_DEFAULT;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, Ordering};

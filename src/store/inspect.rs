@@ -5,7 +5,7 @@ use super::{RunSummary, Tensor, checkpoint, hdf, probe, read_run, safetensors, s
 use crate::error::{Error, Result};
 use crate::resource::open_file;
 use comfy_table::{CellAlignment, Table, presets};
-use hdf5::{Group, LocationType};
+use hdf5::{Group, LinkType, LocationType};
 use std::fmt::Write;
 use std::io::Read;
 use std::path::Path;
@@ -156,11 +156,15 @@ fn tree(group: &Group, depth: usize, members: &mut usize, text: &mut String) -> 
     for (name, value) in hdf::attributes(group)? {
         let _ = writeln!(text, "{indent}@{name} = {}", shorten(&value));
     }
-    for name in group.member_names()? {
+    for (name, link) in hdf::links(group)? {
         *members += 1;
         if *members > MEMBERS || depth >= DEPTH {
             let _ = writeln!(text, "{indent}...");
             return Ok(());
+        }
+        if link == LinkType::External {
+            let _ = writeln!(text, "{indent}{name}  (a link to another file, not followed)");
+            continue;
         }
         // A link to nowhere has no type.
         match group.loc_type_by_name(&name) {
@@ -170,6 +174,10 @@ fn tree(group: &Group, depth: usize, members: &mut usize, text: &mut String) -> 
             }
             Ok(LocationType::Dataset) => {
                 let dataset = group.dataset(&name)?;
+                if let Some(file) = hdf::elsewhere(&dataset)? {
+                    let _ = writeln!(text, "{indent}{name}  (its elements are in the file {})", shorten(&file));
+                    continue;
+                }
                 let kind = dataset.dtype()?.to_descriptor().map_or("(unknown type)".into(), |kind| kind.to_string());
                 let _ = writeln!(text, "{indent}{name}  {kind} {}", shape_text(&dataset.get_shape()?));
                 for (name, value) in hdf::attributes(&dataset)? {

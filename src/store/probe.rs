@@ -22,7 +22,7 @@ pub fn enable() {
 /// Reads all of a file, whatever comes of it. A clean error is no concern here: the real reading meets it again.
 pub fn run(path: &Path) {
     let _ = inspect::tree_text(path);
-    for name in table::names(path).unwrap_or_default() {
+    for name in table::contents(path).unwrap_or_default().datasets {
         let _ = table::read(path, &name);
     }
 }

@@ -1,8 +1,10 @@
 //! Arrays in an HDF5 file, read into plain memory.
 
+use super::hdf;
 use crate::error::{Error, Result};
 use crate::resource::{memory, open_file};
 use hdf5::types::TypeDescriptor;
+use hdf5::{LinkType, LocationType};
 use std::path::Path;
 
 /// An n-dimensional array, row-major.
@@ -19,7 +21,7 @@ pub struct Array {
 pub enum Values {
     /// From u8.
     U8(Vec<u8>),
-    /// From f32.
+    /// From f32 and f16.
     F32(Vec<f32>),
     /// From f64.
     F64(Vec<f64>),
@@ -44,31 +46,46 @@ impl Values {
     }
 }
 
-/// The paths of all datasets in a file, groups included, sorted.
-pub fn list(path: &Path) -> Result<Vec<String>> {
-    open_file(path, "check the path")?;
-    super::probe::survives(path)?;
-    names(path)
+/// What is in a file, by path, sorted.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// All datasets, groups included.
+    pub datasets: Vec<String>,
+    /// Links to other files, which are not followed.
+    pub outside: Vec<String>,
 }
 
-pub(super) fn names(path: &Path) -> Result<Vec<String>> {
+/// The contents of a file. A link to nowhere is none of them.
+pub fn list(path: &Path) -> Result<Contents> {
+    open_file(path, "check the path")?;
+    super::probe::survives(path)?;
+    contents(path)
+}
+
+pub(super) fn contents(path: &Path) -> Result<Contents> {
     let file = open(path)?;
-    let mut names = Vec::new();
-    collect(&file, &mut names).map_err(|e| damaged(path, "its groups", &e))?;
-    names.sort();
-    names.dedup();
-    Ok(names)
+    let mut found = Contents::default();
+    collect(&file, &mut found).map_err(|e| damaged(path, "its groups", &e))?;
+    for names in [&mut found.datasets, &mut found.outside] {
+        names.sort();
+        names.dedup();
+    }
+    Ok(found)
 }
 
 /// Reads one dataset whole. Errors: no such file (74), no HDF5, no such dataset, a type that is no number (65).
 pub fn read(path: &Path, name: &str) -> Result<Array> {
     let file = open(path)?;
     let dataset = file.dataset(name).map_err(|_| {
-        let known = names(path).unwrap_or_default().join(", ");
+        let known = contents(path).unwrap_or_default().datasets.join(", ");
         Error::data(path.display().to_string(), format!("no dataset \"{name}\""), format!("there are: {known}"))
     })?;
     let place = || format!("{}, dataset {name}", path.display());
     let failed = |e: hdf5::Error| damaged(path, &format!("dataset {name}"), &e);
+    if let Some(other) = hdf::elsewhere(&dataset).map_err(failed)? {
+        let what = format!("its elements are in another file, \"{other}\", which is not followed");
+        return Err(Error::data(place(), what, "copy them into this file, as h5repack does"));
+    }
     let shape = dataset.shape();
     let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(failed)?;
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
@@ -83,7 +100,7 @@ pub fn read(path: &Path, name: &str) -> Result<Array> {
     asked.map_err(|e| Error::data(place(), format!("{shape:?} elements: {e}"), "give less data, or more memory"))?;
     let values = match kind {
         TypeDescriptor::Unsigned(size) if size as usize == 1 => Values::U8(dataset.read_raw().map_err(failed)?),
-        TypeDescriptor::Float(size) if size as usize == 4 => Values::F32(dataset.read_raw().map_err(failed)?),
+        TypeDescriptor::Float(size) if size as usize <= 4 => Values::F32(dataset.read_raw().map_err(failed)?),
         TypeDescriptor::Float(size) if size as usize == 8 => Values::F64(dataset.read_raw().map_err(failed)?),
         TypeDescriptor::Boolean => {
             let flags = dataset.read_raw::<bool>().map_err(failed)?;
@@ -94,7 +111,7 @@ pub fn read(path: &Path, name: &str) -> Result<Array> {
             return Err(Error::data(
                 place(),
                 format!("elements of type {other} are no numbers"),
-                "give u8, integers, f32 or f64",
+                "give u8, integers, f16, f32 or f64",
             ));
         }
     };
@@ -103,6 +120,7 @@ pub fn read(path: &Path, name: &str) -> Result<Array> {
 
 fn open(path: &Path) -> Result<hdf5::File> {
     open_file(path, "check the path")?;
+    hdf::stay_inside();
     hdf5::File::open(path).map_err(|_| {
         Error::data(path.display().to_string(), "not an HDF5 file, or a damaged one", "give a whole HDF5 file")
     })
@@ -114,15 +132,22 @@ fn damaged(path: &Path, part: &str, error: &hdf5::Error) -> Error {
     Error::data(path.display().to_string(), what, "the file is damaged; get it anew")
 }
 
-/// Visits a bounded number of groups, since a group may hold itself.
-fn collect(group: &hdf5::Group, names: &mut Vec<String>) -> hdf5::Result<()> {
+/// Visits a bounded number of groups, and behind a link to a group no further one: a group may hold itself.
+fn collect(root: &hdf5::Group, found: &mut Contents) -> hdf5::Result<()> {
     let mut budget = 1000;
-    let mut waiting = vec![group.clone()];
-    while let Some(group) = waiting.pop() {
-        names.extend(group.datasets()?.iter().map(|dataset| dataset.name().trim_start_matches('/').to_owned()));
-        if budget > 0 {
-            budget -= 1;
-            waiting.extend(group.groups()?);
+    let mut waiting = vec![(String::new(), root.clone(), false)];
+    while let Some((path, group, linked)) = waiting.pop() {
+        for (name, link) in hdf::links(&group)? {
+            let path = format!("{path}{name}");
+            match (link, group.loc_type_by_name(&name)) {
+                (LinkType::External, _) => found.outside.push(path),
+                (_, Ok(LocationType::Dataset)) => found.datasets.push(path),
+                (link, Ok(LocationType::Group)) if budget > 0 && !(linked && link == LinkType::Soft) => {
+                    budget -= 1;
+                    waiting.push((format!("{path}/"), group.group(&name)?, linked || link == LinkType::Soft));
+                }
+                _ => {}
+            }
         }
     }
     Ok(())
@@ -142,6 +167,8 @@ mod tests {
         file.new_dataset_builder().with_data(&[2.5f64]).create("group/f64")?;
         file.new_dataset_builder().with_data(&[-3i16, 4]).create("i16")?;
         file.new_dataset_builder().with_data(&[true, false]).create("bool")?;
+        file.new_dataset_builder().with_data(&[half::f16::from_f32(0.25)]).create("f16")?;
+        file.link_soft("/nowhere", "dangling")?;
         file.new_dataset_builder().with_data(&[hdf5::types::VarLenUnicode::new()]).create("text")?;
         file.link_soft("/group", "group/again")?;
         file.close()?;
@@ -150,10 +177,15 @@ mod tests {
         assert_eq!(read(&path, "group/f64")?.values, Values::F64(vec![2.5]));
         assert_eq!(read(&path, "i16")?.values, Values::I64(vec![-3, 4]));
         assert_eq!(read(&path, "bool")?.values, Values::I64(vec![1, 0]));
+        assert_eq!(read(&path, "f16")?.values, Values::F32(vec![0.25]));
+        assert_eq!(read(&path, "group/again/f64")?.values, Values::F64(vec![2.5]));
         assert_eq!(read(&path, "text").map_err(|e| e.exit_code()), Err(65));
         assert_eq!(read(&path, "none").map_err(|e| e.exit_code()), Err(65));
-        assert!(list(&path)?.contains(&"group/inner/f32".to_owned()));
-        assert_eq!(list(&folder.path().join("none")).map_err(|e| e.exit_code()), Err(74));
+        let found = list(&path)?;
+        let groups = ["group/again/f64", "group/again/inner/f32", "group/f64", "group/inner/f32"];
+        assert_eq!(found.datasets, [&["bool", "f16"][..], &groups, &["i16", "text", "u8"]].concat());
+        assert!(found.outside.is_empty());
+        assert_eq!(list(&folder.path().join("none")).map(|_| ()).map_err(|e| e.exit_code()), Err(74));
         Ok(())
     }
 }

@@ -9,16 +9,23 @@ use std::path::Path;
 /// Reads the tensors of a safetensors file, or the model of a ddl checkpoint, by layer number and name.
 ///
 /// # Errors
-/// `Usage` for an unknown ending, `Io` if the file cannot be read, `Data` if it is damaged.
+/// `Usage` for an unknown ending, `Io` if the file cannot be read, `Data` if it is damaged or a weight is not finite.
 pub fn read(path: &Path) -> Result<Vec<Tensor>> {
-    match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
+    let tensors = match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "safetensors" => safetensors::read(path),
         "h5" | "hdf5" => checkpoint::read(path).map(|checkpoint| checkpoint.model),
         ending => {
             let what = format!("cannot read weights from a file ending in .{ending}");
             Err(Error::usage(path.display().to_string(), what, "known are .safetensors, and .h5 for a ddl checkpoint"))
         }
+    }?;
+    for Tensor { key, data, .. } in &tensors {
+        if let Some(i) = data.iter().position(|value| !value.is_finite()) {
+            let what = format!("element {i} of tensor {key} is {}", data[i]);
+            return Err(Error::data(path.display().to_string(), what, "nothing follows from it: use other weights"));
+        }
     }
+    Ok(tensors)
 }
 
 /// Fills the parameters and the state buffers, each slot from the tensor of its key. Nothing is written unless all
