@@ -27,7 +27,7 @@ fn gib(bytes: f64) -> String {
 }
 
 /// Memory that can be had without swapping others out: the kernel's estimate, and the limit of the control group.
-fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
