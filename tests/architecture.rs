@@ -70,6 +70,8 @@ const UNSAFE: &[&str] = &[
     "comm/host",         // the messages that comm/mpi sends
     "comm/mod",          // a gradient's slice is given to MPI while others are computed
     "comm/mpi",          // MPI_IN_PLACE, MPI_Iallreduce, windows
+    "comm/residue",      // its test maps a file
+    "comm/segment",      // mapped memory
     "comm/shared",       // memory that ranks share: who writes when is told by barriers
     "comm/solo",         // as the trait says
     "kernel/activation", // instruction sets, from here on

@@ -5,6 +5,8 @@ mod barrier;
 mod host;
 mod launcher;
 mod mpi;
+mod residue;
+mod segment;
 mod shared;
 mod solo;
 

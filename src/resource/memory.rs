@@ -36,7 +36,7 @@ fn local_ranks() -> u64 {
 }
 
 /// Memory that can be had without swapping others out; None where the system does not tell.
-fn available() -> Option<u64> {
+pub fn available() -> Option<u64> {
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = [machine(), of_groups(Path::new("/sys/fs/cgroup"), &groups), addresses()];
     limits.into_iter().flatten().min()

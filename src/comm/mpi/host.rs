@@ -1,8 +1,10 @@
 //! Hosts under MPI: windows that ranks share, and communicators across hosts.
 
 use crate::comm::barrier::{self, Barrier};
+use crate::comm::segment::{Kind, Mapping, Segment};
 use crate::comm::{Atomics, Host, Shared};
 use crate::error::{Error, Result};
+use crate::resource::memory;
 use crate::shard::own;
 use mpi::collective::SystemOperation;
 use mpi::ffi;
@@ -12,12 +14,12 @@ use rustix::process::{Resource, getrlimit};
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::NonNull;
 
 /// All messages of a lane go under one tag: they arrive in order.
 const TAG: c_int = 0;
-/// Elements start at multiples of this within a window.
-const CACHE_LINE: usize = 64;
+/// What a rank reserves begins at multiples of this.
+const PAGE: usize = 4096;
 
 /// The ranks of one host (or this rank alone, where the job wants MPI between all), and the lane across hosts.
 pub(super) struct MpiHost {
@@ -27,6 +29,8 @@ pub(super) struct MpiHost {
     index: usize,
     lanes: usize,
     barrier: Option<Barrier>,
+    /// What windows are made of.
+    kind: Kind,
     message: usize,
     in_place: *const c_void,
     /// Messages of the lane under way; its capacity is kept.
@@ -62,21 +66,30 @@ impl MpiHost {
         let lanes = members.iter().map(Vec::len).min().unwrap_or(1);
         let color = if (node.rank() as usize) < lanes { Color::with_value(node.rank()) } else { Color::undefined() };
         let lane = world.split_by_color_with_key(color, index as i32);
-        Ok(Self { node, lane, members, index, lanes, barrier: None, message, in_place, messages: RefCell::default() })
+        let (barrier, kind, messages) = (None, Kind::Nameless, RefCell::default());
+        Ok(Self { node, lane, members, index, lanes, barrier, kind, message, in_place, messages })
     }
 
-    /// Ready to share memory.
-    pub(super) fn with_barrier(mut self) -> Result<Self> {
-        if self.size() > 1 {
-            let numbers = self.window(Atomics::elements(barrier::NUMBERS) * size_of::<u32>())?.cast();
-            self.barrier = Some(Barrier::new(Atomics::within(numbers), self.size()));
-            self.node.barrier();
+    /// Makes ready to share memory, by the first kind that all ranks of the host can open.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn with_barrier(&mut self) -> Result<()> {
+        if self.size() == 1 {
+            return Ok(());
         }
-        Ok(self)
+        let len = Atomics::elements(barrier::NUMBERS) * size_of::<u32>();
+        let numbers = self.window(len).or_else(|_| {
+            self.kind = Kind::Named;
+            self.window(len)
+        })?;
+        self.barrier = Some(Barrier::new(Atomics::within(numbers.cast()), self.size()));
+        self.node.barrier();
+        Ok(())
     }
 
-    /// Why this host cannot give `bytes` of shared memory, if so. Asked before, since an MPI library that fails to make a
-    /// window may leave the other ranks waiting.
+    /// Why this host cannot give `bytes` of shared memory, if so. Asked before, since a system that has no memory left ends
+    /// processes.
     pub(super) fn cannot_share(&self, bytes: usize) -> Option<String> {
         if self.size() == 1 {
             return None;
@@ -84,73 +97,70 @@ impl MpiHost {
         if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|limit| *limit < bytes as u64) {
             return Some(format!("files may have {limit} bytes (ulimit -f), {bytes} are needed"));
         }
-        let shm = rustix::fs::statvfs("/dev/shm").ok()?;
+        if let Some(free) = memory::available().filter(|free| *free < bytes as u64) {
+            return Some(format!("{free} bytes of memory are free here, {bytes} are needed"));
+        }
+        let shm = rustix::fs::statvfs("/dev/shm").ok().filter(|_| self.kind == Kind::Named)?;
         let space = Some(shm.f_bavail * shm.f_frsize).filter(|space| *space < bytes as u64)?;
         Some(format!("/dev/shm has {space} bytes left, {bytes} are needed; enlarge it (docker run --shm-size)"))
     }
 
-    /// A window of `len` bytes, all at the host's first rank.
-    fn window(&self, len: usize) -> Result<Shared<u8>> {
-        let bytes = len + CACHE_LINE;
-        let (refused, mut worst) = (self.cannot_share(bytes), 0);
-        self.node.all_reduce_into(&i32::from(refused.is_some()), &mut worst, SystemOperation::max());
-        if worst > 0 {
-            let what = refused.unwrap_or_else(|| "another rank of the host cannot share memory".into());
-            return Err(Error::io(
-                std::path::Path::new("shared memory"),
-                what,
-                "or set distributed.exchange to \"mpi\"",
-            ));
+    /// Whether all ranks of the host have succeeded; otherwise why this one has not, or another.
+    fn all<T, E: std::fmt::Display>(&self, result: std::result::Result<T, E>) -> std::result::Result<T, String> {
+        let mut worst = 0;
+        self.node.all_reduce_into(&i32::from(result.is_err()), &mut worst, SystemOperation::max());
+        match result {
+            Ok(value) if worst == 0 => Ok(value),
+            Ok(_) => Err("another rank of the host cannot share memory".into()),
+            Err(error) => Err(error.to_string()),
         }
-        let (mut base, mut there) = (null_mut::<c_void>(), null_mut::<c_void>());
-        // SAFETY: plain handles; the out-pointers are live for the calls. With ERRORS_RETURN a failure comes back.
-        let (window, code) = unsafe {
-            let mut window: ffi::MPI_Win = ffi::RSMPI_WIN_NULL;
-            let own = if self.node.rank() == 0 { bytes } else { 0 };
-            ffi::MPI_Comm_set_errhandler(self.node.as_raw(), ffi::RSMPI_ERRORS_RETURN);
-            let base = (&raw mut base).cast();
-            let mut code = ffi::MPI_Win_allocate_shared(
-                own as ffi::MPI_Aint,
-                1,
-                ffi::RSMPI_INFO_NULL,
-                self.node.as_raw(),
-                base,
-                &mut window,
-            );
-            if code == 0 {
-                let (mut size, mut unit) = (0 as ffi::MPI_Aint, 0 as c_int);
-                code = ffi::MPI_Win_shared_query(window, 0, &mut size, &mut unit, (&raw mut there).cast());
-            }
-            ffi::MPI_Comm_set_errhandler(self.node.as_raw(), ffi::RSMPI_ERRORS_ARE_FATAL);
-            (window, code)
+    }
+
+    /// A window of `len` bytes.
+    fn window(&self, len: usize) -> Result<Shared<u8>> {
+        let failed = |what: String| {
+            let mend = "start fewer ranks, free memory, or set distributed.exchange to \"mpi\"";
+            Error::io(std::path::Path::new("shared memory"), what, mend)
         };
-        // Mapped at a multiple of a page plus the same offset everywhere, so all ranks round up alike.
-        let data = there.map_addr(|address| address.next_multiple_of(CACHE_LINE));
-        let (0, Some(data)) = (code, NonNull::new(data.cast::<u8>())) else {
-            let what = format!("{bytes} bytes of shared memory were refused");
-            return Err(Error::io(
-                std::path::Path::new("/dev/shm"),
-                what,
-                "free or enlarge it, or set distributed.exchange to \"mpi\"",
-            ));
-        };
-        // Each rank touches its part first, so that the pages lie in its own memory.
+        let refused = self.cannot_share(len);
+        self.all(refused.map_or(Ok(()), Err)).map_err(failed)?;
+        let (mapping, start) = self.segment(len).map_err(failed)?;
+        // Each rank touches its part first: its own page tables know it, and before it was reserved the pages were near.
         let part = own(len, self.rank(), self.size());
         // SAFETY: within the window; the ranks' parts are disjoint, and all wait below.
-        unsafe { std::ptr::write_bytes(data.as_ptr().add(part.start), 0, part.len()) };
+        unsafe { std::ptr::write_bytes(start.as_ptr().add(part.start), 0, part.len()) };
         self.node.barrier();
-        // SAFETY: the window holds `len` bytes from the rounded address.
-        Ok(unsafe { Shared::new(data, len, Box::new(Window(window))) })
+        // SAFETY: the window holds `len` bytes, at the start of a page.
+        Ok(unsafe { Shared::new(start, len, Box::new(mapping)) })
     }
-}
 
-/// Frees a window; collective, as its making was.
-struct Window(ffi::MPI_Win);
-
-impl Drop for Window {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from MPI_Win_allocate_shared and is freed once.
-        unsafe { ffi::MPI_Win_free(&mut self.0) };
+    /// Memory that the host's first rank makes and all of them map, each of which has reserved a part.
+    fn segment(&self, len: usize) -> std::result::Result<(Mapping, NonNull<u8>), String> {
+        let first = self.rank() == 0;
+        let made = if first { Some(Segment::create(self.kind, len.max(1))) } else { None };
+        let place = made.as_ref().and_then(|made| made.as_ref().ok()).map(|(_, place)| place.clone());
+        let mut text = place.as_ref().and_then(|place| serde_json::to_vec(place).ok()).unwrap_or_default();
+        let mut bytes = text.len() as u64;
+        self.node.process_at_rank(0).broadcast_into(&mut bytes);
+        text.resize(bytes as usize, 0);
+        self.node.process_at_rank(0).broadcast_into(&mut text[..]);
+        let opened = match made {
+            Some(made) => made.map(|(segment, _)| segment).map_err(|e| e.to_string()),
+            None => serde_json::from_slice(&text)
+                .map_err(|_| "the host's first rank could not make it".to_owned())
+                .and_then(|place| Segment::open(&place).map_err(|e| format!("it cannot be opened: {e}"))),
+        };
+        let opened = self.all(opened);
+        if let Some(place) = place {
+            place.forget();
+        }
+        let segment = opened?;
+        let pages = own(len.div_ceil(PAGE), self.rank(), self.size());
+        let part = pages.start * PAGE..(pages.end * PAGE).min(len);
+        self.all(segment.reserve(part).map_err(|e| format!("{len} bytes were refused: {e}")))?;
+        let mapping = self.all(segment.map())?;
+        let start = mapping.start;
+        Ok((mapping, start))
     }
 }
 

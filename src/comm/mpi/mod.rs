@@ -3,7 +3,7 @@
 mod host;
 
 use super::host::{MESSAGE, MESSAGE_INSIDE};
-use super::{Comm, Host, Launcher};
+use super::{Comm, Host, Launcher, residue};
 use crate::error::{Error, Result};
 use mpi::collective::SystemOperation;
 use mpi::environment::Universe;
@@ -61,7 +61,11 @@ impl Mpi {
                 "build and start with the same MPI (see `mpicc --version`, `which mpirun`)",
             ));
         }
-        let apart = world.split_shared(world.rank()).size() < world.size();
+        let node = world.split_shared(world.rank());
+        if node.rank() == 0 {
+            residue::remove();
+        }
+        let apart = node.size() < world.size();
         let message = if apart { MESSAGE } else { MESSAGE_INSIDE };
         Ok(Self {
             world,
@@ -153,10 +157,13 @@ impl Comm for Mpi {
     }
 
     fn host(&self, bytes: Option<usize>) -> Result<Box<dyn Host>> {
-        let host = host::MpiHost::split(&self.world, self.message, self.in_place, bytes.is_some())?;
-        let refused = bytes.and_then(|bytes| host.cannot_share(bytes * host.size()));
+        let mut host = host::MpiHost::split(&self.world, self.message, self.in_place, bytes.is_some())?;
+        let refused = match host.with_barrier() {
+            Ok(()) => bytes.and_then(|bytes| host.cannot_share(bytes * host.size())),
+            Err(error) => Some(error.to_string()),
+        };
         if self.max(i64::from(refused.is_some())) == 0 {
-            return Ok(Box::new(host.with_barrier()?));
+            return Ok(Box::new(host));
         }
         if let (Some(why), 0) = (refused, host.rank()) {
             log::warn!("ranks do not share memory but send messages, which is slower: {why}");
