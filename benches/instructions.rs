@@ -145,6 +145,7 @@ fn around_the_layers() {
                 grads: &mut grads,
                 moments,
                 lr: 0.01,
+                momentum: None,
                 step: 3,
                 grad_scale: 0.5,
             });

@@ -72,6 +72,7 @@ impl Case {
                 first: 0,
                 moments: std::array::from_fn(|_| of_slots.next().map_or(&mut [][..], |moment| &mut moment[..])),
                 lr: optimizer.lr() as f32,
+                momentum: None,
                 step: t as u64 + 1,
                 grad_scale,
             });
@@ -130,4 +131,88 @@ fn the_norm_is_that_of_f64() {
     assert!((optimizer::norm(&values) - exact).abs() < 1e-6 * exact);
     assert_eq!(optimizer::norm(&[3.0, 4.0]), 5.0);
     assert!(optimizer::norm(&[1.0, f32::NAN]).is_nan());
+}
+
+/// Moments that only decay end at 0 and are never subnormal, by each optimizer; a NaN stays one.
+#[test]
+fn moments_are_never_subnormal() {
+    let mut layout = Layout::default();
+    layout.push("0", "weight", &[3, 11], Storage::Plain);
+    for (kind, keys) in [
+        ("sgd", "lr = 0.1\nmomentum = 0.9"),
+        ("sgd", "lr = 0.1\nmomentum = 0.9\nnesterov = true"),
+        ("lars", "lr = 0.1"),
+        ("adam", "betas = [0.9, 0.95]"),
+        ("adamw", "betas = [0.9, 0.95]"),
+        ("lamb", "betas = [0.9, 0.95]"),
+    ] {
+        let optimizer = optimizer::build(&Component::new(kind, keys).unwrap()).unwrap();
+        let mut params = vec![0.5; layout.len()];
+        let mut moments = [vec![1e-30; layout.len()], vec![1e-30; layout.len()]];
+        moments[0][3] = f32::NAN;
+        for step in 1..600 {
+            let [first, second] = &mut moments;
+            optimizer.update(Update {
+                layout: &layout,
+                first: 0,
+                params: &mut params,
+                grads: &mut vec![0.0; layout.len()],
+                moments: if optimizer.slots().len() == 2 { [first, second] } else { [first, &mut []] },
+                lr: optimizer.lr() as f32,
+                momentum: None,
+                step,
+                grad_scale: 1.0,
+            });
+            assert!(
+                !moments.iter().any(|m| m[..33].iter().any(|m| m.is_subnormal())),
+                "{kind} {keys}: step {step}: {moments:?}"
+            );
+        }
+        for moment in &moments[..optimizer.slots().len()] {
+            assert!(moment[..33].iter().all(|m| *m == 0.0 || m.is_nan()), "{kind} {keys}: {moment:?}");
+        }
+        assert!(moments[0][3].is_nan(), "{kind} {keys}");
+    }
+}
+
+/// A schedule's momentum takes the place of the job's: sgd's, lars's, and beta1 of the others.
+#[test]
+fn a_given_momentum_is_the_jobs() {
+    let mut layout = Layout::default();
+    layout.push("0", "weight", &[3, 11], Storage::Plain);
+    let run = |kind: &str, keys: &str, momentum: Option<f64>| {
+        let optimizer = optimizer::build(&Component::new(kind, keys).unwrap()).unwrap();
+        let numbers = |tag: u32| (0..layout.len() as u32).map(|i| value(tag, i)).collect::<Vec<f32>>();
+        let (mut params, mut moments) = (numbers(10), [vec![0.0; layout.len()], vec![0.0; layout.len()]]);
+        for step in 1..4 {
+            let [first, second] = &mut moments;
+            let (layout, grads) = (&layout, &mut numbers(100 + step as u32));
+            let moments: [&mut [f32]; 2] = [first, if optimizer.slots().len() == 2 { second } else { &mut [] }];
+            let lr = 0.1;
+            optimizer.update(Update {
+                layout,
+                first: 0,
+                params: &mut params,
+                grads,
+                moments,
+                lr,
+                momentum,
+                step,
+                grad_scale: 1.0,
+            });
+        }
+        params
+    };
+    for (kind, keys, same) in [
+        ("sgd", "lr = 0.1\nmomentum = 0.9", "lr = 0.1\nmomentum = 0.8"),
+        ("sgd", "lr = 0.1\nmomentum = 0.9\nnesterov = true", "lr = 0.1\nmomentum = 0.8\nnesterov = true"),
+        ("lars", "lr = 0.1", "lr = 0.1\nmomentum = 0.8"),
+        ("adam", "", "betas = [0.8, 0.999]"),
+        ("adamw", "", "betas = [0.8, 0.999]"),
+        ("lamb", "", "betas = [0.8, 0.999]"),
+    ] {
+        let (given, expected) = (run(kind, keys, Some(0.8)), run(kind, same, None));
+        assert_eq!(given, expected, "{kind}");
+        assert_ne!(given, run(kind, keys, None), "{kind}");
+    }
 }

@@ -163,3 +163,33 @@ fn every_schedule_of_the_registry_has_a_case() {
         assert!(has, "{name}: add a case to tests/golden/make_schedules.py and run it");
     }
 }
+
+/// Momentum goes against the rate, by the formula of torch.optim.lr_scheduler.OneCycleLR for 10 steps.
+#[test]
+fn one_cycle_moves_momentum_as_torch_does() {
+    let build = |kind: &str, keys: &str| Schedule::build(&Component::new(kind, keys).unwrap(), 0.1, 64, 5, 10);
+    let expected = [
+        0.95,
+        0.9,
+        0.85,
+        0.854951556604879,
+        0.8688255099070633,
+        0.8888739533021842,
+        0.9111260466978157,
+        0.9311744900929366,
+        0.945048443395121,
+        0.95,
+    ];
+    let schedule = build("one_cycle", "").unwrap();
+    for (step, expected) in expected.into_iter().enumerate() {
+        close(&format!("step {step}"), schedule.momentum(step as u64).unwrap(), expected, 1.0);
+    }
+    let other = build("one_cycle", "base_momentum = 0.1\nmax_momentum = 0.3").unwrap();
+    close("step 2", other.momentum(2).unwrap(), 0.1, 1.0);
+    assert_eq!(build("one_cycle", "cycle_momentum = false").unwrap().momentum(3), None);
+    assert_eq!(build("cosine", "").unwrap().momentum(3), None);
+    for key in ["base_momentum", "max_momentum"] {
+        let error = build("one_cycle", &format!("{key} = 1.0")).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(key), "{error}");
+    }
+}

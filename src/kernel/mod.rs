@@ -144,6 +144,8 @@ pub trait Real:
     fn max(self, other: Self) -> Self {
         if other > self || other != other { other } else { self }
     }
+    /// 0 where it is subnormal, which many CPUs compute with a hundred times as slowly.
+    fn flushed(self) -> Self;
     /// Whether neither infinite nor NaN.
     fn is_finite(self) -> bool;
 

@@ -309,37 +309,41 @@ dispatch! {
     }
 }
 
+/// Rows that are summed in T before their sum goes into an f64: long sums stay exact.
+const SUMMED: usize = 64;
+
 dispatch! {
     /// See [`Real::column_sums`](super::Real::column_sums).
     pub(crate) fn column_sums<T>(m: usize, n: usize, a: &[T], lda: usize, sums: &mut [T]) {
         if m == 0 {
             return;
         }
-        let whole = n / PANEL * PANEL;
-        for first in (0..whole).step_by(PANEL) {
-            // Two chains, since each addition waits for the one before.
-            let (mut even, mut odd) = ([T::ZERO; PANEL], [T::ZERO; PANEL]);
-            for pair in 0..m / 2 {
-                let above = &a[2 * pair * lda + first..][..PANEL];
-                let below = &a[(2 * pair + 1) * lda + first..][..PANEL];
+        for first in (0..n).step_by(PANEL) {
+            let width = PANEL.min(n - first);
+            let mut totals = [0.0; PANEL];
+            for block in (0..m).step_by(SUMMED) {
+                // Two chains, since each addition waits for the one before.
+                let (mut even, mut odd) = ([T::ZERO; PANEL], [T::ZERO; PANEL]);
+                let rows = SUMMED.min(m - block);
+                for row in block..block + rows {
+                    let chain = if (row - block) % 2 == 0 { &mut even } else { &mut odd };
+                    let values = &a[row * lda + first..][..width];
+                    if let Ok(values) = <&[T; PANEL]>::try_from(values) {
+                        for lane in 0..PANEL {
+                            chain[lane] += values[lane];
+                        }
+                    } else {
+                        for (sum, value) in chain.iter_mut().zip(values) {
+                            *sum += *value;
+                        }
+                    }
+                }
                 for lane in 0..PANEL {
-                    even[lane] += above[lane];
-                    odd[lane] += below[lane];
+                    totals[lane] += (even[lane] + odd[lane]).to_f64();
                 }
             }
-            if m % 2 == 1 {
-                let last = &a[(m - 1) * lda + first..][..PANEL];
-                for lane in 0..PANEL {
-                    even[lane] += last[lane];
-                }
-            }
-            for lane in 0..PANEL {
-                sums[first + lane] += even[lane] + odd[lane];
-            }
-        }
-        for row in 0..m {
-            for col in whole..n {
-                sums[col] += a[row * lda + col];
+            for (sum, total) in sums[first..first + width].iter_mut().zip(totals) {
+                *sum += T::of(total);
             }
         }
     }

@@ -43,6 +43,10 @@ macro_rules! scalar_functions {
             1.0 / (1.0 + <$t>::exp(-self))
         }
         #[inline(always)]
+        fn flushed(self) -> Self {
+            if self.abs() < <$t>::MIN_POSITIVE { 0.0 } else { self }
+        }
+        #[inline(always)]
         fn is_finite(self) -> bool {
             <$t>::is_finite(self)
         }

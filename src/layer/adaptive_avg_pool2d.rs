@@ -1,6 +1,7 @@
 //! `adaptive_avg_pool2d`: means over an even cut of the image into output_size parts, as torch.nn.AdaptiveAvgPool2d;
 //! `global_avg_pool2d` is the same with one part.
 
+use super::avg_pool2d::weighted_sum;
 use super::conv2d::Pair;
 use super::registry::{Entry, Example, Place, wrong_input};
 use super::{Backward, Forward, Layer, Plan};
@@ -112,15 +113,15 @@ fn for_each_pixel(bins: &Bins, m: usize, mut visit: impl FnMut(usize, usize, f64
 }
 
 dispatch! {
-    fn forward<T>(bins: &Bins, m: usize, x: &[T], y: &mut [T]) {
-        let c = bins.c;
-        y.fill(T::ZERO);
-        for_each_pixel(bins, m, |output, input, weight| {
-            let weight = T::of(weight);
-            for (x, y) in x[input * c..][..c].iter().zip(&mut y[output * c..][..c]) {
-                *y += weight * *x;
+    fn forward<T>(bins: &Bins, x: &[T], y: &mut [T]) {
+        let Bins { c, h, w, out_h, out_w } = *bins;
+        for (x, y) in x.chunks_exact(h * w * c).zip(y.chunks_exact_mut(out_h * out_w * c)) {
+            for (output, y) in y.chunks_exact_mut(c).enumerate() {
+                let (rows, columns) = (part(output / out_w, out_h, h), part(output % out_w, out_w, w));
+                let weight = T::of(1.0 / (rows.len() * columns.len()) as f64);
+                weighted_sum(x, rows, columns, w, weight, y);
             }
-        });
+        }
     }
 }
 
@@ -143,7 +144,7 @@ impl<T: Real> Layer<T> for AdaptiveAvgPool2d {
     }
 
     fn forward(&mut self, io: Forward<'_, T>) {
-        forward(&self.bins, io.m, io.x, io.y);
+        forward(&self.bins, io.x, io.y);
     }
 
     fn backward(&mut self, io: Backward<'_, T>) {

@@ -155,7 +155,7 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     let var = plan.state("running_var", channels, 1.0, keys.momentum);
     // Mean and 1/σ of the micro-batch, kept for backward.
     plan.cache = 2 * channels;
-    plan.scratch = 4 * channels;
+    plan.scratch = 6 * channels;
     let norm = BatchNormSlots { eps: keys.eps, weight, bias, mean, var };
     plan.statistics = vec![Statistics { values: rows, sync: keys.sync }];
     if keys.sync {
@@ -169,10 +169,30 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
 /// Rows summed one by one before their sum joins the total: keeps the rounding error of long f32 sums small.
 const BLOCK: usize = 64;
 
+/// totals += block, leaving what rounding took in `lost` (Knuth's two-sum).
+#[inline(always)]
+fn join<T: Real>(totals: &mut [T], lost: &mut [T], block: &[T]) {
+    for ((total, lost), block) in totals.iter_mut().zip(lost).zip(block) {
+        let sum = *total + *block;
+        let added = sum - *total;
+        *lost += (*total - (sum - added)) + (*block - added);
+        *total = sum;
+    }
+}
+
+/// totals += lost.
+#[inline(always)]
+fn give_back<T: Real>(totals: &mut [T], lost: &[T]) {
+    for (total, lost) in totals.iter_mut().zip(lost) {
+        *total += *lost;
+    }
+}
+
 dispatch! {
     /// sums(C) = Σ over rows of x − shift.
-    fn shifted_sums<T>(c: usize, x: &[T], shift: &[T], block: &mut [T], sums: &mut [T]) {
+    fn shifted_sums<T>(c: usize, x: &[T], shift: &[T], block: &mut [T], lost: &mut [T], sums: &mut [T]) {
         sums.fill(T::ZERO);
+        lost.fill(T::ZERO);
         for rows in x.chunks(BLOCK * c) {
             block.fill(T::ZERO);
             for row in rows.chunks_exact(c) {
@@ -180,17 +200,17 @@ dispatch! {
                     *sum += *x - *shift;
                 }
             }
-            for (total, sum) in sums.iter_mut().zip(&*block) {
-                *total += *sum;
-            }
+            join(sums, lost, block);
         }
+        give_back(sums, lost);
     }
 }
 
 dispatch! {
     /// sums(C) = Σ over rows of (x − mean)².
-    fn squared_sums<T>(c: usize, x: &[T], mean: &[T], block: &mut [T], sums: &mut [T]) {
+    fn squared_sums<T>(c: usize, x: &[T], mean: &[T], block: &mut [T], lost: &mut [T], sums: &mut [T]) {
         sums.fill(T::ZERO);
+        lost.fill(T::ZERO);
         for rows in x.chunks(BLOCK * c) {
             block.fill(T::ZERO);
             for row in rows.chunks_exact(c) {
@@ -198,10 +218,9 @@ dispatch! {
                     *sum += (*x - *mean) * (*x - *mean);
                 }
             }
-            for (total, sum) in sums.iter_mut().zip(&*block) {
-                *total += *sum;
-            }
+            join(sums, lost, block);
         }
+        give_back(sums, lost);
     }
 }
 
@@ -220,6 +239,9 @@ dispatch! {
 dispatch! {
     /// dbeta(C) = Σ dy and dgamma(C) = Σ dy·x̂, with x̂ = (x − mean)·rstd.
     fn gradient_sums<T>(c: usize, x: &[T], dy: &[T], mean: &[T], rstd: &[T], block: &mut [T], dbeta: &mut [T], dgamma: &mut [T]) {
+        let (block, lost) = block.split_at_mut(2 * c);
+        lost.fill(T::ZERO);
+        let (beta_lost, gamma_lost) = lost.split_at_mut(c);
         dbeta.fill(T::ZERO);
         dgamma.fill(T::ZERO);
         let (beta_block, gamma_block) = block.split_at_mut(c);
@@ -232,10 +254,13 @@ dispatch! {
                     gamma_block[i] += dy[i] * (x[i] - mean[i]);
                 }
             }
-            for i in 0..c {
-                dbeta[i] += beta_block[i];
-                dgamma[i] += gamma_block[i] * rstd[i];
-            }
+            join(dbeta, beta_lost, beta_block);
+            join(dgamma, gamma_lost, gamma_block);
+        }
+        give_back(dbeta, beta_lost);
+        give_back(dgamma, gamma_lost);
+        for (dgamma, rstd) in dgamma.iter_mut().zip(rstd) {
+            *dgamma *= *rstd;
         }
     }
 }
@@ -257,13 +282,14 @@ impl BatchNorm {
         let c = self.channels;
         let count = T::of((x.len() / c) as f64);
         let (zeros, rest) = scratch.split_at_mut(c);
-        let (block, sums) = rest[..2 * c].split_at_mut(c);
+        let (block, rest) = rest.split_at_mut(c);
+        let (lost, sums) = rest[..2 * c].split_at_mut(c);
         zeros.fill(T::ZERO);
-        shifted_sums(c, x, zeros, block, sums);
+        shifted_sums(c, x, zeros, block, lost, sums);
         for (mean, sum) in mean.iter_mut().zip(&*sums) {
             *mean = *sum / count;
         }
-        squared_sums(c, x, mean, block, sums);
+        squared_sums(c, x, mean, block, lost, sums);
         for (var, sum) in var.iter_mut().zip(&*sums) {
             *var = *sum / count;
         }
@@ -326,7 +352,7 @@ impl<T: Real> Layer<T> for BatchNorm {
         let (dbeta, rest) = io.scratch.split_at_mut(c);
         let (dgamma, block) = rest.split_at_mut(c);
         if io.phase == 0 {
-            gradient_sums(c, io.x, io.dy, mean, rstd, &mut block[..2 * c], dbeta, dgamma);
+            gradient_sums(c, io.x, io.dy, mean, rstd, &mut block[..4 * c], dbeta, dgamma);
             self.norm.add_gradients(dgamma, dbeta, io.dparams);
         } else {
             let (n, pairs) = summed(io.sums);

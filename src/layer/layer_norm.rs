@@ -72,23 +72,56 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     Ok(Box::new(LayerNorm { plan, width: shape.iter().product(), eps: keys.eps, weight, bias }))
 }
 
+/// Accumulators of a sum.
+const LANES: usize = 16;
+/// Elements that are summed in T before their sum goes into an f64: long sums stay exact.
+const BLOCK: usize = 64 * LANES;
+
 dispatch! {
     /// Sums of x and, about `mean`, of squares.
     fn row_sums<T>(x: &[T], mean: T) -> (T, T) {
-        const LANES: usize = 16;
-        let (mut sums, mut squares) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-        let chunks = x.chunks_exact(LANES);
-        for (lane, x) in chunks.remainder().iter().enumerate() {
-            sums[lane] += *x;
-            squares[lane] += (*x - mean) * (*x - mean);
-        }
-        for chunk in chunks {
-            for lane in 0..LANES {
-                sums[lane] += chunk[lane];
-                squares[lane] += (chunk[lane] - mean) * (chunk[lane] - mean);
+        let mut totals = (0.0, 0.0);
+        for x in x.chunks(BLOCK) {
+            let (mut sums, mut squares) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+            let chunks = x.chunks_exact(LANES);
+            for (lane, x) in chunks.remainder().iter().enumerate() {
+                sums[lane] += *x;
+                squares[lane] += (*x - mean) * (*x - mean);
             }
+            for chunk in chunks {
+                for lane in 0..LANES {
+                    sums[lane] += chunk[lane];
+                    squares[lane] += (chunk[lane] - mean) * (chunk[lane] - mean);
+                }
+            }
+            totals.0 += sums.into_iter().sum::<T>().to_f64();
+            totals.1 += squares.into_iter().sum::<T>().to_f64();
         }
-        (sums.into_iter().sum(), squares.into_iter().sum())
+        (T::of(totals.0), T::of(totals.1))
+    }
+}
+
+dispatch! {
+    /// Sums of dy and of dy·(x − mean).
+    fn gradient_sums<T>(x: &[T], dy: &[T], mean: T) -> (T, T) {
+        let mut totals = (0.0, 0.0);
+        for (x, dy) in x.chunks(BLOCK).zip(dy.chunks(BLOCK)) {
+            let (mut sums, mut scaled) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+            let (xs, dys) = (x.chunks_exact(LANES), dy.chunks_exact(LANES));
+            for (lane, (x, dy)) in xs.remainder().iter().zip(dys.remainder()).enumerate() {
+                sums[lane] += *dy;
+                scaled[lane] += *dy * (*x - mean);
+            }
+            for (x, dy) in xs.zip(dys) {
+                for lane in 0..LANES {
+                    sums[lane] += dy[lane];
+                    scaled[lane] += dy[lane] * (x[lane] - mean);
+                }
+            }
+            totals.0 += sums.into_iter().sum::<T>().to_f64();
+            totals.1 += scaled.into_iter().sum::<T>().to_f64();
+        }
+        (T::of(totals.0), T::of(totals.1))
     }
 }
 
@@ -130,11 +163,8 @@ impl<T: Real> Layer<T> for LayerNorm {
             }
             let Some(dx) = &mut io.dx else { continue };
             let dx = &mut dx[row * self.width..][..self.width];
-            let (mut sum, mut sum_scaled) = (T::ZERO, T::ZERO);
-            for i in 0..self.width {
-                sum += dy[i];
-                sum_scaled += dy[i] * (x[i] - mean) * rstd;
-            }
+            let (sum, scaled) = gradient_sums(x, dy, mean);
+            let sum_scaled = scaled * rstd;
             for i in 0..self.width {
                 dx[i] = rstd * (dy[i] - sum / n - (x[i] - mean) * rstd * sum_scaled / n);
             }

@@ -110,8 +110,8 @@ dispatch! {
     fn update_all<T>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], f: Factors<T>) {
         for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             let gradient = *g * f.scale + f.decay * *p;
-            *m = f.beta1 * *m + f.rest1 * gradient;
-            *v = f.beta2 * *v + f.rest2 * gradient * gradient;
+            *m = (f.beta1 * *m + f.rest1 * gradient).flushed();
+            *v = (f.beta2 * *v + f.rest2 * gradient * gradient).flushed();
             *p = f.shrink * *p - f.rate * *m / (v.sqrt() * f.root + f.eps);
         }
     }
@@ -119,12 +119,12 @@ dispatch! {
 
 impl Adam {
     /// 1 − βᵗ of both.
-    fn corrections(&self, step: u64) -> [f64; 2] {
+    fn corrections(&self, step: u64, betas: [f64; 2]) -> [f64; 2] {
         let (seen, corrections) = self.latest.get();
         if seen == step {
             return corrections;
         }
-        let corrections = self.keys.betas.map(|beta| 1.0 - beta.powf(step as f64));
+        let corrections = betas.map(|beta| 1.0 - beta.powf(step as f64));
         self.latest.set((step, corrections));
         corrections
     }
@@ -140,11 +140,12 @@ impl Optimizer for Adam {
     }
 
     fn update(&self, update: Update<'_>) {
-        let Update { params, grads, moments: [m, v], lr, step, grad_scale, .. } = update;
+        let Update { params, grads, moments: [m, v], lr, momentum, step, grad_scale, .. } = update;
         let Keys { betas: [beta1, beta2], eps, weight_decay, .. } = self.keys;
+        let beta1 = momentum.unwrap_or(beta1);
         let (decay, shrink) =
             if self.decoupled { (0.0, 1.0 - f64::from(lr) * weight_decay) } else { (weight_decay, 1.0) };
-        let [first, second] = self.corrections(step);
+        let [first, second] = self.corrections(step, [beta1, beta2]);
         let factors = Factors {
             scale: grad_scale,
             decay: decay as f32,

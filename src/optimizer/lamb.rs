@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "lamb",
-    about: "adam with layer-wise rates for large batches",
+    about: "adam with layer-wise rates for large batches; tensors of one dimension take the plain rate and no decay",
     keys: "lr = 0.001, betas = [0.9, 0.999], eps = 1e-6, weight_decay = 0",
     resolve: |component| Ok(component.resolve::<Keys>()?.1),
     build,
@@ -67,8 +67,8 @@ dispatch! {
     fn direction<T>(p: &[T], g: &mut [T], m: &mut [T], v: &mut [T], f: Factors<T>) {
         for (((p, g), m), v) in p.iter().zip(g).zip(m).zip(v) {
             let gradient = *g * f.scale;
-            *m = f.beta1 * *m + f.rest1 * gradient;
-            *v = f.beta2 * *v + f.rest2 * gradient * gradient;
+            *m = (f.beta1 * *m + f.rest1 * gradient).flushed();
+            *v = (f.beta2 * *v + f.rest2 * gradient * gradient).flushed();
             *g = *m * f.first / (v.sqrt() * f.root + f.eps) + f.decay * *p;
         }
     }
@@ -96,8 +96,9 @@ impl Optimizer for Lamb {
     }
 
     fn update(&self, update: Update<'_>) {
-        let Update { layout, first, params, grads, moments: [m, v], lr, step, grad_scale } = update;
+        let Update { layout, first, params, grads, moments: [m, v], lr, momentum, step, grad_scale } = update;
         let Keys { betas: [beta1, beta2], eps, weight_decay, .. } = self.0;
+        let beta1 = momentum.unwrap_or(beta1);
         for (slot, range) in slots_within(layout, first, params.len()) {
             let (p, g) = (&mut params[range.clone()], &mut grads[range.clone()]);
             let adapts = slot.shape.len() > 1;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "lars",
-    about: "layer-wise adaptive rates for large batches",
+    about: "layer-wise adaptive rates for large batches; tensors of one dimension take the plain rate and no decay",
     keys: "lr, momentum = 0.9, weight_decay = 0, trust_coefficient = 0.001, eps = 1e-8",
     resolve: |component| Ok(component.resolve::<Keys>()?.1),
     build,
@@ -56,7 +56,7 @@ struct Lars(Keys);
 dispatch! {
     fn update_tensor<T>(p: &mut [T], g: &[T], v: &mut [T], rate: T, scale: T, decay: T, momentum: T) {
         for ((p, g), v) in p.iter_mut().zip(g).zip(v) {
-            *v = momentum * *v + rate * (*g * scale + decay * *p);
+            *v = (momentum * *v + rate * (*g * scale + decay * *p)).flushed();
             *p -= *v;
         }
     }
@@ -76,7 +76,8 @@ impl Optimizer for Lars {
     }
 
     fn update(&self, update: Update<'_>) {
-        let Update { layout, first, params, grads, moments: [v, _], lr, grad_scale, .. } = update;
+        let Update { layout, first, params, grads, moments: [v, _], lr, momentum, grad_scale, .. } = update;
+        let momentum = momentum.unwrap_or(self.0.momentum) as f32;
         for (slot, range) in slots_within(layout, first, params.len()) {
             let (p, g) = (&mut params[range.clone()], &grads[range.clone()]);
             let (mut rate, mut decay) = (f64::from(lr), 0.0);
@@ -87,7 +88,7 @@ impl Optimizer for Lars {
                     rate *= self.0.trust_coefficient * weight / (gradient + decay * weight + self.0.eps);
                 }
             }
-            update_tensor(p, g, &mut v[range], rate as f32, grad_scale, decay as f32, self.0.momentum as f32);
+            update_tensor(p, g, &mut v[range], rate as f32, grad_scale, decay as f32, momentum);
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Update<'a> {
     pub moments: [&'a mut [f32]; MOST_SLOTS],
     /// The learning rate of this step.
     pub lr: f32,
+    /// In place of the job's momentum, or beta1, where a schedule moves it.
+    pub momentum: Option<f64>,
     /// Counted from 1.
     pub step: u64,
     /// Factor on the gradient: below 1 where it is clipped.
@@ -50,11 +52,16 @@ pub trait Optimizer: Send {
     fn slots(&self) -> &'static [&'static str];
     /// The learning rate of the job.
     fn lr(&self) -> f64;
+    /// Whether it has a momentum, or beta1, that a schedule may move.
+    fn has_momentum(&self) -> bool {
+        !self.slots().is_empty()
+    }
     /// Whether it looks at a tensor as a whole, so that no tensor may be cut in parts.
     fn whole_tensors(&self) -> bool {
         false
     }
-    /// One update; clipping happens in the same pass.
+    /// One update; clipping happens in the same pass. Moments that become subnormal become 0: on some CPUs they would take
+    /// five times as long, and no parameter feels them.
     fn update(&self, update: Update<'_>);
 }
 

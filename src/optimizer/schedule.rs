@@ -23,7 +23,7 @@ enum Kind {
     Constant,
     Step { step_size: f64, gamma: f64 },
     Cosine { min_lr: f64 },
-    OneCycle { pct_start: f64, div_factor: f64, final_div_factor: f64 },
+    OneCycle { pct_start: f64, div_factor: f64, final_div_factor: f64, momentum: Option<[f64; 2]> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +55,24 @@ struct OneCycleKeys {
     div_factor: f64,
     #[serde(default = "default_final_div_factor")]
     final_div_factor: f64,
+    #[serde(default = "yes")]
+    cycle_momentum: bool,
+    #[serde(default = "default_base_momentum")]
+    base_momentum: f64,
+    #[serde(default = "default_max_momentum")]
+    max_momentum: f64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_base_momentum() -> f64 {
+    0.85
+}
+
+fn default_max_momentum() -> f64 {
+    0.95
 }
 
 fn tenth() -> f64 {
@@ -80,8 +98,9 @@ pub const REGISTRY: &[(&str, &str, &str)] = &[
     ("cosine", "a half cosine from the rate to min_lr over all steps after warm-up", "min_lr = 0"),
     (
         "one_cycle",
-        "up from lr/div_factor and down to that over final_div_factor, on cosines",
-        "pct_start = 0.3, div_factor = 25, final_div_factor = 1e4",
+        "up from lr/div_factor and down to that over final_div_factor, on cosines; momentum (beta1) the other way",
+        "pct_start = 0.3, div_factor = 25, final_div_factor = 1e4, cycle_momentum = true, base_momentum = 0.85, \
+         max_momentum = 0.95",
     ),
 ];
 
@@ -147,13 +166,20 @@ fn parse_kind(component: &Component) -> Result<(Kind, Component)> {
             Ok((Kind::Cosine { min_lr }, resolved))
         }
         "one_cycle" => {
-            let (OneCycleKeys { pct_start, div_factor, final_div_factor }, resolved) = component.resolve()?;
+            let (keys, resolved) = component.resolve::<OneCycleKeys>()?;
+            let OneCycleKeys { pct_start, div_factor, final_div_factor, cycle_momentum, .. } = keys;
             if !(0.0..1.0).contains(&pct_start) {
                 return Err(component.error("pct_start", format!("is {pct_start}"), "give a share from 0 up to 1"));
             }
             positive("div_factor", div_factor)?;
             positive("final_div_factor", final_div_factor)?;
-            Ok((Kind::OneCycle { pct_start, div_factor, final_div_factor }, resolved))
+            for (key, value) in [("base_momentum", keys.base_momentum), ("max_momentum", keys.max_momentum)] {
+                if !(0.0..1.0).contains(&value) {
+                    return Err(component.error(key, format!("is {value}"), "give a number from 0 up to 1"));
+                }
+            }
+            let momentum = cycle_momentum.then_some([keys.base_momentum, keys.max_momentum]);
+            Ok((Kind::OneCycle { pct_start, div_factor, final_div_factor, momentum }, resolved))
         }
         _ => Err(component.unknown_kind("type", REGISTRY.iter().map(|(name, _, _)| *name))),
     }
@@ -206,17 +232,32 @@ impl Schedule {
                 let share = ((step - self.warmup) as f64 / length).min(1.0);
                 min_lr + (self.lr - min_lr) * (1.0 + (PI * share).cos()) / 2.0
             }
-            Kind::OneCycle { pct_start, div_factor, final_div_factor } => {
+            Kind::OneCycle { pct_start, div_factor, final_div_factor, .. } => {
                 let lowest = self.lr / div_factor;
-                let peak = pct_start * self.total as f64 - 1.0;
-                let last = self.total.saturating_sub(1) as f64;
-                let step = (step as f64).min(last);
-                if step <= peak {
-                    anneal(lowest, self.lr, step / peak)
-                } else {
-                    anneal(self.lr, lowest / final_div_factor, (step - peak) / (last - peak))
-                }
+                self.cycle(pct_start, step, lowest, self.lr, lowest / final_div_factor)
             }
+        }
+    }
+
+    /// The momentum, or beta1, of the optimizer step `step`, where the schedule has a say in it.
+    pub fn momentum(&self, step: u64) -> Option<f64> {
+        match self.kind {
+            Kind::OneCycle { pct_start, momentum: Some([base, max]), .. } => {
+                Some(self.cycle(pct_start, step, max, base, max))
+            }
+            _ => None,
+        }
+    }
+
+    /// From `first` to `peak` in the first part of the steps, and to `last` in the rest.
+    fn cycle(&self, pct_start: f64, step: u64, first: f64, peak: f64, last: f64) -> f64 {
+        let at_peak = pct_start * self.total as f64 - 1.0;
+        let end = self.total.saturating_sub(1) as f64;
+        let step = (step as f64).min(end);
+        if step <= at_peak {
+            anneal(first, peak, step / at_peak)
+        } else {
+            anneal(peak, last, (step - at_peak) / (end - at_peak))
         }
     }
 }

@@ -50,7 +50,7 @@ dispatch! {
 dispatch! {
     fn with_momentum<T>(p: &mut [T], g: &[T], v: &mut [T], lr: T, scale: T, decay: T, momentum: T) {
         for ((p, g), v) in p.iter_mut().zip(g).zip(v) {
-            *v = momentum * *v + (*g * scale + decay * *p);
+            *v = (momentum * *v + (*g * scale + decay * *p)).flushed();
             *p -= lr * *v;
         }
     }
@@ -60,7 +60,7 @@ dispatch! {
     fn with_nesterov<T>(p: &mut [T], g: &[T], v: &mut [T], lr: T, scale: T, decay: T, momentum: T) {
         for ((p, g), v) in p.iter_mut().zip(g).zip(v) {
             let gradient = *g * scale + decay * *p;
-            *v = momentum * *v + gradient;
+            *v = (momentum * *v + gradient).flushed();
             *p -= lr * (gradient + momentum * *v);
         }
     }
@@ -76,9 +76,9 @@ impl Optimizer for Sgd {
     }
 
     fn update(&self, update: Update<'_>) {
-        let Update { params, grads, moments: [v, _], lr, grad_scale, .. } = update;
-        let (decay, momentum) = (self.0.weight_decay as f32, self.0.momentum as f32);
-        if momentum == 0.0 {
+        let Update { params, grads, moments: [v, _], lr, momentum, grad_scale, .. } = update;
+        let (decay, momentum) = (self.0.weight_decay as f32, momentum.unwrap_or(self.0.momentum) as f32);
+        if self.0.momentum == 0.0 {
             plain(params, grads, lr, grad_scale, decay);
         } else if self.0.nesterov {
             with_nesterov(params, grads, v, lr, grad_scale, decay, momentum);

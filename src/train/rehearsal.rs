@@ -102,6 +102,7 @@ impl<'c> Rehearsal<'c> {
                     grads: gradient,
                     moments: [momentum, &mut []],
                     lr: LR,
+                    momentum: None,
                     step: self.steps,
                     grad_scale: 1.0,
                 });
@@ -112,7 +113,7 @@ impl<'c> Rehearsal<'c> {
                 let merging = micro_batches(exchange, self.micro_batches * self.comm.size(), &self.content);
                 self.comm.barrier();
                 let began = Instant::now();
-                let mut updating = replica.updating(&*self.optimizer, &self.layout, LR, self.steps);
+                let mut updating = replica.updating(&*self.optimizer, &self.layout, LR, None, self.steps);
                 let squares = exchange.sum(0, |range, grads| updating.update(range, grads, 1.0));
                 assert!(squares.is_finite(), "gradients of constants");
                 exchange.release();

@@ -27,6 +27,7 @@ pub(super) struct Updating<'a> {
     optimizer: &'a dyn Optimizer,
     layout: &'a Layout,
     lr: f32,
+    momentum: Option<f64>,
     step: u64,
     params: &'a mut Shared<f32>,
     moments: &'a mut [Shared<f32>],
@@ -49,6 +50,7 @@ impl Updating<'_> {
             grads,
             moments,
             lr: self.lr,
+            momentum: self.momentum,
             step: self.step,
             grad_scale: scale,
         });
@@ -83,9 +85,10 @@ impl Replica {
         optimizer: &'a dyn Optimizer,
         layout: &'a Layout,
         lr: f32,
+        momentum: Option<f64>,
         step: u64,
     ) -> Updating<'a> {
-        Updating { optimizer, layout, lr, step, params: &mut self.params, moments: &mut self.moments }
+        Updating { optimizer, layout, lr, momentum, step, params: &mut self.params, moments: &mut self.moments }
     }
 
     /// The whole of the state, on the host's first rank; the others get nothing.

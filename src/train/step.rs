@@ -162,7 +162,13 @@ impl Trainer<'_> {
             let clip = self.clip_norm.map_or(1.0, |most| (most / norm).min(1.0));
             let scale = if self.local.is_some() { self.host_scale(samples.len()) } else { 1.0 };
             let part = self.replica.part();
-            let mut updating = self.replica.updating(&*self.optimizer, self.model.layout(), lr as f32, step + 1);
+            let mut updating = self.replica.updating(
+                &*self.optimizer,
+                self.model.layout(),
+                lr as f32,
+                self.schedule.momentum(step),
+                step + 1,
+            );
             updating.update(part, self.exchange.part(), (clip * scale) as f32);
         }
         self.exchange.release();
@@ -232,7 +238,13 @@ impl Trainer<'_> {
 
     /// Sums over ranks, each of which updates what it has summed. Returns the gradient's norm.
     fn sum_and_update(&mut self, done: usize, lr: f64, step: u64) -> f64 {
-        let mut updating = self.replica.updating(&*self.optimizer, self.model.layout(), lr as f32, step + 1);
+        let mut updating = self.replica.updating(
+            &*self.optimizer,
+            self.model.layout(),
+            lr as f32,
+            self.schedule.momentum(step),
+            step + 1,
+        );
         let (mut calls, mut timed, mut time) = (0u32, 0, Duration::ZERO);
         let squares = self.exchange.sum(done, |range, grads| {
             calls += 1;

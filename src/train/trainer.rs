@@ -99,6 +99,14 @@ impl Design {
         let steps_per_epoch = samples.div_ceil(batch) as u64;
         let total = steps_per_epoch * job.train.epochs;
         let schedule = Schedule::build(&job.schedule, optimizer.lr(), batch, steps_per_epoch, total)?;
+        if schedule.momentum(0).is_some() && !optimizer.has_momentum() {
+            let what = "moves momentum, but the optimizer has none";
+            return Err(job.schedule.error(
+                "cycle_momentum",
+                what,
+                "set cycle_momentum = false, or optimizer.momentum",
+            ));
+        }
         let (len, state_len) = (model.layout().len(), model.state_layout().len());
         let demand = Demand {
             reproducible: job.distributed.reduction == Reduction::Reproducible,
