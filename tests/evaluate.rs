@@ -7,7 +7,7 @@ use ndarray_npy::NpzWriter;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use support::{ddl_ok, value};
+use support::{ddl, ddl_ok, value};
 use tempfile::TempDir;
 
 /// Trains a linear layer on `data`, the inside of a `[data]` table, and gives the checkpoint.
@@ -121,6 +121,11 @@ fn rows_with_holes_stay_in_their_place() {
         let empty: Vec<bool> = column(&columns, name).iter().map(String::is_empty).collect();
         assert_eq!(empty, [true, false, false, false], "{name}");
     }
+    let (none, checkpoint) = (folder.path().join("none.csv").display().to_string(), checkpoint.display().to_string());
+    fs::write(&none, "a,b\n").unwrap();
+    let output = ddl(0, &["predict", &checkpoint, "--input", &none]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(65) && text.contains("none.csv: there is no sample in it"), "{text}");
     fs::remove_dir_all(folder.path().join("out")).unwrap();
     let checkpoint = trained(folder.path(), &data("values", "a", "b"), 1, "mse");
     let (out, said) = predict(&checkpoint, "p.h5", 0);

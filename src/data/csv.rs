@@ -207,7 +207,9 @@ fn take_out<T: Copy>(values: &mut Vec<T>, width: usize, test: &[bool]) -> io::Re
         if test {
             out.extend_from_slice(&values[range]);
         } else {
-            values.copy_within(range, kept);
+            if kept < range.start {
+                values.copy_within(range, kept);
+            }
             kept += width;
         }
     }
@@ -234,9 +236,10 @@ fn read(path: &Path, keys: &Keys, delimiter: u8, features: &[String], known: &mu
     'rows: while rows.next()? {
         let (start, number) = (read.features.len(), read.rows as u32);
         read.rows += 1;
+        memory::reserve(&mut read.features, columns.len()).map_err(|e| file::read_error(path, &e))?;
         for &column in &columns {
             match rows.number(column)? {
-                Some(value) => file::push(&mut read.features, value as f32, path)?,
+                Some(value) => read.features.push(value as f32),
                 None => {
                     read.features.truncate(start);
                     continue 'rows;

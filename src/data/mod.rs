@@ -28,7 +28,7 @@ pub use dataset::{Dataset, Kept};
 pub use samples::Samples;
 
 use crate::config::{Component, DataConfig, Normalize};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
@@ -125,7 +125,13 @@ fn source(config: &DataConfig) -> Result<&'static Source> {
 /// fitted on the training part. The test part of the result holds all samples. Targets that the file lacks
 /// are NaN, or left out for classes.
 pub fn open_inputs(input: &Input, config: &DataConfig, file: &Path) -> Result<Dataset> {
-    (source(config)?.open_inputs)(input, config, file)
+    let inputs = (source(config)?.open_inputs)(input, config, file)?;
+    if inputs.rows() == 0 {
+        let what = ["there is no sample in it"].into_iter().chain(inputs.notes.iter().map(String::as_str));
+        let what: Vec<&str> = what.collect();
+        return Err(Error::data(file.display().to_string(), what.join("; "), "give a file with samples"));
+    }
+    Ok(inputs)
 }
 
 /// The job's choice of normalisation, or the source's default.

@@ -103,11 +103,14 @@ fn left(group: &Path, [limit, used, prefix]: [&str; 3]) -> Option<u64> {
 ///
 /// # Errors
 /// `OutOfMemory`, with both sizes.
+#[inline]
 pub fn reserve<T>(values: &mut Vec<T>, more: usize) -> io::Result<()> {
+    if values.capacity() - values.len() >= more { Ok(()) } else { grow(values, more) }
+}
+
+#[cold]
+fn grow<T>(values: &mut Vec<T>, more: usize) -> io::Result<()> {
     let (len, capacity) = (values.len(), values.capacity());
-    if capacity - len >= more {
-        return Ok(());
-    }
     // By half, or near the limit by a sixteenth: never by so little that asking takes the time.
     let needed = len.saturating_add(more).max(64);
     let room = |elements: usize| ask((elements - capacity) as f64 * size_of::<T>() as f64).map(|()| elements);
