@@ -325,15 +325,24 @@ dispatch! {
                 // Two chains, since each addition waits for the one before.
                 let (mut even, mut odd) = ([T::ZERO; PANEL], [T::ZERO; PANEL]);
                 let rows = SUMMED.min(m - block);
-                for row in block..block + rows {
-                    let chain = if (row - block) % 2 == 0 { &mut even } else { &mut odd };
-                    let values = &a[row * lda + first..][..width];
-                    if let Ok(values) = <&[T; PANEL]>::try_from(values) {
+                let row = |row: usize| &a[(block + row) * lda + first..];
+                if width == PANEL {
+                    for pair in 0..rows / 2 {
+                        let (above, below) = (&row(2 * pair)[..PANEL], &row(2 * pair + 1)[..PANEL]);
                         for lane in 0..PANEL {
-                            chain[lane] += values[lane];
+                            even[lane] += above[lane];
+                            odd[lane] += below[lane];
                         }
-                    } else {
-                        for (sum, value) in chain.iter_mut().zip(values) {
+                    }
+                    if rows % 2 == 1 {
+                        let last = &row(rows - 1)[..PANEL];
+                        for lane in 0..PANEL {
+                            even[lane] += last[lane];
+                        }
+                    }
+                } else {
+                    for index in 0..rows {
+                        for (sum, value) in even.iter_mut().zip(&row(index)[..width]) {
                             *sum += *value;
                         }
                     }
