@@ -78,12 +78,13 @@ impl MpiHost {
         if self.size() == 1 {
             return Ok(());
         }
-        let len = Atomics::elements(barrier::NUMBERS) * size_of::<u32>();
+        let len = Atomics::elements(barrier::numbers(self.size())) * size_of::<u32>();
         let numbers = self.window(len).or_else(|_| {
             self.kind = Kind::Named;
             self.window(len)
         })?;
-        self.barrier = Some(Barrier::new(Atomics::within(numbers.cast()), self.size()));
+        let names = self.members[self.index].clone();
+        self.barrier = Some(Barrier::new(Atomics::within(numbers.cast()), self.rank(), names));
         self.node.barrier();
         Ok(())
     }
