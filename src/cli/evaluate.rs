@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::store::Checkpoint;
 use crate::train::evaluate::{Metrics, last_value};
 use crate::train::terminal::{say, table, thousands};
-use crate::train::{Trainer, broadcast_checkpoint, forecast_table, read_on_root};
+use crate::train::{LocalData, Trainer, broadcast_checkpoint, forecast_table, read_on_root};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,8 @@ pub(super) struct Evaluate {
 impl Evaluate {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let (job, checkpoint) = job_of(comm, &self.checkpoint, &self.set)?;
-        let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
+        let local = LocalData::stage(&job.data, comm)?;
+        let mut data = agree(comm, Dataset::open_unread(&local.config, job.seed))?;
         if data.len(Part::Test) == 0 {
             let what = "the data has no test samples";
             return Err(Error::data(&job.file, what, "give a data set with a test part by --set data.path=..."));

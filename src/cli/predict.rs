@@ -2,13 +2,14 @@
 
 use super::evaluate::{alone, job_of};
 use crate::comm::{Comm, agree, on_root};
+use crate::config::DataConfig;
 use crate::data::{Dataset, Part, Task, open_inputs};
 use crate::error::{Error, Result};
 use crate::loss::largest;
 use crate::store::predictions::{Column, write_csv, write_hdf5};
 use crate::store::protect;
 use crate::train::terminal::{say, thousands};
-use crate::train::{Trainer, broadcast_checkpoint};
+use crate::train::{LocalData, Trainer, broadcast_checkpoint};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -41,8 +42,11 @@ impl Predict {
         let (job, checkpoint) = job_of(comm, &self.checkpoint, &self.set)?;
         let inputs = [Some(self.checkpoint.as_path()), Some(&self.input), job.data.path.as_deref()];
         agree(comm, protect("--out", &self.out, inputs.into_iter().flatten()))?;
-        let trained_on = agree(comm, Dataset::open(&job.data, job.seed))?;
-        let inputs = agree(comm, open_inputs(&trained_on, &job.data, &self.input))?;
+        let local = LocalData::stage(&job.data, comm)?;
+        let trained_on = agree(comm, Dataset::open(&local.config, job.seed))?;
+        let input = LocalData::stage(&DataConfig { path: Some(self.input.clone()), ..job.data.clone() }, comm)?;
+        let input = input.config.path.as_deref().unwrap_or(&self.input);
+        let inputs = agree(comm, open_inputs(&trained_on, &local.config, input))?;
         let mut trainer = Trainer::build(&alone(&job, comm.size()), &trained_on, comm)?;
         broadcast_checkpoint(&mut trainer, &self.checkpoint, checkpoint.as_ref())?;
         let mut outputs: Vec<f32> = Vec::new();

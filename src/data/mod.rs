@@ -19,6 +19,7 @@ mod npz;
 mod pixel;
 mod samples;
 mod stocks;
+pub mod storage;
 mod synthetic;
 mod window;
 

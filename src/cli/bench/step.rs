@@ -7,9 +7,9 @@ use crate::data::{Dataset, Part};
 use crate::error::Result;
 use crate::rng;
 use crate::scale::statistics::Spread;
-use crate::train::Trainer;
 use crate::train::clock::Phase;
 use crate::train::terminal::{say, table};
+use crate::train::{LocalData, Trainer};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -42,7 +42,8 @@ pub(super) struct Step {
 impl Step {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let job = agree(comm, overrides(&self.set).and_then(|overrides| Job::load(&self.job, &overrides)))?;
-        let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
+        let local = LocalData::stage(&job.data, comm)?;
+        let mut data = agree(comm, Dataset::open_unread(&local.config, job.seed))?;
         let mut trainer = Trainer::build(&job, &data, comm)?;
         trainer.share(&mut data)?;
         let batch = job.train.global_batch(comm.size()).min(data.len(Part::Train));
