@@ -2,7 +2,6 @@
 
 use super::evaluate::{alone, job_of};
 use crate::comm::{Comm, agree, on_root};
-use crate::config::DataConfig;
 use crate::data::{Dataset, Part, Task, open_inputs};
 use crate::error::{Error, Result};
 use crate::loss::largest;
@@ -44,7 +43,7 @@ impl Predict {
         agree(comm, protect("--out", &self.out, inputs.into_iter().flatten()))?;
         let local = LocalData::stage(&job.data, comm)?;
         let trained_on = agree(comm, Dataset::open(&local.config, job.seed))?;
-        let input = LocalData::stage(&DataConfig { path: Some(self.input.clone()), ..job.data.clone() }, comm)?;
+        let input = LocalData::stage_inputs(&job.data, &self.input, comm)?;
         let input = input.config.path.as_deref().unwrap_or(&self.input);
         let inputs = agree(comm, open_inputs(&trained_on, &local.config, input))?;
         let mut trainer = Trainer::build(&alone(&job, comm.size()), &trained_on, comm)?;

@@ -3,7 +3,7 @@
 use super::terminal;
 use crate::comm::{Comm, agree};
 use crate::config::DataConfig;
-use crate::data::storage::{Staged, Staging, is_remote, stage};
+use crate::data::storage::{self, Staged, Staging, is_remote};
 use crate::error::{Error, Result};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -23,8 +23,22 @@ impl LocalData {
     /// Stages what `config` names by URLs; all ranks call it.
     ///
     /// # Errors
-    /// Those of [`stage`] on any host, on all ranks.
+    /// Those of [`stage`](storage::stage) on any host, on all ranks; `Io` for a local path that is not there, if a known data
+    /// set can be fetched to it.
     pub fn stage(config: &DataConfig, comm: &dyn Comm) -> Result<Self> {
+        agree(comm, can_be_fetched(config))?;
+        Self::bring(config, comm)
+    }
+
+    /// The same for a file of inputs in the format of the job's data.
+    ///
+    /// # Errors
+    /// Those of [`stage`](storage::stage) on any host, on all ranks.
+    pub fn stage_inputs(config: &DataConfig, input: &Path, comm: &dyn Comm) -> Result<Self> {
+        Self::bring(&DataConfig { path: Some(input.to_owned()), ..config.clone() }, comm)
+    }
+
+    fn bring(config: &DataConfig, comm: &dyn Comm) -> Result<Self> {
         let test = config.source.table.get(TEST_PATH).and_then(toml::Value::as_str).map(PathBuf::from);
         let (path, test) = (config.path.clone().filter(|path| is_remote(path)), test.filter(|path| is_remote(path)));
         let mut config = config.clone();
@@ -60,9 +74,18 @@ impl LocalData {
     }
 }
 
+/// A job whose data are missing says how they can be had.
+fn can_be_fetched(config: &DataConfig) -> Result<()> {
+    let Some(path) = config.path.as_deref().filter(|path| !is_remote(path) && !path.exists()) else { return Ok(()) };
+    let Some((set, folder)) = storage::known_at(&config.source.kind, path) else { return Ok(()) };
+    let out = if Path::new(set.folder) == folder { String::new() } else { format!(" --out {}", folder.display()) };
+    let mend = format!("set data.path to where the data are, or get them by: ddl fetch {}{out}", set.name);
+    Err(Error::io(path, "there is no such file or folder", mend))
+}
+
 fn copies(wanted: &[&Path], how: &Staging) -> Result<Vec<Staged>> {
     let stage_one = |path: &&Path| {
-        let copy = stage(&path.to_string_lossy(), how)?;
+        let copy = storage::stage(&path.to_string_lossy(), how)?;
         log::info!("staged to {}, {} bytes of it now", copy.path.display(), copy.fetched);
         Ok(copy)
     };

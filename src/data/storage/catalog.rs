@@ -1,5 +1,7 @@
 //! The well-known data sets: where they are, and what they must be.
 
+use std::path::Path;
+
 /// How a file is known to be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sum {
@@ -147,6 +149,23 @@ pub const CATALOG: &[Known] = &[
     },
 ];
 
+/// The set that a source expects at a path, and the folder to fetch it into: by the name of one of its files or of its folder,
+/// else the first of the source that anybody can fetch.
+pub fn known_at<'a>(source: &str, path: &'a Path) -> Option<(&'static Known, &'a Path)> {
+    let of_source = || CATALOG.iter().filter(|set| set.source == source);
+    let name = path.file_name()?.to_str()?;
+    let is_file = |set: &&Known| {
+        let archive = set.archive.iter().any(|archive| archive.file.name == name);
+        archive || set.files.iter().any(|file| alternatives(file.name).iter().any(|known| known == name))
+    };
+    if let Some(set) = of_source().find(is_file) {
+        return Some((set, path.parent()?));
+    }
+    let of_folder = of_source().find(|set| Path::new(set.folder).file_name() == path.file_name());
+    let set = of_folder.or_else(|| of_source().find(|set| !set.places.is_empty()))?;
+    Some((set, path))
+}
+
 /// What a source reads in a folder, for places that cannot list one: of each line the first name that is there.
 #[cfg(feature = "remote")]
 pub(super) fn names_of(source: &str) -> Vec<Vec<String>> {
@@ -156,7 +175,6 @@ pub(super) fn names_of(source: &str) -> Vec<Vec<String>> {
 }
 
 /// A file's name, and the same packed or unpacked.
-#[cfg(feature = "remote")]
 pub(super) fn alternatives(name: &str) -> Vec<String> {
     match name.strip_suffix(".gz") {
         Some(plain) => vec![name.to_owned(), plain.to_owned()],

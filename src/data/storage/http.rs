@@ -7,7 +7,7 @@ use crate::config::address::redacted;
 use crate::error::{Error, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use percent_encoding::percent_decode_str;
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Client, Response};
@@ -17,6 +17,8 @@ use url::Url;
 
 /// A longer index page is none.
 const MOST_INDEX: usize = 16 << 20;
+/// Files of a folder that are looked at at once.
+const LOOKS_AT_ONCE: usize = 16;
 /// Folders in folders that an index is followed into.
 const MOST_DEPTH: usize = 6;
 
@@ -87,7 +89,7 @@ impl Http {
         if !found.is_empty() {
             return Ok(found);
         }
-        let mut open = vec![(folder.clone(), String::new(), 0)];
+        let (mut open, mut files) = (vec![(folder.clone(), String::new(), 0)], Vec::new());
         while let Some((url, prefix, depth)) = open.pop() {
             for name in self.index(&url).await? {
                 let mut next = url.clone();
@@ -98,15 +100,17 @@ impl Http {
                         return Err(Trouble::Refused(format!("more than {MOST_DEPTH} folders in folders")));
                     }
                     open.push((next, plain, depth + 1));
-                } else if let Some(object) = self.stat(&next, &plain).await? {
-                    found.push(object);
+                } else {
+                    files.push((next, plain));
                 }
-                if found.len() + open.len() > MOST_OBJECTS {
+                if files.len() + open.len() > MOST_OBJECTS {
                     return Err(Trouble::Refused(format!("the folder has more than {MOST_OBJECTS} objects")));
                 }
             }
         }
-        Ok(found)
+        let looks = files.iter().map(|(url, name)| self.stat(url, name));
+        let found: Vec<Option<Object>> = stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// The names that an index page links to in its own folder.

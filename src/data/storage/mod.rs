@@ -35,5 +35,5 @@ mod unpack;
 #[cfg(feature = "remote")]
 mod webhdfs;
 
-pub use catalog::{CATALOG, Known};
+pub use catalog::{Archive, CATALOG, File as SetFile, Known, Sum, known_at};
 pub use staging::{Patience, Staged, Staging, fetch_known, is_remote, stage};

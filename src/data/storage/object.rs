@@ -56,9 +56,9 @@ impl Store {
             .with_read_timeout(patience.silence)
             .with_timeout_disabled();
         let built: Result<Arc<dyn ObjectStore>, object_store::Error> = if is_s3 {
-            amazon(host).with_retry(retry).with_client_options(options).build().map(|store| Arc::new(store) as _)
+            amazon(host, options).with_retry(retry).build().map(|store| Arc::new(store) as _)
         } else {
-            azure(url, host).with_retry(retry).with_client_options(options).build().map(|store| Arc::new(store) as _)
+            azure(url, host, options).with_retry(retry).build().map(|store| Arc::new(store) as _)
         };
         let store = built.map_err(|e| Trouble::Forbidden(with_causes(&e)).at(url, &sign_in(kind)))?;
         Ok(Self { store, key, folder: rest.ends_with('/') || !rest.contains('/'), is_s3 })
@@ -111,8 +111,8 @@ impl Store {
 }
 
 /// Credentials, region and endpoint from `AWS_…`, else from the profile in `~/.aws`.
-fn amazon(bucket: &str) -> AmazonS3Builder {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+fn amazon(bucket: &str, options: ClientOptions) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::from_env().with_client_options(options).with_bucket_name(bucket);
     let profile = Profile::load();
     if env::var_os("AWS_ACCESS_KEY_ID").is_none() {
         if let (Some(id), Some(secret)) = (profile.get("aws_access_key_id"), profile.get("aws_secret_access_key")) {
@@ -137,8 +137,8 @@ fn amazon(bucket: &str) -> AmazonS3Builder {
 }
 
 /// Account and key from `AZURE_STORAGE_…`, a connection string too.
-fn azure(url: &str, host: &str) -> MicrosoftAzureBuilder {
-    let mut builder = MicrosoftAzureBuilder::from_env();
+fn azure(url: &str, host: &str, options: ClientOptions) -> MicrosoftAzureBuilder {
+    let mut builder = MicrosoftAzureBuilder::from_env().with_client_options(options);
     let text = env::var("AZURE_STORAGE_CONNECTION_STRING").unwrap_or_default();
     let stated = |name: &str| {
         let mut parts = text.split(';').filter_map(|part| part.split_once('='));
