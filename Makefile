@@ -4,6 +4,7 @@
 # make test-hosts  the same weights on virtual hosts with slow links (root)    make test-mpich  and under MPICH
 # make instructions  counts instructions against bench/instructions.tsv    make valgrind  kernels and layers under memcheck
 # make test-prediction  what ddl scale --predict says of virtual hosts against what is measured (root)
+# make test-storage  trains from HTTP, S3, Azure and HDFS servers that it installs, the same weights as locally
 # make setup  only install what is missing  make clean   remove what was built
 
 SHELL := /bin/bash
@@ -24,7 +25,7 @@ endif
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 # Exit code 77 of these scripts: not possible here, and they say why.
-.PHONY: run test test-hosts test-prediction test-mpich check instructions valgrind bench setup build clean
+.PHONY: run test test-storage test-hosts test-prediction test-mpich check instructions valgrind bench setup build clean
 .DEFAULT_GOAL := run
 
 run: build
@@ -40,6 +41,9 @@ test-hosts: build
 test-prediction: build
 	@for link in 1gbit 200mbit 1gbit,2ms; do \
 	  scripts/check-prediction target/release/ddl 2 $$link || [ $$? = 77 ] || exit 1; done
+
+test-storage: build
+	@scripts/test-storage target/release/ddl || [ $$? = 77 ]
 
 test-mpich: setup
 	@if ! { command -v mpicc.mpich && command -v mpiexec.mpich; } > /dev/null; then \

@@ -1,6 +1,6 @@
 //! docs/reference.md is what the registries say. `UPDATE_DOCS=1 cargo test --release --test documentation` writes it.
 
-use ddl::config::{Distributed, Job, Train};
+use ddl::config::{DataConfig, Distributed, Job, Train};
 use ddl::optimizer::schedule;
 use ddl::{data, layer, loss, optimizer};
 use std::fmt::Write;
@@ -26,12 +26,11 @@ fn reference() -> String {
     let keys: Vec<String> = data::registry().iter().map(|source| keys(source).join("; ")).collect();
     let sources: Vec<_> =
         data::registry().iter().zip(&keys).map(|(source, keys)| (source.name, source.doc, keys.as_str())).collect();
-    section(
-        &mut out,
-        "Sources",
-        "`[data] source = ...`; all take `path`, `shuffle = true`, `augment = []`, `normalize`.",
-        &sources,
-    );
+    section(&mut out, "Sources", "`[data] source = ...`, and the keys of all sources below.", &sources);
+    let _ = write!(out, "\n## Data\n\n`[data]`, for all sources:\n\n| key | what it is |\n| --- | --- |\n");
+    for (key, about) in DataConfig::KEYS {
+        let _ = writeln!(out, "| `{key}` | {about} |");
+    }
     section(
         &mut out,
         "Layers",

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::store::Checkpoint;
 use crate::train::evaluate::{Metrics, last_value};
 use crate::train::terminal::{say, table, thousands};
-use crate::train::{Predictor, forecast_table, input_of, read_on_root, share};
+use crate::train::{LocalData, Predictor, forecast_table, input_of, read_on_root, share};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,9 +37,17 @@ impl Evaluate {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let (job, checkpoint) = job_of(comm, &self.checkpoint, &self.set)?;
         let input = input_of(&job, checkpoint.as_ref(), &self.checkpoint, comm)?;
-        let mut data = match &self.input {
-            Some(file) => agree(comm, open_labelled(&input, &job.data, file))?,
-            None => agree(comm, Dataset::open_unread(&job.data, job.seed))?,
+        // What is staged is kept from the cache's limit until this goes.
+        let (mut data, _local) = match &self.input {
+            Some(file) => {
+                let local = LocalData::stage_inputs(&job.data, file, comm)?;
+                let file = local.config.path.as_deref().unwrap_or(file);
+                (agree(comm, open_labelled(&input, &job.data, file))?, local)
+            }
+            None => {
+                let local = LocalData::stage(&job.data, comm)?;
+                (agree(comm, Dataset::open_unread(&local.config, job.seed))?, local)
+            }
         };
         if data.len(Part::Test) == 0 {
             let what = "the data has no test samples";

@@ -5,6 +5,7 @@ mod bench;
 mod doctor;
 mod evaluate;
 mod export;
+mod fetch;
 mod inspect;
 mod predict;
 mod scale;
@@ -58,6 +59,7 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     Predict(predict::Predict),
     Export(export::Export),
+    Fetch(fetch::Fetch),
     Inspect(inspect::Inspect),
     Scale(scale::Scale),
     Doctor(doctor::Doctor),
@@ -159,6 +161,7 @@ fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
         Some(Command::Evaluate(command)) => command.run(comm),
         Some(Command::Predict(command)) => command.run(comm),
         Some(Command::Export(command)) => command.run(comm),
+        Some(Command::Fetch(command)) => command.run(comm),
         Some(Command::Inspect(command)) => command.run(comm),
         Some(Command::Scale(command)) => command.run(comm),
         Some(Command::Doctor(command)) => command.run(comm, None),

@@ -8,7 +8,7 @@ use crate::loss::largest;
 use crate::store::predictions::{Column, write_csv, write_hdf5};
 use crate::store::protect;
 use crate::train::terminal::{say, thousands};
-use crate::train::{Predictor, input_of};
+use crate::train::{LocalData, Predictor, input_of};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -42,7 +42,9 @@ impl Predict {
         let inputs = [Some(self.checkpoint.as_path()), Some(&self.input), job.data.path.as_deref()];
         agree(comm, protect("--out", &self.out, inputs.into_iter().flatten()))?;
         let input = input_of(&job, checkpoint.as_ref(), &self.checkpoint, comm)?;
-        let mut inputs = agree(comm, open_inputs(&input, &job.data, &self.input))?;
+        let local = LocalData::stage_inputs(&job.data, &self.input, comm)?;
+        let file = local.config.path.as_deref().unwrap_or(&self.input);
+        let mut inputs = agree(comm, open_inputs(&input, &job.data, file))?;
         agree(comm, inputs.read())?;
         let mut network = Predictor::load(&job, &input, checkpoint.as_ref(), &self.checkpoint, comm)?;
         let outputs = network.outputs(&inputs, Part::Test);

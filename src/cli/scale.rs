@@ -12,7 +12,7 @@ use crate::scale::launch::Choice;
 use crate::scale::model::Link;
 use crate::scale::plan::{Limits, Mode, parse_ranks};
 use crate::scale::{self, Request};
-use crate::train::settled;
+use crate::train::{LocalData, settled};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -88,14 +88,15 @@ pub(super) struct Scale {
 
 impl Scale {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
-        let request = agree(comm, self.request())?;
-        agree_on_job(comm, Ok(request.job.clone()))?;
+        let job = agree_on_job(comm, overrides(&self.set).and_then(|overrides| Job::load(&self.job, &overrides)))?;
+        let local = LocalData::stage(&job.data, comm)?;
+        let data = Dataset::open_unread(&local.config, job.seed);
+        let job = agree(comm, data.and_then(|data| settled(&job, &data)))?;
+        let request = agree(comm, self.request(job))?;
         scale::run(&request, comm)
     }
 
-    fn request(self) -> Result<Request> {
-        let job = Job::load(&self.job, &overrides(&self.set)?)?;
-        let job = settled(&job, &Dataset::open_unread(&job.data, job.seed)?)?;
+    fn request(self, job: Job) -> Result<Request> {
         let most = match self.mode {
             Mode::Weak => usize::MAX,
             _ => job.train.global_batch(1).div_ceil(job.train.micro_batch()),

@@ -64,7 +64,7 @@ fn half() -> f32 {
 pub struct DataConfig {
     /// The source's kind and its own keys (the shared ones below are taken out).
     pub source: Component,
-    /// A folder or file; None for sources that need none.
+    /// A folder, a file, or the URL of one; None for sources that need none.
     pub path: Option<PathBuf>,
     /// Whether the training samples are shuffled anew each epoch.
     pub shuffle: bool,
@@ -74,15 +74,37 @@ pub struct DataConfig {
     pub normalize: Option<Normalize>,
     /// The share of the training part that is kept back to validate on: `train.validation`.
     pub validation: f64,
+    /// Where copies of data at URLs are kept. As what this machine has, it is no part of the resolved job.
+    pub cache: Option<PathBuf>,
+    /// How much may be kept there, in GB. None: half of what is free.
+    pub cache_gb: Option<f64>,
 }
 
 impl DataConfig {
+    /// The keys that all sources take, and what they are, for the documentation.
+    pub const KEYS: [(&str, &str); 6] = [
+        ("path", "a folder, a file, or a URL of one: https, s3, az, abfss, hdfs or webhdfs"),
+        ("shuffle", "whether training samples are shuffled anew each epoch (true)"),
+        ("augment", "random changes to training images, in this order ([])"),
+        ("normalize", "\"none\", \"standard\", \"minmax\", \"window\" or { mean, std } (the source's own)"),
+        ("cache", "the folder of this host where data at URLs are kept ($SLURM_TMPDIR, $TMPDIR or /tmp)"),
+        ("cache_gb", "how many GB may be kept there; what was used least recently goes (half of what is free)"),
+    ];
+
     /// Takes the shared keys out of the table.
     pub fn from_component(mut source: Component) -> Result<Self> {
         let path = source.take("path")?;
         let shuffle = source.take("shuffle")?.unwrap_or(true);
         let augment = source.take("augment")?.unwrap_or_default();
         let normalize = source.take("normalize")?;
-        Ok(Self { source, path, shuffle, augment, normalize, validation: 0.0 })
+        let cache: Option<PathBuf> = source.take("cache")?;
+        if cache.as_ref().is_some_and(|cache| cache.as_os_str().is_empty()) {
+            return Err(source.error("cache", "is empty", "give a folder, or leave it out"));
+        }
+        let cache_gb: Option<f64> = source.take("cache_gb")?;
+        if cache_gb.is_some_and(|gb| !(gb > 0.0 && gb.is_finite())) {
+            return Err(source.error("cache_gb", "is not above 0", "give how many GB may be kept, such as 20"));
+        }
+        Ok(Self { source, path, shuffle, augment, normalize, cache, cache_gb, validation: 0.0 })
     }
 }

@@ -1,5 +1,6 @@
 //! The whole job: from TOML text and overrides to a checked [`Job`], and back to TOML with every default written out.
 
+use super::address::redacted;
 use super::component::suggestion;
 use super::lines::Lines;
 use super::overrides::Override;
@@ -216,7 +217,13 @@ impl Job {
         let mut job = Table::new();
         job.insert("name".into(), self.name.clone().into());
         job.insert("seed".into(), Value::Integer(self.seed as i64));
-        job.insert("data".into(), crate::data::Dataset::resolve(&self.data)?.into());
+        let mut data = crate::data::Dataset::resolve(&self.data)?;
+        for (_, value) in data.iter_mut() {
+            if let Value::String(text) = value {
+                *text = redacted(text);
+            }
+        }
+        job.insert("data".into(), data.into());
         let layers: Result<Vec<Value>> = self
             .layers
             .iter()

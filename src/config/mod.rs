@@ -1,5 +1,6 @@
 //! The job: TOML text, overrides and defaults into a [`Job`] that is checked once and then trusted.
 
+pub mod address;
 mod changes;
 mod component;
 pub mod data;

@@ -20,6 +20,7 @@ mod pixel;
 mod samples;
 mod selection;
 mod stocks;
+pub mod storage;
 mod synthetic;
 mod window;
 

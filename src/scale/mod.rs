@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::resource::cpu;
 use crate::train::signal::StopFlag;
 use crate::train::terminal::say;
-use crate::train::{COMMIT, Trainer};
+use crate::train::{COMMIT, LocalData, Trainer};
 use forecast::{Known, Network, Outlook};
 use launch::{Choice, Ended, Launcher};
 use measure::{Found, Measurement};
@@ -138,7 +138,8 @@ pub fn run(request: &Request, comm: &dyn Comm) -> Result<()> {
         return comm::agree(comm, Err(Error::usage("ddl scale", what, mend)));
     }
     let job = &request.job;
-    let data = comm::agree(comm, Dataset::open(&job.data, job.seed))?;
+    let local = LocalData::stage(&job.data, comm)?;
+    let data = comm::agree(comm, Dataset::open(&local.config, job.seed))?;
     let work = comm::agree(comm, work(job, &data))?;
     if request.ranks.is_empty() {
         let outlook = outlook(request, &work, Some(&data), &[], comm)?;
@@ -210,7 +211,10 @@ fn outlook(
     let (compute, from) = match forecast::compute(measurements) {
         Some(fitted) => (fitted, "this study"),
         None => {
-            let opened = if data.is_none() { Some(Dataset::open(&job.data, job.seed)?) } else { None };
+            let opened = match data {
+                Some(_) => None,
+                None => Some(Dataset::open(&LocalData::stage(&job.data, comm)?.config, job.seed)?),
+            };
             let data = data.or(opened.as_ref()).ok_or_else(|| Error::internal("ddl scale", "no data to probe with"))?;
             (probe::compute(job, data, comm)?, if comm.size() > 1 { "a probe" } else { "a probe on one rank" })
         }

@@ -1,6 +1,7 @@
 //! A trained network by itself: its weights and what it knows of its input, and nothing that only training needs.
 
 use super::evaluate::{Evaluation, Metrics};
+use super::stage::LocalData;
 use super::trainer::Goal;
 use crate::comm::{Comm, agree};
 use crate::config::Job;
@@ -105,5 +106,6 @@ pub fn input_of(job: &Job, checkpoint: Option<&Checkpoint>, path: &Path, comm: &
             path.display()
         );
     }
-    agree(comm, Dataset::open_unread(&job.data, job.seed).map(|data| data.description()))
+    let local = LocalData::stage(&job.data, comm)?;
+    agree(comm, Dataset::open_unread(&local.config, job.seed).map(|data| data.description()))
 }

@@ -6,6 +6,7 @@ use super::evaluate::{Errors, Metrics, last_value};
 use super::folder::Folder;
 use super::progress::{Position, load_weights};
 use super::signal::StopFlag;
+use super::stage::LocalData;
 use super::terminal::{self, say, tell};
 use super::trainer::Trainer;
 use crate::comm::{Comm, agree, on_root};
@@ -39,7 +40,8 @@ pub const COMMIT: &str = env!("SOURCE_COMMIT");
 /// The same on every rank; whatever was saved before stays whole.
 pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     let (root, stop) = (comm.rank() == 0, StopFlag::listen());
-    let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
+    let local = LocalData::stage(&job.data, comm)?;
+    let mut data = agree(comm, Dataset::open_unread(&local.config, job.seed))?;
     let mut trainer = Trainer::build(job, &data, comm)?;
     let job = &trainer.settled(job);
     trainer.share(&mut data)?;

@@ -28,6 +28,11 @@ pub fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
+/// Whether only results are printed.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// Prints a line of results. A failure is no reason to stop training; [`printed`] tells of it in the end.
 pub fn say(line: &str) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}") {

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary compiles all of it and uses a part
 
 pub mod training;
+pub mod web;
 
 use std::fs::File;
 use std::io::{Read, Seek};

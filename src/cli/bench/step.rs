@@ -8,9 +8,9 @@ use crate::data::{Dataset, Part};
 use crate::error::Result;
 use crate::rng;
 use crate::scale::statistics::Spread;
-use crate::train::Trainer;
 use crate::train::clock::Phase;
 use crate::train::terminal::{say, table};
+use crate::train::{LocalData, Trainer};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -44,7 +44,8 @@ impl Step {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let job = overrides(&self.set).and_then(|overrides| Job::load(&self.job, &overrides));
         let job = agree_on_job(comm, job)?;
-        let mut data = agree(comm, Dataset::open_unread(&job.data, job.seed))?;
+        let local = LocalData::stage(&job.data, comm)?;
+        let mut data = agree(comm, Dataset::open_unread(&local.config, job.seed))?;
         let mut trainer = Trainer::build(&job, &data, comm)?;
         trainer.share(&mut data)?;
         let batch = job.train.global_batch(comm.size()).min(data.len(Part::Train));

@@ -1,0 +1,203 @@
+//! Object stores: `s3://bucket/key`, `az://container/path` and `abfss://container@account.dfs.core.windows.net/path`, of
+//! whatever endpoint the standard variables of AWS and Azure name.
+
+use super::http::CONNECT;
+use super::profile::Profile;
+use super::remote::{Bytestream, Digest, Listing, MOST_OBJECTS, Object, last_part, sign_in};
+use super::staging::Patience;
+use super::trouble::{Trouble, with_causes};
+use crate::config::address::redacted;
+use crate::error::{Error, Result};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::path::Path;
+use object_store::{ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
+use std::env;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A bucket or container, and a key or prefix in it.
+pub(super) struct Store {
+    store: Arc<dyn ObjectStore>,
+    key: Path,
+    /// Whether the address ends in `/`.
+    folder: bool,
+    is_s3: bool,
+}
+
+impl Store {
+    /// Of an address, with the credentials of this process's environment.
+    ///
+    /// # Errors
+    /// `Usage`.
+    pub fn open(url: &str, kind: &str, patience: &Patience) -> Result<Self> {
+        let place = redacted(url);
+        let wrong = |what: String| {
+            Error::usage(
+                &place,
+                what,
+                "write s3://bucket/key, az://container/path or abfss://container@account.dfs.core.windows.net/path",
+            )
+        };
+        let (_, rest) = url.split_once("://").unwrap_or_default();
+        let (host, key) = rest.split_once('/').unwrap_or((rest, ""));
+        if host.is_empty() {
+            return Err(wrong("it names no bucket or container".into()));
+        }
+        let key = key.trim_matches('/');
+        let key = Path::parse(key).map_err(|e| wrong(with_causes(&e)))?;
+        let is_s3 = kind.starts_with("s3");
+        // The tries are counted in one place, which is not there.
+        let retry = RetryConfig { max_retries: 0, retry_timeout: Duration::from_secs(300), ..RetryConfig::default() };
+        let options = ClientOptions::new()
+            .with_connect_timeout(patience.silence.min(CONNECT))
+            .with_read_timeout(patience.silence)
+            .with_timeout_disabled();
+        let built: Result<Arc<dyn ObjectStore>, object_store::Error> = if is_s3 {
+            amazon(host, options).with_retry(retry).build().map(|store| Arc::new(store) as _)
+        } else {
+            azure(url, host, options).with_retry(retry).build().map(|store| Arc::new(store) as _)
+        };
+        let store = built.map_err(|e| Trouble::Forbidden(with_causes(&e)).at(url, &sign_in(kind)))?;
+        Ok(Self { store, key, folder: rest.ends_with('/') || !rest.contains('/'), is_s3 })
+    }
+
+    /// What is there: the object of this name, or else all below it.
+    pub async fn list(&self) -> Result<Listing, Trouble> {
+        let name = last_part(self.key.as_ref());
+        let mut missing = None;
+        if !self.folder {
+            match self.store.head(&self.key).await.map_err(trouble) {
+                Ok(meta) => return Ok(Listing::single(self.object(meta, name.to_owned()))),
+                Err(Trouble::Missing(what)) => missing = Some(what),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        let prefix = (!self.key.as_ref().is_empty()).then_some(&self.key);
+        let found: Vec<ObjectMeta> =
+            self.store.list(prefix).take(MOST_OBJECTS + 1).try_collect().await.map_err(trouble)?;
+        let start = prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default();
+        let inside = found.into_iter().filter_map(|meta| {
+            let name = meta.location.as_ref().strip_prefix(&start)?.to_owned();
+            Some(self.object(meta, name))
+        });
+        Listing::folder(name, inside.collect()).map_err(|trouble| match (trouble, missing) {
+            (Trouble::Missing(_), Some(what)) => Trouble::Missing(what),
+            (trouble, _) => trouble,
+        })
+    }
+
+    fn object(&self, meta: ObjectMeta, name: String) -> Object {
+        let tag = meta.e_tag.unwrap_or_else(|| meta.last_modified.to_string());
+        let digest = if self.is_s3 { md5_of(&tag).map(Digest::PerhapsMd5) } else { None };
+        Object { name, key: meta.location.into(), size: meta.size, tag, ranges: true, digest }
+    }
+
+    /// Bytes of an object.
+    pub async fn read(&self, object: &Object, range: Range<u64>) -> Result<Bytestream, Trouble> {
+        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+        let path = Path::parse(&object.key).map_err(|e| Trouble::Refused(with_causes(&e)))?;
+        let answer = self.store.get_opts(&path, options).await.map_err(trouble)?;
+        if answer.meta.size != object.size || answer.meta.e_tag.as_ref().is_some_and(|tag| *tag != object.tag) {
+            return Err(Trouble::Changed("its tag or length is another one".into()));
+        }
+        if answer.range != range {
+            return Err(Trouble::Broken("the server sent another range than it was asked for".into()));
+        }
+        Ok(answer.into_stream().map_err(trouble).boxed())
+    }
+}
+
+/// Credentials, region and endpoint from `AWS_…`, else from the profile in `~/.aws`.
+fn amazon(bucket: &str, options: ClientOptions) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::from_env().with_client_options(options).with_bucket_name(bucket);
+    let profile = Profile::load();
+    if env::var_os("AWS_ACCESS_KEY_ID").is_none() {
+        if let (Some(id), Some(secret)) = (profile.get("aws_access_key_id"), profile.get("aws_secret_access_key")) {
+            builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+            if let Some(token) = profile.get("aws_session_token") {
+                builder = builder.with_token(token);
+            }
+        }
+    }
+    if env::var_os("AWS_REGION").is_none() && env::var_os("AWS_DEFAULT_REGION").is_none() {
+        if let Some(region) = profile.get("region") {
+            builder = builder.with_region(region);
+        }
+    }
+    let named = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+    let endpoint = named.iter().find_map(|name| env::var(name).ok()).or_else(|| profile.get("endpoint_url"));
+    match endpoint {
+        // Whoever names an endpoint without TLS means it.
+        Some(endpoint) => builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint),
+        None => builder,
+    }
+}
+
+/// Account and key from `AZURE_STORAGE_…`, a connection string too.
+fn azure(url: &str, host: &str, options: ClientOptions) -> MicrosoftAzureBuilder {
+    let mut builder = MicrosoftAzureBuilder::from_env().with_client_options(options);
+    let text = env::var("AZURE_STORAGE_CONNECTION_STRING").unwrap_or_default();
+    let stated = |name: &str| {
+        let mut parts = text.split(';').filter_map(|part| part.split_once('='));
+        parts.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+    };
+    if let Some(account) = stated("AccountName") {
+        builder = builder.with_account(account);
+    }
+    if let Some(key) = stated("AccountKey") {
+        builder = builder.with_access_key(key);
+    }
+    let endpoint = stated("BlobEndpoint").or_else(|| env::var("AZURE_STORAGE_ENDPOINT").ok());
+    let has_endpoint = endpoint.is_some();
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
+    }
+    // An endpoint stands for the account's host, so that only the container of the address counts.
+    match host.split_once('@') {
+        Some((container, _)) if has_endpoint => builder.with_container_name(container),
+        _ => builder.with_url(url),
+    }
+}
+
+/// The MD5 in an ETag of 32 hexadecimal digits.
+fn md5_of(tag: &str) -> Option<Vec<u8>> {
+    let digits = tag.trim_matches('"');
+    let plain = digits.len() == 32 && digits.is_ascii();
+    let byte = |i: usize| u8::from_str_radix(digits.get(i..i + 2)?, 16).ok();
+    if plain { (0..32).step_by(2).map(byte).collect() } else { None }
+}
+
+fn trouble(error: object_store::Error) -> Trouble {
+    use object_store::Error::*;
+    let what = with_causes(&error);
+    match error {
+        NotFound { .. } => Trouble::Missing("the store does not know it".into()),
+        PermissionDenied { .. } | Unauthenticated { .. } => Trouble::Forbidden("the store refuses".into()),
+        Precondition { .. } => Trouble::Changed(what),
+        // Where there are no credentials, the library asks the machine it runs on, which is seldom one of Amazon's or Azure's.
+        Generic { .. } if what.contains("169.254.169.254") || what.contains("redential") => {
+            Trouble::Forbidden("no credentials were found".into())
+        }
+        Generic { .. } | JoinError { .. } => Trouble::Broken(what),
+        _ => Trouble::Refused(what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etag_may_be_an_md5() {
+        assert_eq!(md5_of("\"000102030405060708090a0b0c0d0eff\"").map(|sum| sum[15]), Some(255));
+        for tag in
+            ["\"000102030405060708090a0b0c0d0eff-2\"", "", "0x8D4BCC2E4835CD0", "zz0102030405060708090a0b0c0d0eff"]
+        {
+            assert_eq!(md5_of(tag), None, "{tag}");
+        }
+        assert_eq!(md5_of(&"ä".repeat(16)), None);
+    }
+}
