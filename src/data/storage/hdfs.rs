@@ -38,7 +38,10 @@ impl Hdfs {
 
     /// What is there.
     pub async fn list(&self) -> Result<Listing, Trouble> {
-        let found = in_time(self.silence, self.client.get_file_info(&self.path)).await?.map_err(trouble)?;
+        // The library tries again by itself all that time, on every NameNode there is.
+        let silent = |_| Trouble::Refused(format!("no NameNode answers for {:.0?}", self.silence));
+        let found =
+            in_time(self.silence, self.client.get_file_info(&self.path)).await.map_err(silent)?.map_err(trouble)?;
         let name = last_part(&self.path);
         if !found.isdir {
             return Ok(Listing::single(object(found, name.to_owned())));
