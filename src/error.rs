@@ -80,25 +80,32 @@ pub enum Error {
     },
 }
 
+/// A message's text on one line: what a file or a library says may hold line breaks and NUL.
+fn line(text: impl Into<String>) -> String {
+    let text = text.into();
+    let text = if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text };
+    text.trim_end().to_owned()
+}
+
 impl Error {
     /// Wrong usage or job file.
     pub fn usage(place: impl Into<String>, what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self::Usage { place: place.into(), what: what.into(), mend: mend.into() }
+        Self::Usage { place: line(place), what: line(what), mend: line(mend) }
     }
 
     /// Bad data.
     pub fn data(place: impl Into<String>, what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self::Data { place: place.into(), what: what.into(), mend: mend.into() }
+        Self::Data { place: line(place), what: line(what), mend: line(mend) }
     }
 
     /// Input or output failed at `path`.
     pub fn io(path: &Path, what: impl std::fmt::Display, mend: impl Into<String>) -> Self {
-        Self::Io { place: path.display().to_string(), what: what.to_string(), mend: mend.into() }
+        Self::Io { place: line(path.display().to_string()), what: line(what.to_string()), mend: line(mend) }
     }
 
     /// A state that a correct program does not reach.
     pub fn internal(place: impl Into<String>, what: impl std::fmt::Display) -> Self {
-        Self::Internal { place: place.into(), what: what.to_string() }
+        Self::Internal { place: line(place), what: line(what.to_string()) }
     }
 
     /// The exit code of the contract: 2 usage, 65 data, 70 internal or diverged, 74 input or output, 75 stopped.
@@ -110,5 +117,16 @@ impl Error {
             Self::Io { .. } => 74,
             Self::Stopped { .. } | Self::Interrupted { .. } => 75,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        let error = Error::data("a\nb.csv", "\"x\0y\" is no number\n", "correct it");
+        assert_eq!(error.to_string(), "a b.csv: \"x y\" is no number; correct it");
     }
 }
