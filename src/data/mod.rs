@@ -6,20 +6,27 @@
 mod array;
 mod augment;
 mod cifar10;
+mod cifar100;
+mod columns;
 mod csv;
 mod dataset;
 mod delimited;
 mod file;
 mod float;
+mod format;
 mod hdf5;
+mod images;
 mod label;
 mod mnist;
 mod normalize;
 mod npz;
+mod parquet;
 mod pixel;
 mod samples;
 mod stocks;
 mod synthetic;
+mod tfrecord;
+mod transform;
 mod window;
 
 pub use dataset::{Dataset, Kept};
@@ -108,10 +115,14 @@ pub fn registry() -> &'static [Source] {
     const SOURCES: &[Source] = &[
         mnist::SOURCE,
         cifar10::SOURCE,
+        cifar100::SOURCE,
+        images::SOURCE,
         stocks::SOURCE,
         self::csv::SOURCE,
         npz::SOURCE,
         self::hdf5::SOURCE,
+        self::parquet::SOURCE,
+        tfrecord::SOURCE,
         synthetic::SOURCE,
     ];
     SOURCES
