@@ -286,7 +286,7 @@ impl Chunk<'_> {
         number: impl Fn(&T::T) -> f64,
     ) -> Result<()> {
         match into {
-            Into::Numbers(values) => self.cells(reader, &mut |_, found| {
+            Into::Numbers(values) => self.cells(reader, |_, found| {
                 reserve(values, 1, self.path)?;
                 values.push(found.map_or(f64::NAN, &number));
                 Ok(())
@@ -306,12 +306,12 @@ impl Chunk<'_> {
     ) -> Result<()> {
         let place = |row: usize| format!("{}, {}, row {row}", self.path.display(), self.place);
         match into {
-            Into::Texts(texts) => self.cells(reader, &mut |row, found| {
+            Into::Texts(texts) => self.cells(reader, |row, found| {
                 let text = found.map(|value| std::str::from_utf8(bytes(value).data())).transpose();
                 let text = text.map_err(|_| Error::data(place(row), "not UTF-8 text", "write it as UTF-8"))?;
                 texts.push(text, self.path)
             }),
-            Into::Bytes(arrays) => self.cells(reader, &mut |row, found| match found {
+            Into::Bytes(arrays) => self.cells(reader, |row, found| match found {
                 Some(value) => arrays.push_bytes(bytes(value).data(), self.path, &|| place(row)),
                 None => Err(Error::data(place(row), "no value", "drop the row before")),
             }),
@@ -323,7 +323,7 @@ impl Chunk<'_> {
     fn cells<T: DataType>(
         &self,
         mut reader: ColumnReaderImpl<T>,
-        each: &mut dyn FnMut(usize, Option<&T::T>) -> Result<()>,
+        mut each: impl FnMut(usize, Option<&T::T>) -> Result<()>,
     ) -> Result<()> {
         let (mut levels, mut values, mut done) = (Vec::new(), Vec::new(), 0);
         while done < self.rows {
@@ -357,7 +357,9 @@ impl Chunk<'_> {
         let (mut levels, mut repeats, mut values, mut done) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut row = Vec::new();
         while done < self.rows {
-            (levels.clear(), repeats.clear(), values.clear());
+            levels.clear();
+            repeats.clear();
+            values.clear();
             let wanted = ROWS.min(self.rows - done);
             let read = reader.read_records(wanted, Some(&mut levels), Some(&mut repeats), &mut values);
             let (rows, found, _) = read.map_err(|e| failed(self.path, self.place, &e))?;

@@ -85,7 +85,7 @@ impl Encoder {
                 for &index in &column.of {
                     used.get_mut(index as usize).map(|used| *used = true).unwrap_or_default();
                 }
-                let used = column.names.iter().zip(used).filter_map(|(text, used)| used.then(|| text.clone()));
+                let used = column.names.iter().zip(used).filter(|&(_, used)| used).map(|(text, _)| text.clone());
                 let mut texts: Vec<String> = used.collect();
                 if texts.len() > MOST_TEXTS {
                     let what = format!("{} different texts are no category", texts.len());
