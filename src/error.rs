@@ -97,7 +97,7 @@ pub fn shorten(input: &str) -> String {
 
 /// A message's text, of which what stands in quotation marks, words and the whole are cut to readable lengths.
 fn readable(text: impl Into<String>) -> String {
-    let text = text.into();
+    let text = line(text);
     if text.len() <= QUOTED {
         return text;
     }
@@ -133,6 +133,13 @@ fn readable(text: impl Into<String>) -> String {
     }
 }
 
+/// A message's text on one line: what a file or a library says may hold line breaks and NUL.
+fn line(text: impl Into<String>) -> String {
+    let text = text.into();
+    let text = if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text };
+    text.trim_end().to_owned()
+}
+
 impl Error {
     /// Wrong usage or job file.
     pub fn usage(place: impl Into<String>, what: impl Into<String>, mend: impl Into<String>) -> Self {
@@ -146,7 +153,7 @@ impl Error {
 
     /// Input or output failed at `path`.
     pub fn io(path: &Path, what: impl std::fmt::Display, mend: impl Into<String>) -> Self {
-        Self::Io { place: path.display().to_string(), what: readable(what.to_string()), mend: readable(mend) }
+        Self::Io { place: line(path.display().to_string()), what: readable(what.to_string()), mend: readable(mend) }
     }
 
     /// A state that a correct program does not reach.

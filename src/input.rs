@@ -22,6 +22,27 @@ impl Unit {
     }
 }
 
+/// How a column of a table becomes numbers of a sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Encoded {
+    /// A number, and what stands in for a missing one.
+    Number {
+        /// The column.
+        name: String,
+        /// None: a row without one is no sample.
+        fill: Option<f64>,
+    },
+    /// One number for each of these texts, 1 where the row has it.
+    Category {
+        /// The column.
+        name: String,
+        /// Those of the training part.
+        texts: Vec<String>,
+        /// Whether a row may lack one.
+        fill: bool,
+    },
+}
+
 /// What the samples were made into, and what the outputs mean.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Input {
@@ -39,6 +60,8 @@ pub struct Input {
     pub targets: Vec<String>,
     /// What each output means in the data's unit; empty for classes and for series.
     pub units: Vec<Unit>,
+    /// Of tables whose columns may hold texts: how each column became features; empty elsewhere.
+    pub encoding: Vec<Encoded>,
     /// Of series: each one's name and what its values mean. Both inputs and outputs have that unit.
     pub series: Vec<(String, Unit)>,
 }
@@ -53,6 +76,7 @@ impl Default for Input {
             classes: Vec::new(),
             targets: Vec::new(),
             units: Vec::new(),
+            encoding: Vec::new(),
             series: Vec::new(),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! A record is one label byte, then the red, green and blue planes of a 32x32 image, 1024 bytes each.
 
+use super::cifar100::{is_cifar10_python, open_cifar10_python};
 use super::dataset::Inputs;
 use super::label::Labels;
 use super::normalize::Scaling;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) const SOURCE: Source = Source {
     name: "cifar10",
-    doc: "CIFAR-10's binary version: its folder, or cifar-10-binary.tar.gz",
+    doc: "CIFAR-10's binary or python version: its folder, or cifar-10-binary.tar.gz or cifar-10-python.tar.gz",
     keys: &[],
     open,
     open_inputs,
@@ -55,6 +56,9 @@ type Parts = ([Images; 2], [Vec<u32>; 2]);
 fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let Keys {} = config.source.parse()?;
     let path = super::path(config)?;
+    if is_cifar10_python(path) {
+        return open_cifar10_python(config, seed, path, &CLASSES);
+    }
     let (images, labels) = if path.is_dir() { scan_folder(path)? } else { read_archive(path)? };
     let [train, test] = &labels;
     let note = format!("{} training and {} test images of 32x32", train.len(), test.len());

@@ -9,6 +9,7 @@ use super::window::Windows;
 use super::{AugmentKey, Input, Part, Samples, Targets, Task, Unit, augment, normalization, source};
 use crate::config::{Augmentation, DataConfig};
 use crate::error::{Error, Result};
+use crate::input::Encoded;
 use crate::rng::{Purpose, Stream};
 use crate::shape::Shape;
 use serde::Serialize;
@@ -66,6 +67,8 @@ pub struct Dataset {
     pub(super) numbers: Option<Numbers>,
     /// The columns that features and targets came from, where they have names.
     pub(super) columns: [Vec<String>; 2],
+    /// How columns became features, where they may hold texts.
+    pub(super) encoding: Vec<Encoded>,
 }
 
 /// Which rows of a file are samples: those without a hole.
@@ -145,6 +148,7 @@ impl Dataset {
             notes,
             numbers: None,
             columns: Default::default(),
+            encoding: Vec::new(),
         })
     }
 
@@ -161,7 +165,8 @@ impl Dataset {
             series = windows.series.iter().map(|series| (series.name.clone(), series.unit)).collect();
         }
         let Scaling { mean, std } = self.scaling.clone();
-        Input { shape: self.input, mean, std, features, classes, targets, units, series }
+        let encoding = self.encoding.clone();
+        Input { shape: self.input, mean, std, features, classes, targets, units, encoding, series }
     }
 
     /// Keeps back what is to validate on.

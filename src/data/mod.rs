@@ -6,22 +6,29 @@
 mod array;
 mod augment;
 mod cifar10;
+mod cifar100;
+mod columns;
 mod csv;
 mod dataset;
 mod delimited;
 mod file;
 mod float;
+mod format;
 mod hdf5;
+mod images;
 mod label;
 mod mnist;
 mod normalize;
 mod npz;
+mod parquet;
 mod pixel;
 mod samples;
 mod selection;
 mod stocks;
 pub mod storage;
 mod synthetic;
+mod tfrecord;
+mod transform;
 mod window;
 
 pub use crate::input::{Input, Unit};
@@ -104,10 +111,14 @@ pub fn registry() -> &'static [Source] {
     const SOURCES: &[Source] = &[
         mnist::SOURCE,
         cifar10::SOURCE,
+        cifar100::SOURCE,
+        images::SOURCE,
         stocks::SOURCE,
         self::csv::SOURCE,
         npz::SOURCE,
         self::hdf5::SOURCE,
+        self::parquet::SOURCE,
+        tfrecord::SOURCE,
         synthetic::SOURCE,
     ];
     SOURCES

@@ -1,5 +1,6 @@
 //! What the machine can give: memory for a size that a job asks for, and files that can be read to an end.
 
+pub mod contain;
 pub mod cpu;
 pub mod memory;
 

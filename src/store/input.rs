@@ -1,13 +1,13 @@
 //! `/input` of a checkpoint: what a prediction needs beside the weights, each part a data set of its own.
 
 use super::hdf;
-use crate::input::{Input, Unit};
+use crate::input::{Encoded, Input, Unit};
 use crate::shape::Shape;
 use hdf5::types::VarLenUnicode;
 use hdf5::{File, Group};
 
 /// Names and numbers of an input, in the order of files and checksums.
-type Parts = ([(&'static str, Vec<String>); 4], [(&'static str, Vec<f64>); 7]);
+type Parts = ([(&'static str, Vec<String>); 6], [(&'static str, Vec<f64>); 9]);
 
 fn parts(input: &Input) -> Parts {
     let shape = match input.shape {
@@ -17,14 +17,32 @@ fn parts(input: &Input) -> Parts {
     };
     let units = || input.units.iter();
     let series = || input.series.iter();
+    // Of each encoded column its name, what fills it (NaN: nothing), and how many texts it has (-1: it is a number).
+    let (mut names, mut texts, mut fills, mut counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for column in &input.encoding {
+        let (name, fill, count) = match column {
+            Encoded::Number { name, fill } => (name, fill.unwrap_or(f64::NAN), -1.0),
+            Encoded::Category { name, texts, fill } => (name, if *fill { 0.0 } else { f64::NAN }, texts.len() as f64),
+        };
+        names.push(name.clone());
+        fills.push(fill);
+        counts.push(count);
+        if let Encoded::Category { texts: of, .. } = column {
+            texts.extend(of.iter().cloned());
+        }
+    }
     (
         [
             ("classes", input.classes.clone()),
             ("features", input.features.clone()),
             ("series", series().map(|(name, _)| name.clone()).collect()),
             ("targets", input.targets.clone()),
+            ("encoded_columns", names),
+            ("encoded_texts", texts),
         ],
         [
+            ("encoded_fill", fills),
+            ("encoded_count", counts),
             ("mean", input.mean.clone()),
             ("std", input.std.clone()),
             ("shape", shape.into_iter().map(|size| size as f64).collect()),
@@ -90,7 +108,15 @@ pub(super) fn read(file: &File, visit: impl FnMut(&[u8])) -> hdf5::Result<Input>
         let units = numbers(scale)?.into_iter().zip(numbers(offset)?);
         Ok(units.map(|(scale, offset)| Unit { scale, offset }).collect())
     };
+    let mut known = texts(file, &group, "encoded_texts")?.into_iter();
+    let columns = texts(file, &group, "encoded_columns")?.into_iter();
+    let columns = columns.zip(numbers("encoded_fill")?).zip(numbers("encoded_count")?);
+    let encoding = columns.map(|((name, fill), count)| match count {
+        count if count < 0.0 => Encoded::Number { name, fill: Some(fill).filter(|fill| !fill.is_nan()) },
+        count => Encoded::Category { name, texts: known.by_ref().take(count as usize).collect(), fill: !fill.is_nan() },
+    });
     let input = Input {
+        encoding: encoding.collect(),
         shape,
         mean: numbers("mean")?,
         std: numbers("std")?,

@@ -1,0 +1,408 @@
+//! Parquet files: columns of numbers, truth values, dates and times, texts, lists of one length, and pictures in bytes.
+//! Read column by column without Arrow. Times become seconds and dates days since 1970; decimals numbers.
+
+use super::raw::{Arrays, Dtype, Form};
+use super::{Cells, Column, Table, Texts, damaged, reserve};
+use crate::error::{Error, Result};
+use crate::resource::contain::contain;
+use crate::resource::open_file;
+use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::{ByteArray, DataType};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
+use parquet::schema::types::ColumnDescriptor;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+const OTHER: &str = "another type of column than in the first file";
+
+/// Rows read at a time.
+const ROWS: usize = 1024;
+
+/// What is wanted of the files.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// These columns; none: all that are no bytes.
+    pub columns: Vec<String>,
+    /// The shape of lists and of raw bytes; none: (elements).
+    pub shape: Option<Vec<usize>>,
+    /// What bytes are.
+    pub bytes: Option<Form>,
+}
+
+/// A file that refuses ranges beyond its end before memory is taken for them.
+struct Bounded(File);
+
+impl Length for Bounded {
+    fn len(&self) -> u64 {
+        Length::len(&self.0)
+    }
+}
+
+impl ChunkReader for Bounded {
+    type T = BufReader<File>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        self.0.get_read(start)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<bytes::Bytes> {
+        if start.checked_add(length as u64).is_none_or(|end| end > Length::len(self)) {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start} are beyond the file's end")));
+        }
+        self.0.get_bytes(start, length)
+    }
+}
+
+/// Reads the wanted columns of all files, whose rows follow one another.
+pub fn read(files: &[PathBuf], wanted: &Wanted) -> Result<Table> {
+    let mut table = Table::default();
+    let mut columns: Vec<(String, Into)> = Vec::new();
+    for (i, path) in files.iter().enumerate() {
+        let read = contain(|| read_file(path, i == 0, files, wanted, &mut table, &mut columns));
+        read.unwrap_or_else(|| Err(damaged(path, "its pages", "no part of a Parquet file")))?;
+    }
+    for (name, into) in columns {
+        let cells = match into {
+            Into::Numbers(values) => Cells::Numbers(values),
+            Into::Texts(texts) => Cells::Texts(texts),
+            Into::Lists(arrays) | Into::Bytes(arrays) => Cells::Arrays(arrays.finish(table.rows)),
+        };
+        table.columns.push(Column { name, cells });
+    }
+    Ok(table)
+}
+
+/// Appends the wanted columns of one file.
+fn read_file(
+    path: &Path,
+    first_file: bool,
+    files: &[PathBuf],
+    wanted: &Wanted,
+    table: &mut Table,
+    columns: &mut Vec<(String, Into)>,
+) -> Result<()> {
+    let file = Bounded(open_file(path, "check data.path")?);
+    let reader = SerializedFileReader::new(file).map_err(|e| failed(path, "its metadata", &e))?;
+    let leaves = leaves(&reader, wanted, path)?;
+    let schema = reader.metadata().file_metadata().schema_descr();
+    if first_file {
+        for (name, leaf) in &leaves {
+            let place = || format!("{}, column {name}", path.display());
+            columns.push((name.clone(), Into::of(&schema.column(*leaf), wanted, &place)?));
+        }
+    }
+    let names = |columns: &mut dyn Iterator<Item = &String>| columns.cloned().collect::<Vec<_>>().join(", ");
+    let (here, first) =
+        (names(&mut leaves.iter().map(|(name, _)| name)), names(&mut columns.iter().map(|(name, _)| name)));
+    if here != first {
+        let what = format!("the columns {here} where {} has {first}", files[0].display());
+        return Err(Error::data(path.display().to_string(), what, "give files of the same columns"));
+    }
+    for group in 0..reader.num_row_groups() {
+        let rows = reader.metadata().row_group(group).num_rows();
+        let rows =
+            usize::try_from(rows).map_err(|_| damaged(path, format!("row group {group}"), format!("{rows} rows")))?;
+        let opened = reader.get_row_group(group).map_err(|e| failed(path, &format!("row group {group}"), &e))?;
+        for ((name, leaf), (_, into)) in leaves.iter().zip(columns.iter_mut()) {
+            let place = format!("row group {group}, column {name}");
+            let column = opened.get_column_reader(*leaf).map_err(|e| failed(path, &place, &e))?;
+            let (descriptor, first) = (schema.column(*leaf), table.rows);
+            let chunk = Chunk { path, place: &place, first, rows, most: descriptor.max_def_level() };
+            match Kind::of(&descriptor) {
+                Some(kind) => chunk.read(column, kind, into)?,
+                None => return Err(chunk.error(OTHER)),
+            }
+        }
+        table.rows = table.rows.saturating_add(rows);
+    }
+    Ok(())
+}
+
+/// The names and numbers of the leaf columns that are wanted, in the order wanted.
+fn leaves(reader: &SerializedFileReader<Bounded>, wanted: &Wanted, path: &Path) -> Result<Vec<(String, usize)>> {
+    let schema = reader.metadata().file_metadata().schema_descr();
+    // A list's column goes by the list's name, a struct's by its path.
+    let name = |leaf: usize| {
+        let column = schema.column(leaf);
+        if column.max_rep_level() > 0 { schema.get_column_root(leaf).name().to_owned() } else { column.path().string() }
+    };
+    let names: Vec<String> = (0..schema.num_columns()).map(name).collect();
+    if wanted.columns.is_empty() {
+        let known = |leaf: usize| match Kind::of(&schema.column(leaf)) {
+            Some(Kind::Bytes) => wanted.bytes.is_some(),
+            kind => kind.is_some(),
+        };
+        return Ok(names.into_iter().zip(0..).filter(|&(_, leaf)| known(leaf)).collect());
+    }
+    let mut found = Vec::new();
+    for name in &wanted.columns {
+        // Pictures are stored as structs of bytes and path.
+        let inner = format!("{name}.bytes");
+        let leaf =
+            names.iter().position(|known| known == name).or_else(|| names.iter().position(|known| *known == inner));
+        let Some(leaf) = leaf else {
+            let mend = format!("the columns are: {}", names.join(", "));
+            return Err(Error::data(path.display().to_string(), format!("no column \"{name}\""), mend));
+        };
+        found.push((name.clone(), leaf));
+    }
+    Ok(found)
+}
+
+/// What a column's values mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    /// A number, to be divided.
+    Number(f64),
+    Unsigned,
+    Half,
+    Text,
+    Bytes,
+}
+
+impl Kind {
+    /// None for what cannot be used, such as intervals.
+    fn of(column: &ColumnDescriptor) -> Option<Self> {
+        use parquet::basic::Type;
+        let physical = column.physical_type();
+        let binary = matches!(physical, Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY);
+        let unit = |unit: &TimeUnit| match unit {
+            TimeUnit::MILLIS => 1e3,
+            TimeUnit::MICROS => 1e6,
+            TimeUnit::NANOS => 1e9,
+        };
+        Some(match (column.logical_type_ref(), column.converted_type()) {
+            (Some(LogicalType::Timestamp(time) | LogicalType::Time(time)), _) => Kind::Number(unit(&time.unit)),
+            (Some(LogicalType::Float16), _) => Kind::Half,
+            (Some(LogicalType::Decimal(_)), _) | (_, ConvertedType::DECIMAL) => {
+                Kind::Number(10f64.powi(column.type_scale()))
+            }
+            (_, ConvertedType::TIMESTAMP_MILLIS | ConvertedType::TIME_MILLIS) => Kind::Number(1e3),
+            (_, ConvertedType::TIMESTAMP_MICROS | ConvertedType::TIME_MICROS) => Kind::Number(1e6),
+            (_, ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64) => {
+                Kind::Unsigned
+            }
+            (_, ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON) => Kind::Text,
+            (_, ConvertedType::INTERVAL | ConvertedType::BSON) => return None,
+            _ if binary => Kind::Bytes,
+            _ => Kind::Number(1.0),
+        })
+    }
+}
+
+/// A column being read.
+enum Into {
+    Numbers(Vec<f64>),
+    Texts(Texts),
+    Lists(Arrays),
+    Bytes(Arrays),
+}
+
+impl Into {
+    fn of(column: &ColumnDescriptor, wanted: &Wanted, place: &dyn Fn() -> String) -> Result<Self> {
+        use parquet::basic::Type;
+        let refused = |what: &str, mend: &str| Error::data(place(), what, mend);
+        let Some(kind) = Kind::of(column) else {
+            return Err(refused("a type that is no number, text or picture", "name other columns in data.features"));
+        };
+        let wrong = |what: String| refused(&what, "correct data.shape");
+        Ok(match kind {
+            Kind::Bytes => {
+                let Some(form) = &wanted.bytes else {
+                    let mend =
+                        "say what they are: data.bytes = \"image\", or a dtype such as \"uint8\" with data.shape";
+                    return Err(refused("bytes", mend));
+                };
+                Into::Bytes(Arrays::new(form.clone()).map_err(wrong)?)
+            }
+            _ if column.max_rep_level() > 0 => {
+                let dtype = match (column.physical_type(), kind) {
+                    (Type::FLOAT, _) | (_, Kind::Half) => Dtype::Float32,
+                    (Type::DOUBLE, _) => Dtype::Float64,
+                    (_, Kind::Text) => return Err(refused("lists of texts", "name other columns in data.features")),
+                    (_, Kind::Unsigned) if column.converted_type() == ConvertedType::UINT_8 => Dtype::Uint8,
+                    (_, Kind::Number(1.0) | Kind::Unsigned) => Dtype::Int64,
+                    _ => Dtype::Float64,
+                };
+                Into::Lists(match &wanted.shape {
+                    Some(shape) => Arrays::new(Form::Raw(dtype, shape.clone())).map_err(wrong)?,
+                    None => Arrays::of_any_length(dtype),
+                })
+            }
+            Kind::Text => Into::Texts(Texts::default()),
+            _ => Into::Numbers(Vec::new()),
+        })
+    }
+}
+
+/// The part of a column in a row group.
+struct Chunk<'a> {
+    path: &'a Path,
+    place: &'a str,
+    first: usize,
+    rows: usize,
+    /// The level of a value that is there.
+    most: i16,
+}
+
+impl Chunk<'_> {
+    fn read(&self, column: ColumnReader, kind: Kind, into: &mut Into) -> Result<()> {
+        let number = move |value: f64| if let Kind::Number(by) = kind { value / by } else { value };
+        let signed = move |bytes: &ByteArray| match kind {
+            Kind::Half => {
+                half::f16::from_le_bytes([0, 1].map(|i| bytes.data().get(i).copied().unwrap_or_default())).to_f64()
+            }
+            _ => number(big_endian(bytes.data())),
+        };
+        let unsigned = kind == Kind::Unsigned;
+        match column {
+            ColumnReader::BoolColumnReader(r) => self.numbers(r, into, |&v| f64::from(u8::from(v))),
+            ColumnReader::Int32ColumnReader(r) => {
+                self.numbers(r, into, |&v| number(if unsigned { f64::from(v as u32) } else { f64::from(v) }))
+            }
+            ColumnReader::Int64ColumnReader(r) => {
+                self.numbers(r, into, |&v| number(if unsigned { v as u64 as f64 } else { v as f64 }))
+            }
+            ColumnReader::Int96ColumnReader(r) => self.numbers(r, into, |v| {
+                // Nanoseconds of a day in 64 bits, then the Julian day.
+                let [low, high, day] = [0, 1, 2].map(|i| v.data().get(i).copied().unwrap_or_default());
+                (f64::from(day) - 2_440_588.0) * 86_400.0 + ((u64::from(high) << 32 | u64::from(low)) as f64) / 1e9
+            }),
+            ColumnReader::FloatColumnReader(r) => self.numbers(r, into, |&v| f64::from(v)),
+            ColumnReader::DoubleColumnReader(r) => self.numbers(r, into, |&v| v),
+            ColumnReader::ByteArrayColumnReader(r) => self.bytes(r, into, |v| v, signed),
+            ColumnReader::FixedLenByteArrayColumnReader(r) => self.bytes(r, into, |v| v, signed),
+        }
+    }
+
+    /// Numbers, or lists of them.
+    fn numbers<T: DataType>(
+        &self,
+        reader: ColumnReaderImpl<T>,
+        into: &mut Into,
+        number: impl Fn(&T::T) -> f64,
+    ) -> Result<()> {
+        match into {
+            Into::Numbers(values) => self.cells(reader, |_, found| {
+                reserve(values, 1, self.path)?;
+                values.push(found.map_or(f64::NAN, &number));
+                Ok(())
+            }),
+            Into::Lists(arrays) => self.lists(reader, arrays, number),
+            Into::Texts(_) | Into::Bytes(_) => Err(self.error(OTHER)),
+        }
+    }
+
+    /// Texts, pictures, raw bytes, or numbers in bytes.
+    fn bytes<T: DataType>(
+        &self,
+        reader: ColumnReaderImpl<T>,
+        into: &mut Into,
+        bytes: impl Fn(&T::T) -> &ByteArray,
+        number: impl Fn(&ByteArray) -> f64,
+    ) -> Result<()> {
+        let place = |row: usize| format!("{}, {}, row {row}", self.path.display(), self.place);
+        match into {
+            Into::Texts(texts) => self.cells(reader, |row, found| {
+                let text = found.map(|value| std::str::from_utf8(bytes(value).data())).transpose();
+                let text = text.map_err(|_| Error::data(place(row), "not UTF-8 text", "write it as UTF-8"))?;
+                texts.push(text, self.path)
+            }),
+            Into::Bytes(arrays) => self.cells(reader, |row, found| match found {
+                Some(value) => arrays.push_bytes(bytes(value).data(), self.path, &|| place(row)),
+                None => Err(Error::data(place(row), "no value", "drop the row before")),
+            }),
+            _ => self.numbers(reader, into, |value| number(bytes(value))),
+        }
+    }
+
+    /// Hands each row's value, if there is one, to `each`.
+    fn cells<T: DataType>(
+        &self,
+        mut reader: ColumnReaderImpl<T>,
+        mut each: impl FnMut(usize, Option<&T::T>) -> Result<()>,
+    ) -> Result<()> {
+        let (mut levels, mut values, mut done) = (Vec::new(), Vec::new(), 0);
+        while done < self.rows {
+            levels.clear();
+            values.clear();
+            let wanted = ROWS.min(self.rows - done);
+            let read = reader.read_records(wanted, Some(&mut levels), None, &mut values);
+            let (rows, found, _) = read.map_err(|e| failed(self.path, self.place, &e))?;
+            if rows == 0 || values.len() != found || (levels.len() != rows && found != rows) {
+                return Err(self.error(&format!("it ends after {done} of {} rows", self.rows)));
+            }
+            let mut values = values.iter();
+            for row in 0..rows {
+                // Where no row can lack its value, there are no levels.
+                let present = levels.get(row).is_none_or(|&level| level == self.most);
+                let value = if present { values.next() } else { None };
+                each(self.first + done + row, value)?;
+            }
+            done += rows;
+        }
+        Ok(())
+    }
+
+    /// Appends each row's list, of lists in lists all elements.
+    fn lists<T: DataType>(
+        &self,
+        mut reader: ColumnReaderImpl<T>,
+        arrays: &mut Arrays,
+        number: impl Fn(&T::T) -> f64,
+    ) -> Result<()> {
+        let (mut levels, mut repeats, mut values, mut done) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut row = Vec::new();
+        while done < self.rows {
+            levels.clear();
+            repeats.clear();
+            values.clear();
+            let wanted = ROWS.min(self.rows - done);
+            let read = reader.read_records(wanted, Some(&mut levels), Some(&mut repeats), &mut values);
+            let (rows, found, _) = read.map_err(|e| failed(self.path, self.place, &e))?;
+            let starts = repeats.iter().filter(|&&repeat| repeat == 0).count();
+            if rows == 0 || starts != rows || values.len() != found || levels.len() != repeats.len() {
+                return Err(self.error(&format!("it ends after {done} of {} rows", self.rows)));
+            }
+            let mut values = values.iter();
+            for (i, &level) in levels.iter().enumerate() {
+                let place = || format!("{}, {}, row {}", self.path.display(), self.place, self.first + done);
+                match values.next().filter(|_| level == self.most) {
+                    Some(value) => row.push(number(value)),
+                    None => {
+                        return Err(Error::data(
+                            place(),
+                            "a list that is missing, empty, or has no value",
+                            "drop the row before",
+                        ));
+                    }
+                }
+                if repeats.get(i + 1).is_none_or(|&repeat| repeat == 0) {
+                    arrays.push_numbers(&row, self.path, &place)?;
+                    row.clear();
+                    done += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, what: &str) -> Error {
+        damaged(self.path, self.place, what)
+    }
+}
+
+/// A decimal's digits in bytes, signed, most significant first.
+fn big_endian(bytes: &[u8]) -> f64 {
+    let start = bytes.first().map_or(0.0, |&byte| if byte >= 0x80 { -1.0 } else { 0.0 });
+    bytes.iter().fold(start, |value, &byte| value * 256.0 + f64::from(byte))
+}
+
+fn failed(path: &Path, place: &str, error: &ParquetError) -> Error {
+    let text = error.to_string();
+    let text = text.lines().next().unwrap_or_default();
+    damaged(path, place, format!("no part of a Parquet file: {}", text.strip_prefix("Parquet error: ").unwrap_or(text)))
+}

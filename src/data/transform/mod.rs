@@ -1,0 +1,4 @@
+//! What is made of columns before they are input: types of texts, missing values, categories.
+
+pub(super) mod encode;
+pub(super) mod infer;
