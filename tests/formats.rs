@@ -101,7 +101,7 @@ fn inputs_for_predictions_are_read_from_the_new_formats() -> Result<()> {
             Some(path) => path.as_str().unwrap().to_owned(),
             None => path("digits/images/test"),
         };
-        let inputs = open_inputs(&data, &config, Path::new(&file))?;
+        let inputs = open_inputs(&data.description(), &config, Path::new(&file))?;
         assert_eq!(all(&inputs, Part::Test), all(&data, Part::Test), "{kind}");
     }
     Ok(())
@@ -189,7 +189,10 @@ fn python_batches_are_read_as_data() -> Result<()> {
     for protocol in [2, 3, 4] {
         let bytes = fs::read(path(&format!("cifar/protocol-{protocol}.pickle"))).unwrap();
         let ten = cifar(&BATCHES, &bytes);
-        let ten = open("cifar10", &format!("path = '{}'\nnormalize = 'none'", ten.path().display()))?;
+        let (batch, keys) =
+            (ten.path().join("test_batch"), format!("path = '{}'\nnormalize = 'none'", ten.path().display()));
+        let (ten, config) = (open("cifar10", &keys)?, config("cifar10", &keys)?);
+        assert_eq!(all(&open_inputs(&ten, &config, &batch)?, Part::Test), all(&ten, Part::Test));
         let (x, targets) = all(&ten, Part::Train);
         assert_eq!((targets.classes, ten.len(Part::Test)), ([3, 9].repeat(5), 2));
         // Planes of bytes i / 16 mod 251.

@@ -2,7 +2,7 @@
 //!
 //! A record is one label byte, then the red, green and blue planes of a 32x32 image, 1024 bytes each.
 
-use super::cifar100::{is_cifar10_python, open_cifar10_python};
+use super::cifar100::{is_cifar10_python, open_cifar10_python, open_cifar10_python_inputs};
 use super::dataset::Inputs;
 use super::label::Labels;
 use super::normalize::Scaling;
@@ -74,6 +74,9 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
 }
 
 fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
+    if let Some(inputs) = open_cifar10_python_inputs(trained, config, path) {
+        return inputs;
+    }
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     read_file(path, ALL, &mut |record| append(record, &mut pixels, &mut labels))?;
     let inputs = Inputs::Pixels(Pixels::new([Vec::new(), pixels], (32, 32, 3), &Scaling::of(trained)));

@@ -14,6 +14,7 @@ use crate::config::{DataConfig, Normalize};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 use std::path::Path;
 
 pub(super) const SOURCE: Source = Source {
@@ -149,6 +150,11 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
     let mut part = Part::default();
     crate::resource::open_file(path, "give a file such as test.bin or test")?;
     read(Members::open(folder, &[&name], "")?.get(&name)?, path, labels, &mut part)?;
+    inputs(trained, config, part)
+}
+
+/// Images to predict, with their labels.
+fn inputs(trained: &Input, config: &DataConfig, part: Part) -> Result<Dataset> {
     let inputs = Inputs::Pixels(Pixels::new([Vec::new(), part.pixels], (32, 32, 3), &Scaling::of(trained)));
     let labels = match Labels::unknown(trained) {
         Labels::Classes { names, .. } => Labels::Classes { names, of: [Vec::new(), part.labels] },
@@ -179,4 +185,19 @@ pub(super) fn open_cifar10_python(config: &DataConfig, seed: u64, path: &Path, c
         batch(members.get(name)?, &place, "labels", each)?;
     }
     dataset(config, seed, parts, classes.iter().map(|&name| name.to_owned()).collect())
+}
+
+/// The images in a file, if it is a batch of CIFAR-10's python version: its first byte is no label.
+pub(super) fn open_cifar10_python_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Option<Result<Dataset>> {
+    let mut first = [0];
+    let file = crate::resource::open_file(path, "check the path");
+    let read = file.is_ok_and(|mut file| file.read_exact(&mut first).is_ok());
+    (read && first[0] == 0x80).then(|| {
+        let (folder, name) =
+            (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default().to_string_lossy());
+        let (members, mut part) = (Members::open(folder, &[&name], "")?, Part::default());
+        let classes = trained.classes.len();
+        batch(members.get(&name)?, path, "labels", &mut |planes, label| part.push(planes, label, classes, path))?;
+        inputs(trained, config, part)
+    })
 }

@@ -39,8 +39,8 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether a name ends in one of `endings`, in whatever case.
+/// Whether a name ends in one of `endings`, in whatever case, or is a shard of such a one: `x.tfrecord-00000-of-00010`.
 pub fn ends(path: &Path, endings: &[&str]) -> bool {
     let name = path.file_name().map_or(String::new(), |name| name.to_string_lossy().to_ascii_lowercase());
-    endings.iter().any(|ending| name.ends_with(ending))
+    endings.iter().any(|ending| name.ends_with(ending) || name.contains(&format!("{ending}-")))
 }
