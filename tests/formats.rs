@@ -192,7 +192,7 @@ fn python_batches_are_read_as_data() -> Result<()> {
         let (batch, keys) =
             (ten.path().join("test_batch"), format!("path = '{}'\nnormalize = 'none'", ten.path().display()));
         let (ten, config) = (open("cifar10", &keys)?, config("cifar10", &keys)?);
-        assert_eq!(all(&open_inputs(&ten, &config, &batch)?, Part::Test), all(&ten, Part::Test));
+        assert_eq!(all(&open_inputs(&ten.description(), &config, &batch)?, Part::Test), all(&ten, Part::Test));
         let (x, targets) = all(&ten, Part::Train);
         assert_eq!((targets.classes, ten.len(Part::Test)), ([3, 9].repeat(5), 2));
         // Planes of bytes i / 16 mod 251.

@@ -3,7 +3,6 @@
 
 pub(super) mod cifar;
 #[cfg_attr(not(test), expect(dead_code, reason = "the csv source is to read through it"))]
-pub(super) mod csv;
 pub(super) mod files;
 pub(super) mod image;
 pub(super) mod parquet;

@@ -1,4 +1,3 @@
 //! What is made of columns before they are input: types of texts, missing values, categories.
 
 pub(super) mod encode;
-pub(super) mod infer;
