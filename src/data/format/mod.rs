@@ -2,7 +2,6 @@
 //! length that it reads, and names file and place in every error.
 
 pub(super) mod cifar;
-#[cfg_attr(not(test), expect(dead_code, reason = "the csv source is to read through it"))]
 pub(super) mod files;
 pub(super) mod image;
 pub(super) mod parquet;
