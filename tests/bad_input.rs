@@ -228,7 +228,7 @@ fn idx_files() {
     refused(&folder.on("mnist", "d", ""), 65, &["train-images-idx3-ubyte, byte 28", "after 12 of the 800", "anew"]);
     folder.write("d/train-images-idx3-ubyte", "");
     refused(&folder.on("mnist", "d", ""), 65, &["train-images-idx3-ubyte, byte 0", "ends within its header"]);
-    refused(&folder.on("mnist", "none", ""), 74, &["none/train-images-idx3-ubyte", "set data.path to the folder"]);
+    refused(&folder.on("mnist", "none", ""), 74, &["none", "set data.path", "ddl fetch mnist"]);
 }
 
 #[test]
@@ -553,5 +553,5 @@ fn no_arguments_and_no_sample() {
     let output = run(Command::new(folder.path("ddl")).current_dir(folder.0.path()), LIMIT);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(74), "{text}");
-    assert!(text.starts_with("error: data/mnist/") && text.contains("set data.path"), "{text}");
+    assert!(text.starts_with("error: data/mnist:") && text.contains("set data.path"), "{text}");
 }

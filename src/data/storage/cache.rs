@@ -104,7 +104,7 @@ impl Cache {
         let folder = match &how.cache {
             Some(folder) => folder.clone(),
             None => {
-                let named = ["SLURM_TMPDIR", "TMPDIR"].iter().find_map(|name| env::var_os(name));
+                let named = ["SLURM_TMPDIR", "TMPDIR"].iter().find_map(env::var_os);
                 let base = named.filter(|base| !base.is_empty()).map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
                 let user = env::var("USER").unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
                 base.join(format!("ddl-cache-{}", user.replace('/', "_")))

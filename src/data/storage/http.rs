@@ -130,7 +130,7 @@ impl Http {
         let answer = request.header(header::ACCEPT_ENCODING, "identity").send().await.map_err(broken)?;
         let (status, headers) = (answer.status().as_u16(), answer.headers());
         let (size, ranges) = match (status, total(headers)) {
-            (206, Some((start, total))) if start == 0 => (Some(total), true),
+            (206, Some((0, total))) => (Some(total), true),
             (206, _) => return Err(Trouble::Refused("the server's range says no length".into())),
             // Of nothing there is no first byte.
             (416, _) if text(headers, "content-range").ends_with("*/0") => (Some(0), false),

@@ -114,18 +114,17 @@ impl Store {
 fn amazon(bucket: &str, options: ClientOptions) -> AmazonS3Builder {
     let mut builder = AmazonS3Builder::from_env().with_client_options(options).with_bucket_name(bucket);
     let profile = Profile::load();
-    if env::var_os("AWS_ACCESS_KEY_ID").is_none() {
-        if let (Some(id), Some(secret)) = (profile.get("aws_access_key_id"), profile.get("aws_secret_access_key")) {
-            builder = builder.with_access_key_id(id).with_secret_access_key(secret);
-            if let Some(token) = profile.get("aws_session_token") {
-                builder = builder.with_token(token);
-            }
+    let is_unset = |name: &str| env::var_os(name).is_none();
+    let key = profile.get("aws_access_key_id").zip(profile.get("aws_secret_access_key"));
+    if let Some((id, secret)) = key.filter(|_| is_unset("AWS_ACCESS_KEY_ID")) {
+        builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+        if let Some(token) = profile.get("aws_session_token") {
+            builder = builder.with_token(token);
         }
     }
-    if env::var_os("AWS_REGION").is_none() && env::var_os("AWS_DEFAULT_REGION").is_none() {
-        if let Some(region) = profile.get("region") {
-            builder = builder.with_region(region);
-        }
+    let elsewhere = is_unset("AWS_REGION") && is_unset("AWS_DEFAULT_REGION");
+    if let Some(region) = profile.get("region").filter(|_| elsewhere) {
+        builder = builder.with_region(region);
     }
     let named = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
     let endpoint = named.iter().find_map(|name| env::var(name).ok()).or_else(|| profile.get("endpoint_url"));
