@@ -1,6 +1,6 @@
 //! docs/reference.md is what the registries say. `UPDATE_DOCS=1 cargo test --release --test documentation` writes it.
 
-use ddl::config::{Distributed, Job, Train};
+use ddl::config::{Augmentation, Distributed, Job, Train};
 use ddl::optimizer::schedule;
 use ddl::{data, layer, loss, optimizer};
 use std::fmt::Write;
@@ -31,6 +31,13 @@ fn reference() -> String {
         "Sources",
         "`[data] source = ...`; all take `path`, `shuffle = true`, `augment = []`, `normalize`.",
         &sources,
+    );
+    section(
+        &mut out,
+        "Augmentation",
+        "`[data] augment = [{ type = ... }, ...]`, in that order, on training images alone; names and parameters as in \
+         torchvision.transforms. What is drawn depends on seed, epoch and sample, on nothing else.",
+        &Augmentation::KINDS,
     );
     section(
         &mut out,

@@ -38,14 +38,17 @@ pub enum NormalizeMethod {
     Window,
 }
 
-/// A random change to a training image.
+/// A random change to a training image. Names and parameters are those of torchvision.transforms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Augmentation {
-    /// Zero-pads by `padding` on every side and cuts a random window of the original size.
+    /// Pads by `padding` on every side and cuts a random window of the original size.
     RandomCrop {
         /// Pixels of padding.
         padding: usize,
+        /// What they are.
+        #[serde(default)]
+        padding_mode: PaddingMode,
     },
     /// Mirrors left-right with probability `p`.
     HorizontalFlip {
@@ -53,10 +56,130 @@ pub enum Augmentation {
         #[serde(default = "half")]
         p: f32,
     },
+    /// Mirrors upside down with probability `p`.
+    VerticalFlip {
+        /// Probability.
+        #[serde(default = "half")]
+        p: f32,
+    },
+    /// Paints a random rectangle with probability `p`.
+    RandomErasing {
+        /// Probability.
+        #[serde(default = "half")]
+        p: f32,
+        /// Least and greatest share of the image's area.
+        #[serde(default = "erased_share")]
+        scale: [f32; 2],
+        /// Least and greatest height over width.
+        #[serde(default = "erased_ratio")]
+        ratio: [f32; 2],
+        /// The colour, in units where u8 images span 0 to 1.
+        #[serde(default)]
+        value: f32,
+    },
+    /// Turns by a random angle about the centre; black comes in.
+    RandomRotation {
+        /// Counter-clockwise: -degrees to degrees, or a range.
+        degrees: Span,
+    },
+    /// Turns, moves, scales and shears; black comes in.
+    RandomAffine {
+        /// Clockwise: -degrees to degrees, or a range.
+        degrees: Span,
+        /// Greatest shares of width and height to move by, in whole pixels.
+        #[serde(default)]
+        translate: [f32; 2],
+        /// Least and greatest factor.
+        #[serde(default = "unscaled")]
+        scale: [f32; 2],
+        /// Degrees along x: -shear to shear, or a range.
+        #[serde(default)]
+        shear: Span,
+    },
+    /// Changes the colours, in a random order of the three.
+    ColorJitter {
+        /// A factor in 1 - b to 1 + b, or a range.
+        #[serde(default)]
+        brightness: Span,
+        /// Likewise, about the mean grey.
+        #[serde(default)]
+        contrast: Span,
+        /// Likewise, about each pixel's grey.
+        #[serde(default)]
+        saturation: Span,
+    },
+}
+
+/// What lies beyond the border of an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PaddingMode {
+    /// Black.
+    #[default]
+    Zeros,
+    /// The image, mirrored at its outermost pixels.
+    Reflect,
+}
+
+/// A range: how far from the middle, or both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "is neither a number nor a range of two")]
+pub enum Span {
+    /// To both sides.
+    About(f32),
+    /// From and to.
+    Between([f32; 2]),
+}
+
+impl Default for Span {
+    fn default() -> Self {
+        Span::About(0.0)
+    }
 }
 
 fn half() -> f32 {
     0.5
+}
+
+fn unscaled() -> [f32; 2] {
+    [1.0, 1.0]
+}
+
+fn erased_share() -> [f32; 2] {
+    [0.02, 0.33]
+}
+
+fn erased_ratio() -> [f32; 2] {
+    [0.3, 3.3]
+}
+
+impl Augmentation {
+    /// Each as in TOML and what it does, with its keys and defaults, for the documentation.
+    pub const KINDS: [(&str, &str, &str); 7] = [
+        (
+            "random_crop",
+            "pads every side and cuts a window of the image's size",
+            "padding, padding_mode = \"zeros\" (or \"reflect\")",
+        ),
+        ("horizontal_flip", "mirrors left-right", "p = 0.5"),
+        ("vertical_flip", "mirrors upside down", "p = 0.5"),
+        (
+            "random_erasing",
+            "paints a rectangle (cutout); value in units where u8 spans 0 to 1",
+            "p = 0.5, scale = [0.02, 0.33], ratio = [0.3, 3.3], value = 0",
+        ),
+        ("random_rotation", "turns about the centre, bilinear; black comes in", "degrees (a number or a range)"),
+        (
+            "random_affine",
+            "turns, moves by whole pixels, scales and shears, bilinear; black comes in",
+            "degrees, translate = [0, 0], scale = [1, 1], shear = 0",
+        ),
+        (
+            "color_jitter",
+            "changes brightness, contrast and saturation, in random order",
+            "brightness = 0, contrast = 0, saturation = 0 (numbers or ranges)",
+        ),
+    ];
 }
 
 /// The `[data]` table.

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 use crate::shape::Shape;
 use serde::Serialize;
+use std::cell::Cell;
 use std::ops::Deref;
 use toml::{Table, Value};
 
@@ -59,6 +60,8 @@ pub struct Dataset {
     /// What the inputs were normalised by, where that is the same for all.
     pub(super) scaling: Scaling,
     augment: Vec<Augmentation>,
+    /// Room for an image that is being changed.
+    room: Cell<Vec<f32>>,
     /// Where some of the training part is kept back.
     selection: Option<Selection>,
     pub(super) notes: Vec<String>,
@@ -141,6 +144,7 @@ impl Dataset {
             labels,
             scaling,
             augment: config.augment.clone(),
+            room: Cell::new(vec![0.0; if config.augment.is_empty() { 0 } else { input.len() }]),
             selection: None,
             notes,
             numbers: None,
@@ -253,24 +257,22 @@ impl Dataset {
         assert!(x.len() >= samples.len() * self.input.len(), "x is too short for {} samples", samples.len());
         targets.classes.clear();
         targets.values.clear();
+        let mut room = self.room.take();
         for (&sample, y) in samples.iter().zip(x.chunks_exact_mut(self.input.len())) {
             let (part, sample) = self.place(part, sample);
+            let change = augment.filter(|_| !self.augment.is_empty()).map(|key| augment::Change {
+                steps: &self.augment,
+                stream: Stream::new(key.seed, Purpose::Augment, key.epoch, sample as u64),
+                room: &mut room,
+            });
             match &self.inputs {
-                Inputs::Pixels(pixels) => pixels.fill(part, sample, self.view(augment, sample), y),
-                Inputs::Floats(floats) => floats.fill(part, sample, self.view(augment, sample), y),
+                Inputs::Pixels(pixels) => pixels.fill(part, sample, change, y),
+                Inputs::Floats(floats) => floats.fill(part, sample, change, y),
                 Inputs::Windows(windows) => windows.fill(part, sample, y, targets),
             }
             self.labels.fill(part, sample, targets);
         }
-    }
-
-    /// How a sample is changed in an epoch.
-    fn view(&self, augment: Option<AugmentKey>, sample: usize) -> Option<augment::View> {
-        let (Some(key), Shape::Image { h, w, .. }, false) = (augment, self.input, self.augment.is_empty()) else {
-            return None;
-        };
-        let mut stream = Stream::new(key.seed, Purpose::Augment, key.epoch, sample as u64);
-        Some(augment::View::draw(&self.augment, &mut stream, h, w))
+        self.room.set(room);
     }
 
     /// Of a file of inputs: whether some target is known, and every class.
