@@ -23,6 +23,10 @@ pub enum Purpose {
     Split = 6,
     /// Which samples are kept back to validate on.
     Validation = 7,
+    /// Which samples of each class an epoch has, where it has equally many of each.
+    Balance = 8,
+    /// Which samples of a step's batch are mixed, and how.
+    Mixup = 9,
 }
 
 const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

@@ -29,14 +29,15 @@ fn reference() -> String {
     section(
         &mut out,
         "Sources",
-        "`[data] source = ...`; all take `path`, `shuffle = true`, `augment = []`, `normalize`.",
+        "`[data] source = ...`; all take `path`, `shuffle = true`, `sampling = \"once\"` (or \"balanced\": an epoch has as many \
+         samples, of each class equally many, those of rare ones repeated), `augment = []`, `normalize`.",
         &sources,
     );
     section(
         &mut out,
         "Augmentation",
-        "`[data] augment = [{ type = ... }, ...]`, in that order, on training images alone; names and parameters as in \
-         torchvision.transforms. What is drawn depends on seed, epoch and sample, on nothing else.",
+        "`[data] augment = [{ type = ... }, ...]`, in that order, on training samples alone; names and parameters as in \
+         torchvision.transforms. What is drawn depends on seed, epoch and sample (mixup: on seed and step), on nothing else.",
         &Augmentation::KINDS,
     );
     section(

@@ -108,6 +108,23 @@ pub enum Augmentation {
         #[serde(default)]
         saturation: Span,
     },
+    /// Mixes each sample of a batch, and its target, with another of the batch: λ of the one and 1 - λ of the other, λ drawn
+    /// from Beta(alpha, alpha) once a batch (Zhang et al., 2018). Of any samples, not of images alone.
+    Mixup {
+        /// Small: mostly nearly one of the two.
+        alpha: f32,
+    },
+}
+
+/// Which training samples an epoch has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// Each once.
+    #[default]
+    Once,
+    /// As many in all, of each class equally many.
+    Balanced,
 }
 
 /// What lies beyond the border of an image.
@@ -155,7 +172,7 @@ fn erased_ratio() -> [f32; 2] {
 
 impl Augmentation {
     /// Each as in TOML and what it does, with its keys and defaults, for the documentation.
-    pub const KINDS: [(&str, &str, &str); 7] = [
+    pub const KINDS: [(&str, &str, &str); 8] = [
         (
             "random_crop",
             "pads every side and cuts a window of the image's size",
@@ -179,6 +196,12 @@ impl Augmentation {
             "changes brightness, contrast and saturation, in random order",
             "brightness = 0, contrast = 0, saturation = 0 (numbers or ranges)",
         ),
+        (
+            "mixup",
+            "mixes each sample of a batch and its target with another's, by λ ~ Beta(alpha, alpha) of the step; the last step, of any \
+             samples",
+            "alpha",
+        ),
     ];
 }
 
@@ -191,6 +214,8 @@ pub struct DataConfig {
     pub path: Option<PathBuf>,
     /// Whether the training samples are shuffled anew each epoch.
     pub shuffle: bool,
+    /// Which of them an epoch has.
+    pub sampling: Sampling,
     /// Random changes to training images, in this order.
     pub augment: Vec<Augmentation>,
     /// None: the source's own default.
@@ -204,8 +229,9 @@ impl DataConfig {
     pub fn from_component(mut source: Component) -> Result<Self> {
         let path = source.take("path")?;
         let shuffle = source.take("shuffle")?.unwrap_or(true);
+        let sampling = source.take("sampling")?.unwrap_or_default();
         let augment = source.take("augment")?.unwrap_or_default();
         let normalize = source.take("normalize")?;
-        Ok(Self { source, path, shuffle, augment, normalize, validation: 0.0 })
+        Ok(Self { source, path, shuffle, sampling, augment, normalize, validation: 0.0 })
     }
 }

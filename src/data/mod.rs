@@ -18,6 +18,7 @@ mod normalize;
 mod npz;
 mod pixel;
 mod samples;
+mod sampling;
 mod selection;
 mod stocks;
 mod synthetic;
@@ -67,6 +68,10 @@ impl Task {
 pub struct Targets {
     /// (M) class indices.
     pub classes: Vec<u32>,
+    /// Where samples are mixed with others: what is left of themselves, and the others' (M) class indices.
+    pub mixed: Option<f32>,
+    /// See there; else empty.
+    pub others: Vec<u32>,
     /// (M, n) values, normalised as the network should give them.
     pub values: Vec<f32>,
 }

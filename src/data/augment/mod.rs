@@ -52,6 +52,8 @@ impl Change<'_> {
                         }
                     }
                 }
+                // Of a whole batch: see `Dataset::mix`.
+                Augmentation::Mixup { .. } => {}
                 Augmentation::HorizontalFlip { p } => {
                     if self.stream.uniform() < p {
                         view.columns.flip();
@@ -146,14 +148,32 @@ fn rectangle(stream: &mut Stream, size: [usize; 2], scale: [f32; 2], ratio: [f32
 
 /// Checks a job's augmentations against the shape of its samples.
 pub(super) fn check(config: &DataConfig, input: Shape) -> Result<()> {
+    // Mixing asks for no image; after it there is no one sample to change.
+    let (mixing, changing): (Vec<_>, Vec<_>) =
+        config.augment.iter().partition(|step| matches!(step, Augmentation::Mixup { .. }));
+    if mixing.len() > 1 || !mixing.is_empty() && config.augment.last() != mixing.first().copied() {
+        return Err(config.source.error(
+            "augment",
+            "mixup mixes what the other steps have made",
+            "give it once, as the last",
+        ));
+    }
+    for alpha in
+        mixing.iter().filter_map(|step| if let Augmentation::Mixup { alpha } = step { Some(*alpha) } else { None })
+    {
+        if !(1e-3..=1e3).contains(&alpha) {
+            let what = format!("alpha = {alpha} is out of bounds");
+            return Err(config.source.error("augment", what, "use a number such as 0.2"));
+        }
+    }
     let Shape::Image { h, w, c } = input else {
-        if config.augment.is_empty() {
+        if changing.is_empty() {
             return Ok(());
         }
         let what = format!("samples of shape {input} are no images");
         return Err(config.source.error("augment", what, "remove data.augment"));
     };
-    for step in &config.augment {
+    for step in changing {
         if let Some((what, mend)) = fault(step, h, w, c) {
             return Err(config.source.error("augment", what, mend));
         }
@@ -180,6 +200,7 @@ fn fault(step: &Augmentation, h: usize, w: usize, c: usize) -> Option<(String, &
             Some((format!("padding {padding} could crop a {h}x{w} image away"), "use less, such as 4"))
         }
         Augmentation::RandomCrop { .. } => None,
+        Augmentation::Mixup { .. } => None,
         Augmentation::HorizontalFlip { p } | Augmentation::VerticalFlip { p } => probability(p),
         Augmentation::RandomErasing { p, scale, ratio, value } => probability(p)
             .or_else(|| range("scale", scale, 0.0, 1.0, "give the least and greatest share of the area, in 0 to 1"))

@@ -224,9 +224,9 @@ fn wrong_keys_are_told() {
 #[test]
 fn every_kind_is_documented() {
     for (name, _, keys) in Augmentation::KINDS {
-        let required = ["padding", "degrees"].iter().find(|key| keys.starts_with(**key));
+        let required = ["padding", "degrees", "alpha"].iter().find(|key| keys.starts_with(**key));
         let required = required.map(|key| format!(", {key} = 1")).unwrap_or_default();
-        let plain = keys.replace("padding, ", "").replace("degrees, ", "");
+        let plain = keys.replace("padding, ", "").replace("degrees, ", "").replace("alpha", "");
         let defaults = plain.split(" (").next().unwrap();
         let told = if defaults.contains('=') { format!(", {defaults}") } else { String::new() };
         assert_eq!(step(&format!("'{name}'{required}{told}")), step(&format!("'{name}'{required}")));
