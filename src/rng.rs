@@ -15,7 +15,7 @@ pub enum Purpose {
     Shuffle = 2,
     /// Dropout; its streams are told apart by [`Stream::numbered`].
     Dropout = 3,
-    /// Random crops and flips of one sample.
+    /// Random changes to one sample.
     Augment = 4,
     /// Synthetic data.
     Synthetic = 5,
@@ -23,6 +23,10 @@ pub enum Purpose {
     Split = 6,
     /// Which samples are kept back to validate on.
     Validation = 7,
+    /// Which samples of each class an epoch has, where it has equally many of each.
+    Balance = 8,
+    /// Which samples of a step's batch are mixed, and how.
+    Mixup = 9,
 }
 
 const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
@@ -158,11 +162,11 @@ pub fn shuffle(seed: u64, epoch: u64, order: &mut [u32]) {
     for (i, slot) in order.iter_mut().enumerate() {
         *slot = i as u32;
     }
-    permute(Stream::new(seed, Purpose::Shuffle, epoch, 0), order);
+    permute(&mut Stream::new(seed, Purpose::Shuffle, epoch, 0), order);
 }
 
 /// Puts `order` into another at random (Fisher-Yates).
-pub fn permute(mut stream: Stream, order: &mut [u32]) {
+pub fn permute(stream: &mut Stream, order: &mut [u32]) {
     for i in (1..order.len()).rev() {
         order.swap(i, stream.below(i as u32 + 1) as usize);
     }

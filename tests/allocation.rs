@@ -93,6 +93,19 @@ samples = 150
 test_samples = 0
 augment = [{ type = "random_crop", padding = 2 }, { type = "horizontal_flip" }]"#;
 
+const CHANGED: &str = r#"source = "synthetic"
+shape = [3, 12, 12]
+classes = 5
+samples = 150
+test_samples = 0
+sampling = "balanced"
+augment = [
+  { type = "random_affine", degrees = 10, translate = [0.1, 0.1] }, { type = "random_rotation", degrees = 15 },
+  { type = "vertical_flip" }, { type = "random_crop", padding = 2, padding_mode = "reflect" },
+  { type = "color_jitter", brightness = 0.2, contrast = 0.2, saturation = 0.2 }, { type = "random_erasing" },
+  { type = "mixup", alpha = 0.4 },
+]"#;
+
 const NETWORKS: [Network; 5] = [
     Network {
         name: "convolutions",
@@ -114,7 +127,7 @@ const NETWORKS: [Network; 5] = [
     },
     Network {
         name: "global pool",
-        data: IMAGES,
+        data: CHANGED,
         layers: r#"
             { type = "conv2d", out_channels = 16, kernel_size = 3, padding = 1 }, { type = "relu" },
             { type = "global_avg_pool2d" }, { type = "flatten" }, { type = "linear", out_features = 5 }"#,
@@ -138,7 +151,8 @@ test_samples = 0"#,
 shape = [40]
 values = 1
 samples = 150
-test_samples = 0"#,
+test_samples = 0
+augment = [{ type = "mixup", alpha = 1 }]"#,
         layers: r#"
             { type = "linear", out_features = 33 }, { type = "batch_norm1d" }, { type = "tanh" },
             { type = "linear", out_features = 16 }, { type = "sigmoid" }, { type = "linear", out_features = 1 }"#,

@@ -49,7 +49,7 @@ fn open_mnist(folder: &TempDir, keys: &str) -> Result<Dataset> {
 
 fn fill(dataset: &Dataset, part: Part, samples: &[u32], key: Option<AugmentKey>) -> (Vec<f32>, Targets) {
     let mut x = vec![f32::NAN; samples.len() * dataset.input().len()];
-    let mut targets = Targets { classes: vec![77], values: vec![7.0] };
+    let mut targets = Targets { classes: vec![77], values: vec![7.0], ..Targets::default() };
     dataset.fill(part, samples, key, &mut x, &mut targets);
     (x, targets)
 }
@@ -62,7 +62,7 @@ fn mnist_reads_what_was_written() -> Result<()> {
     assert_eq!((data.len(Part::Train), data.len(Part::Test)), (4, 2));
     assert!(matches!(data.task(), Task::Classes(names) if names.len() == 10 && names[9] == "9"));
     let (x, targets) = fill(&data, Part::Train, &[2, 0], None);
-    assert_eq!(targets, Targets { classes: vec![9, 3], values: vec![] });
+    assert_eq!(targets, Targets { classes: vec![9, 3], ..Targets::default() });
     for (i, &v) in x.iter().enumerate() {
         let pixel = ((if i < 20 { 40 + i } else { i - 20 }) * 7 % 256) as f32;
         assert!((v - pixel / 255.0).abs() < 1e-6);
@@ -311,6 +311,43 @@ fn flips_have_the_probability_asked_for() -> Result<()> {
     let config = config("mnist", folder.path(), "augment = [{ type = 'horizontal_flip', p = 1.5 }]");
     assert_eq!(Dataset::open(&config, 1).err().map(|e| e.exit_code()), Some(2));
     Ok(())
+}
+
+#[test]
+fn mixing_adds_shares_of_two_samples_and_tells_both_classes() -> Result<()> {
+    let folder = cifar_folder();
+    let keys = "augment = [{ type = 'random_crop', padding = 4 }, { type = 'random_rotation', degrees = 9 }, { type = 'mixup', alpha = 0.2 }]";
+    let data = Dataset::open(&config("cifar10", folder.path(), keys), 1)?;
+    assert_eq!(data.mixup(), Some(0.2));
+    let (key, samples, others) = (Some(AugmentKey { seed: 9, epoch: 3 }), [0, 1, 2], [2, 2, 7]);
+    let (ours, theirs) = (fill(&data, Part::Train, &samples, key), fill(&data, Part::Train, &others, key));
+    assert_eq!((ours.1.mixed, ours.1.others.len()), (None, 0));
+    let (mut x, mut targets) = ours.clone();
+    data.mix(Part::Train, &others, 0.25, key, &mut x, &mut targets);
+    for ((mixed, ours), theirs) in x.iter().zip(&ours.0).zip(&theirs.0) {
+        assert!((mixed - (0.25 * ours + 0.75 * theirs)).abs() < 1e-6);
+    }
+    assert_eq!(targets.classes, ours.1.classes);
+    assert_eq!((targets.mixed, &targets.others), (Some(0.25), &theirs.1.classes));
+    data.fill(Part::Train, &samples, key, &mut x, &mut targets);
+    assert_eq!((x, targets), ours);
+    Ok(())
+}
+
+#[test]
+fn what_does_not_go_with_the_images_is_told() {
+    let folder = mnist_folder();
+    for (keys, words) in [
+        ("augment = [{ type = 'mixup', alpha = 0.2 }, { type = 'vertical_flip' }]", "mixup mixes"),
+        ("augment = [{ type = 'mixup', alpha = 1 }, { type = 'mixup', alpha = 1 }]", "mixup mixes"),
+        ("augment = [{ type = 'mixup', alpha = 0 }]", "alpha = 0"),
+        ("augment = [{ type = 'color_jitter', saturation = 0.1 }]", "three channels"),
+        ("augment = [{ type = 'random_rotation', degrees = 400 }]", "degrees = 400"),
+        ("sampling = 'balanced'\nshuffle = false", "shuffle is false"),
+    ] {
+        let error = Dataset::open(&config("mnist", folder.path(), keys), 1).err().expect(keys);
+        assert!(error.exit_code() == 2 && error.to_string().contains(words), "{keys}: {error}");
+    }
 }
 
 #[test]

@@ -85,14 +85,14 @@ fn csv_classes_are_names_or_integers() -> Result<()> {
     let data = Dataset::open(&job, 1)?;
     assert_eq!(data.task(), &Task::Classes(vec!["iris".into(), "lily".into(), "rose".into()]));
     assert_eq!(fill(&data, Part::Train, &[0, 1, 2]).1.classes, [2, 0, 2]);
-    assert_eq!(fill(&data, Part::Test, &[0]), (vec![4.0], Targets { classes: vec![1], values: vec![] }));
+    assert_eq!(fill(&data, Part::Test, &[0]), (vec![4.0], Targets { classes: vec![1], ..Targets::default() }));
     let (_folder, path) = csv("x,kind\n1,10\n2,9\n3,-1\n");
     let other = path.with_file_name("test.csv");
     std::fs::write(&other, "kind,x\n9,7\n").unwrap();
     let keys = format!("target = 'kind'\ntask = 'classes'\nnormalize = 'none'\ntest_path = '{}'", other.display());
     let data = Dataset::open(&config("csv", &path, &keys), 1)?;
     assert_eq!(data.task(), &Task::Classes(vec!["-1".into(), "9".into(), "10".into()]));
-    assert_eq!(fill(&data, Part::Test, &[0]), (vec![7.0], Targets { classes: vec![1], values: vec![] }));
+    assert_eq!(fill(&data, Part::Test, &[0]), (vec![7.0], Targets { classes: vec![1], ..Targets::default() }));
     Ok(())
 }
 
@@ -490,11 +490,39 @@ fn synthetic_classes_can_be_learned() -> Result<()> {
 }
 
 #[test]
+fn rare_classes_are_drawn_as_often_as_others() -> Result<()> {
+    let rows: String = (0..200).map(|i| format!("{i},{}\n", if i % 10 == 3 { "rare" } else { "often" })).collect();
+    let keys = "target = 'y'\ntask = 'classes'\nsampling = 'balanced'";
+    let (_folder, path) = csv(&format!("a,y\n{rows}"));
+    let data = Dataset::open(&config("csv", &path, keys), 1)?;
+    let counts = data.class_counts();
+    assert!(counts.iter().sum::<u64>() == 160 && counts.contains(&16), "{counts:?}");
+    assert!(data.notes().iter().any(|note| note.contains("rare (16 samples) comes 5.00 times")), "{:?}", data.notes());
+    let draw = |epoch| {
+        let mut order = vec![0; 160];
+        data.order(7, epoch, &mut order);
+        order
+    };
+    for epoch in 0..5 {
+        let order = draw(epoch);
+        let rare = order.iter().filter(|&&s| counts[data.class(Part::Train, s).unwrap() as usize] == 16).count();
+        assert_eq!((rare, &order), (80, &draw(epoch)));
+    }
+    assert_ne!(draw(0), draw(1));
+    let (code, message) = failure(&config("csv", &path, "target = 'a'\nsampling = 'balanced'\nfeatures = ['a']"));
+    assert!(code == 2, "{message}");
+    let (_folder, path) = csv("a,y\n1,2\n3,4\n5,6\n7,8\n9,9\n");
+    let (code, message) = failure(&config("csv", &path, "target = 'y'\nsampling = 'balanced'"));
+    assert!(code == 2 && message.contains("are values, not classes"), "{message}");
+    Ok(())
+}
+
+#[test]
 fn every_source_resolves_to_documented_keys_that_parse_again() -> Result<()> {
     for source in registry() {
         let config = DataConfig::from_component(Component::new(source.name, "")?)?;
         let mut table = Dataset::resolve(&config)?;
-        let shared = ["source", "path", "shuffle", "augment", "normalize"];
+        let shared = ["source", "path", "shuffle", "sampling", "augment", "normalize"];
         for key in table.keys().filter(|key| !shared.contains(&key.as_str())) {
             assert!(source.keys.iter().any(|(name, _)| name == key), "{}: {key} has no documentation", source.name);
         }

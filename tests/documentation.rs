@@ -1,6 +1,6 @@
 //! docs/reference.md is what the registries say. `UPDATE_DOCS=1 cargo test --release --test documentation` writes it.
 
-use ddl::config::{DataConfig, Distributed, Job, Train};
+use ddl::config::{Augmentation, DataConfig, Distributed, Job, Train};
 use ddl::optimizer::schedule;
 use ddl::{data, layer, loss, optimizer};
 use std::fmt::Write;
@@ -31,6 +31,13 @@ fn reference() -> String {
     for (key, about) in DataConfig::KEYS {
         let _ = writeln!(out, "| `{key}` | {about} |");
     }
+    section(
+        &mut out,
+        "Augmentation",
+        "`[data] augment = [{ type = ... }, ...]`, in that order, on training samples alone; names and parameters as in \
+         torchvision.transforms. What is drawn depends on seed, epoch and sample (mixup: on seed and step), on nothing else.",
+        &Augmentation::KINDS,
+    );
     section(
         &mut out,
         "Layers",

@@ -162,7 +162,11 @@ fn a_stack_in_sequence_passes() {
 #[test]
 fn every_loss_passes() {
     let (m, n) = (4, 5);
-    let targets = Targets { classes: vec![3, 0, 4, 1], values: numbers(7, m * n).iter().map(|v| *v as f32).collect() };
+    let targets = Targets {
+        classes: vec![3, 0, 4, 1],
+        values: numbers(7, m * n).iter().map(|v| *v as f32).collect(),
+        ..Targets::default()
+    };
     for entry in loss::REGISTRY {
         for keys in entry.examples {
             let loss = (entry.build)(&Component::new(entry.name, keys).unwrap()).unwrap();

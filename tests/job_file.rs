@@ -2,7 +2,7 @@
 
 mod support;
 
-use ddl::config::{Augmentation, Batch, Job, Override, Precision};
+use ddl::config::{Augmentation, Batch, Job, Override, PaddingMode, Precision};
 use ddl::error::Result;
 use ddl::model::Model;
 use ddl::shape::Shape;
@@ -41,7 +41,10 @@ fn every_key_of_the_contract_parses() {
     assert_eq!(job.data.source.kind, "cifar10");
     assert_eq!(job.data.path.as_deref(), Some(Path::new("data/cifar10")));
     assert!(!job.data.shuffle);
-    let augment = [Augmentation::RandomCrop { padding: 4 }, Augmentation::HorizontalFlip { p: 0.5 }];
+    let augment = [
+        Augmentation::RandomCrop { padding: 4, padding_mode: PaddingMode::Zeros },
+        Augmentation::HorizontalFlip { p: 0.5 },
+    ];
     assert_eq!(job.data.augment, augment);
     let kinds: Vec<_> = job.layers.iter().map(|layer| layer.kind.as_str()).collect();
     let expected = ["conv2d", "batch_norm2d", "relu", "residual", "max_pool2d", "dropout", "flatten", "linear"];

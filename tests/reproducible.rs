@@ -148,17 +148,49 @@ fn rates_by_layer_have_the_same_bits_at_any_rank_count() {
 
 #[test]
 fn a_resume_on_other_ranks_ends_with_the_bits_of_an_uninterrupted_run() {
+    resumed_ends_with_the_same_bits(&images(), &[(3, 2), (4, 7), (1, 8)]);
+}
+
+/// After a stop inside an epoch on the first number of ranks, and an end on the second.
+fn resumed_ends_with_the_same_bits(job: &str, ranks: &[(usize, usize)]) {
     let folder = tempfile::tempdir().unwrap();
-    let alone = train(folder.path(), &images(), 0, &[]);
-    for (first, then) in [(3, 2), (4, 7), (1, 8)] {
-        let begun = train(folder.path(), &images(), first, &["--set", "train.checkpoint_steps=3"]);
+    let alone = train(folder.path(), job, 0, &[]);
+    for &(first, then) in ranks {
+        let begun = train(folder.path(), job, first, &["--set", "train.checkpoint_steps=3"]);
         // As if it had been killed right after the checkpoint in the midst of the second epoch.
         let paths = checkpoint::list(&begun.out.join("checkpoints")).unwrap();
         let kept = paths.iter().find(|path| checkpoint::read(path).is_ok_and(|found| found.sample > 0)).unwrap();
         paths.iter().filter(|path| *path > kept).for_each(|path| fs::remove_file(path).unwrap());
-        let ended = train_in(begun.out, &images(), then, &["--resume"]);
+        let ended = train_in(begun.out, job, then, &["--resume"]);
         alone.is(&ended, &format!("{first} ranks, then {then}"));
     }
+}
+
+/// Images changed in every way and mixed, of unequal classes that are drawn and weighed.
+fn changed() -> String {
+    let every = "augment = [
+  { type = \"random_crop\", padding = 2, padding_mode = \"reflect\" }, { type = \"horizontal_flip\" },
+  { type = \"vertical_flip\" }, { type = \"random_affine\", degrees = 10, translate = [0.1, 0.1], scale = [0.9, 1.1], shear = 5 },
+  { type = \"random_crop\", padding = 1 }, { type = \"color_jitter\", brightness = 0.2, contrast = 0.2, saturation = 0.2 },
+  { type = \"random_rotation\", degrees = 15 }, { type = \"random_erasing\" }, { type = \"mixup\", alpha = 0.4 },
+]
+sampling = \"balanced\"";
+    let job = images();
+    let start = job.find("augment").expect("augmentation");
+    let end = start + job[start..].find('\n').expect("a line");
+    let weighed = "type = \"cross_entropy\"\nweight = \"balanced\"\nlabel_smoothing = 0.1";
+    format!("{}{every}{}", &job[..start], &job[end..]).replacen("type = \"cross_entropy\"", weighed, 1)
+}
+
+#[test]
+fn changed_and_mixed_images_of_weighed_classes_have_the_same_bits_at_any_rank_count() {
+    same_bits(&changed(), &[1, 2, 3, 7]);
+    same_bits(&changed().replace("\"batch_norm2d\" }", "\"batch_norm2d\", sync = true }"), &[3]);
+}
+
+#[test]
+fn so_they_have_after_a_resume_inside_an_epoch() {
+    resumed_ends_with_the_same_bits(&changed(), &[(2, 3), (1, 1)]);
 }
 
 /// It is the tree that makes it so: plain sums differ in the last bits.

@@ -38,14 +38,17 @@ pub enum NormalizeMethod {
     Window,
 }
 
-/// A random change to a training image.
+/// A random change to a training image. Names and parameters are those of torchvision.transforms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Augmentation {
-    /// Zero-pads by `padding` on every side and cuts a random window of the original size.
+    /// Pads by `padding` on every side and cuts a random window of the original size.
     RandomCrop {
         /// Pixels of padding.
         padding: usize,
+        /// What they are.
+        #[serde(default)]
+        padding_mode: PaddingMode,
     },
     /// Mirrors left-right with probability `p`.
     HorizontalFlip {
@@ -53,10 +56,153 @@ pub enum Augmentation {
         #[serde(default = "half")]
         p: f32,
     },
+    /// Mirrors upside down with probability `p`.
+    VerticalFlip {
+        /// Probability.
+        #[serde(default = "half")]
+        p: f32,
+    },
+    /// Paints a random rectangle with probability `p`.
+    RandomErasing {
+        /// Probability.
+        #[serde(default = "half")]
+        p: f32,
+        /// Least and greatest share of the image's area.
+        #[serde(default = "erased_share")]
+        scale: [f32; 2],
+        /// Least and greatest height over width.
+        #[serde(default = "erased_ratio")]
+        ratio: [f32; 2],
+        /// The colour, in units where u8 images span 0 to 1.
+        #[serde(default)]
+        value: f32,
+    },
+    /// Turns by a random angle about the centre; black comes in.
+    RandomRotation {
+        /// Counter-clockwise: -degrees to degrees, or a range.
+        degrees: Span,
+    },
+    /// Turns, moves, scales and shears; black comes in.
+    RandomAffine {
+        /// Clockwise: -degrees to degrees, or a range.
+        degrees: Span,
+        /// Greatest shares of width and height to move by, in whole pixels.
+        #[serde(default)]
+        translate: [f32; 2],
+        /// Least and greatest factor.
+        #[serde(default = "unscaled")]
+        scale: [f32; 2],
+        /// Degrees along x: -shear to shear, or a range.
+        #[serde(default)]
+        shear: Span,
+    },
+    /// Changes the colours, in a random order of the three.
+    ColorJitter {
+        /// A factor in 1 - b to 1 + b, or a range.
+        #[serde(default)]
+        brightness: Span,
+        /// Likewise, about the mean grey.
+        #[serde(default)]
+        contrast: Span,
+        /// Likewise, about each pixel's grey.
+        #[serde(default)]
+        saturation: Span,
+    },
+    /// Mixes each sample of a batch, and its target, with another of the batch: λ of the one and 1 - λ of the other, λ drawn
+    /// from Beta(alpha, alpha) once a batch (Zhang et al., 2018). Of any samples, not of images alone.
+    Mixup {
+        /// Small: mostly nearly one of the two.
+        alpha: f32,
+    },
+}
+
+/// Which training samples an epoch has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// Each once.
+    #[default]
+    Once,
+    /// As many in all, of each class equally many.
+    Balanced,
+}
+
+/// What lies beyond the border of an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PaddingMode {
+    /// Black.
+    #[default]
+    Zeros,
+    /// The image, mirrored at its outermost pixels.
+    Reflect,
+}
+
+/// A range: how far from the middle, or both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "is neither a number nor a range of two")]
+pub enum Span {
+    /// To both sides.
+    About(f32),
+    /// From and to.
+    Between([f32; 2]),
+}
+
+impl Default for Span {
+    fn default() -> Self {
+        Span::About(0.0)
+    }
 }
 
 fn half() -> f32 {
     0.5
+}
+
+fn unscaled() -> [f32; 2] {
+    [1.0, 1.0]
+}
+
+fn erased_share() -> [f32; 2] {
+    [0.02, 0.33]
+}
+
+fn erased_ratio() -> [f32; 2] {
+    [0.3, 3.3]
+}
+
+impl Augmentation {
+    /// Each as in TOML and what it does, with its keys and defaults, for the documentation.
+    pub const KINDS: [(&str, &str, &str); 8] = [
+        (
+            "random_crop",
+            "pads every side and cuts a window of the image's size",
+            "padding, padding_mode = \"zeros\" (or \"reflect\")",
+        ),
+        ("horizontal_flip", "mirrors left-right", "p = 0.5"),
+        ("vertical_flip", "mirrors upside down", "p = 0.5"),
+        (
+            "random_erasing",
+            "paints a rectangle (cutout); value in units where u8 spans 0 to 1",
+            "p = 0.5, scale = [0.02, 0.33], ratio = [0.3, 3.3], value = 0",
+        ),
+        ("random_rotation", "turns about the centre, bilinear; black comes in", "degrees (a number or a range)"),
+        (
+            "random_affine",
+            "turns, moves by whole pixels, scales and shears, bilinear; black comes in",
+            "degrees, translate = [0, 0], scale = [1, 1], shear = 0",
+        ),
+        (
+            "color_jitter",
+            "changes brightness, contrast and saturation, in random order",
+            "brightness = 0, contrast = 0, saturation = 0 (numbers or ranges)",
+        ),
+        (
+            "mixup",
+            "mixes each sample of a batch and its target with another's, by λ ~ Beta(alpha, alpha) of the step; the last step, of any \
+             samples",
+            "alpha",
+        ),
+    ];
 }
 
 /// The `[data]` table.
@@ -68,6 +214,8 @@ pub struct DataConfig {
     pub path: Option<PathBuf>,
     /// Whether the training samples are shuffled anew each epoch.
     pub shuffle: bool,
+    /// Which of them an epoch has.
+    pub sampling: Sampling,
     /// Random changes to training images, in this order.
     pub augment: Vec<Augmentation>,
     /// None: the source's own default.
@@ -82,9 +230,14 @@ pub struct DataConfig {
 
 impl DataConfig {
     /// The keys that all sources take, and what they are, for the documentation.
-    pub const KEYS: [(&str, &str); 6] = [
+    pub const KEYS: [(&str, &str); 7] = [
         ("path", "a folder, a file, or a URL of one: https, s3, az, abfss, hdfs or webhdfs"),
         ("shuffle", "whether training samples are shuffled anew each epoch (true)"),
+        (
+            "sampling",
+            "\"once\": each sample once an epoch; \"balanced\": an epoch has as many samples, of each class equally many, those of \
+             rare ones repeated (\"once\")",
+        ),
         ("augment", "random changes to training images, in this order ([])"),
         ("normalize", "\"none\", \"standard\", \"minmax\", \"window\" or { mean, std } (the source's own)"),
         ("cache", "the folder of this host where data at URLs are kept ($SLURM_TMPDIR, $TMPDIR or /tmp)"),
@@ -95,6 +248,7 @@ impl DataConfig {
     pub fn from_component(mut source: Component) -> Result<Self> {
         let path = source.take("path")?;
         let shuffle = source.take("shuffle")?.unwrap_or(true);
+        let sampling = source.take("sampling")?.unwrap_or_default();
         let augment = source.take("augment")?.unwrap_or_default();
         let normalize = source.take("normalize")?;
         let cache: Option<PathBuf> = source.take("cache")?;
@@ -105,6 +259,6 @@ impl DataConfig {
         if cache_gb.is_some_and(|gb| !(gb > 0.0 && gb.is_finite())) {
             return Err(source.error("cache_gb", "is not above 0", "give how many GB may be kept, such as 20"));
         }
-        Ok(Self { source, path, shuffle, augment, normalize, cache, cache_gb, validation: 0.0 })
+        Ok(Self { source, path, shuffle, sampling, augment, normalize, cache, cache_gb, validation: 0.0 })
     }
 }

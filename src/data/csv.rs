@@ -279,7 +279,7 @@ fn test_rows(keys: &Keys, seed: u64, read: &Read) -> Vec<bool> {
     let mut test = vec![false; count];
     let mut any = |mut rows: Vec<u32>, class: u64| {
         let taken = share(rows.len());
-        permute(Stream::new(seed, Purpose::Split, class, 0), &mut rows);
+        permute(&mut Stream::new(seed, Purpose::Split, class, 0), &mut rows);
         rows[..taken].iter().for_each(|&row| test[row as usize] = true);
     };
     match keys.split {

@@ -6,13 +6,14 @@ use super::normalize::Scaling;
 use super::pixel::Pixels;
 use super::selection::Selection;
 use super::window::Windows;
-use super::{AugmentKey, Input, Part, Samples, Targets, Task, Unit, augment, normalization, source};
-use crate::config::{Augmentation, DataConfig};
+use super::{AugmentKey, Input, Part, Samples, Targets, Task, Unit, augment, normalization, sampling, source};
+use crate::config::{Augmentation, DataConfig, Sampling};
 use crate::error::{Error, Result};
 use crate::input::Encoded;
-use crate::rng::{Purpose, Stream};
+use crate::rng::{self, Purpose, Stream};
 use crate::shape::Shape;
 use serde::Serialize;
+use std::cell::Cell;
 use std::ops::Deref;
 use toml::{Table, Value};
 
@@ -60,6 +61,12 @@ pub struct Dataset {
     /// What the inputs were normalised by, where that is the same for all.
     pub(super) scaling: Scaling,
     augment: Vec<Augmentation>,
+    /// Room for an image that is being changed.
+    room: Cell<Vec<f32>>,
+    /// Room for a sample that is to be mixed with another, and its target.
+    other: Cell<(Vec<f32>, Targets)>,
+    shuffle: bool,
+    sampling: Sampling,
     /// Where some of the training part is kept back.
     selection: Option<Selection>,
     pub(super) notes: Vec<String>,
@@ -102,6 +109,9 @@ impl Dataset {
                 .notes
                 .push("there is no test sample: nothing will tell how the network does on data it has not seen".into());
         }
+        if let (Sampling::Balanced, Task::Classes(names)) = (dataset.sampling, &dataset.task) {
+            dataset.notes.extend(sampling::told(names, &dataset.class_counts()));
+        }
         Ok(dataset)
     }
 
@@ -115,6 +125,7 @@ impl Dataset {
             table.insert("path".into(), path.to_string_lossy().into_owned().into());
         }
         table.insert("shuffle".into(), config.shuffle.into());
+        table.insert("sampling".into(), value(to_value(&config.sampling))?);
         table.insert("augment".into(), value(to_value(&config.augment))?);
         table.insert("normalize".into(), value(to_value(&normalization(config)?))?);
         table.extend(own.table);
@@ -131,6 +142,16 @@ impl Dataset {
         notes: Vec<String>,
     ) -> Result<Self> {
         augment::check(config, input)?;
+        if config.sampling == Sampling::Balanced {
+            if !matches!(labels.task(), Task::Classes(_)) {
+                let what = "is \"balanced\", but the targets are values, not classes";
+                return Err(config.source.error("sampling", what, "remove it"));
+            }
+            if !config.shuffle {
+                let what = "is \"balanced\", which draws samples at random, but shuffle is false";
+                return Err(config.source.error("sampling", what, "remove one of the two"));
+            }
+        }
         for part in [Part::Train, Part::Test] {
             if u32::try_from(inputs.len(part)).is_err() {
                 let place = config.path.as_ref().map_or("data".into(), |path| path.display().to_string());
@@ -144,6 +165,10 @@ impl Dataset {
             labels,
             scaling,
             augment: config.augment.clone(),
+            room: Cell::new(vec![0.0; if config.augment.is_empty() { 0 } else { input.len() }]),
+            other: Cell::default(),
+            shuffle: config.shuffle,
+            sampling: config.sampling,
             selection: None,
             notes,
             numbers: None,
@@ -258,24 +283,105 @@ impl Dataset {
         assert!(x.len() >= samples.len() * self.input.len(), "x is too short for {} samples", samples.len());
         targets.classes.clear();
         targets.values.clear();
+        targets.others.clear();
+        targets.mixed = None;
+        let mut room = self.room.take();
         for (&sample, y) in samples.iter().zip(x.chunks_exact_mut(self.input.len())) {
-            let (part, sample) = self.place(part, sample);
-            match &self.inputs {
-                Inputs::Pixels(pixels) => pixels.fill(part, sample, self.view(augment, sample), y),
-                Inputs::Floats(floats) => floats.fill(part, sample, self.view(augment, sample), y),
-                Inputs::Windows(windows) => windows.fill(part, sample, y, targets),
+            self.fill_one(part, sample, augment, &mut room, y, targets);
+        }
+        self.room.set(room);
+    }
+
+    /// Mixes filled samples with `others`, to be filled likewise: `share` of what is there, and the rest of the others.
+    /// Panics if `x` is shorter than so many samples.
+    pub fn mix(
+        &self,
+        part: Part,
+        others: &[u32],
+        share: f32,
+        augment: Option<AugmentKey>,
+        x: &mut [f32],
+        targets: &mut Targets,
+    ) {
+        assert!(x.len() >= others.len() * self.input.len(), "x is too short for {} samples", others.len());
+        let (mut room, (mut other, mut theirs)) = (self.room.take(), self.other.take());
+        other.resize(self.input.len(), 0.0);
+        theirs.classes.clear();
+        theirs.values.clear();
+        let blend = |ours: &mut f32, theirs: &f32| *ours = share * *ours + (1.0 - share) * theirs;
+        for (&sample, y) in others.iter().zip(x.chunks_exact_mut(self.input.len())) {
+            self.fill_one(part, sample, augment, &mut room, &mut other, &mut theirs);
+            y.iter_mut().zip(&other).for_each(|(ours, theirs)| blend(ours, theirs));
+        }
+        targets.values.iter_mut().zip(&theirs.values).for_each(|(ours, theirs)| blend(ours, theirs));
+        targets.mixed = Some(share);
+        targets.others.clear();
+        targets.others.extend(&theirs.classes);
+        self.room.set(room);
+        self.other.set((other, theirs));
+    }
+
+    /// Fills one sample, and appends its target.
+    fn fill_one(
+        &self,
+        part: Part,
+        sample: u32,
+        augment: Option<AugmentKey>,
+        room: &mut [f32],
+        y: &mut [f32],
+        targets: &mut Targets,
+    ) {
+        let (part, sample) = self.place(part, sample);
+        let change = augment.filter(|_| !self.augment.is_empty()).map(|key| augment::Change {
+            steps: &self.augment,
+            stream: Stream::new(key.seed, Purpose::Augment, key.epoch, sample as u64),
+            room,
+        });
+        match &self.inputs {
+            Inputs::Pixels(pixels) => pixels.fill(part, sample, change, y),
+            Inputs::Floats(floats) => floats.fill(part, sample, change, y),
+            Inputs::Windows(windows) => windows.fill(part, sample, y, targets),
+        }
+        self.labels.fill(part, sample, targets);
+    }
+
+    /// The `alpha` of mixup, where batches are to be mixed.
+    pub fn mixup(&self) -> Option<f32> {
+        self.augment.iter().find_map(|step| match step {
+            Augmentation::Mixup { alpha } => Some(*alpha),
+            _ => None,
+        })
+    }
+
+    /// The training samples of an epoch, as many as there are, in their order: a pure function of (seed, epoch).
+    pub fn order(&self, seed: u64, epoch: u64, order: &mut [u32]) {
+        match (self.sampling, self.shuffle) {
+            (Sampling::Balanced, _) => {
+                let classes = (0..order.len() as u32).map(|sample| self.class(Part::Train, sample).unwrap_or(0));
+                sampling::balanced(classes, seed, epoch, order);
             }
-            self.labels.fill(part, sample, targets);
+            (Sampling::Once, true) => rng::shuffle(seed, epoch, order),
+            (Sampling::Once, false) => order.iter_mut().enumerate().for_each(|(i, slot)| *slot = i as u32),
         }
     }
 
-    /// How a sample is changed in an epoch.
-    fn view(&self, augment: Option<AugmentKey>, sample: usize) -> Option<augment::View> {
-        let (Some(key), Shape::Image { h, w, .. }, false) = (augment, self.input, self.augment.is_empty()) else {
-            return None;
-        };
-        let mut stream = Stream::new(key.seed, Purpose::Augment, key.epoch, sample as u64);
-        Some(augment::View::draw(&self.augment, &mut stream, h, w))
+    /// The class of a sample, where it is known.
+    pub fn class(&self, part: Part, sample: u32) -> Option<u32> {
+        let (part, sample) = self.place(part, sample);
+        match &self.labels {
+            Labels::Classes { of, .. } => of[part as usize].get(sample).copied(),
+            _ => None,
+        }
+    }
+
+    /// How many training samples each class has; nothing where targets are values.
+    pub fn class_counts(&self) -> Vec<u64> {
+        let Task::Classes(names) = &self.task else { return Vec::new() };
+        let mut counts = vec![0; names.len()];
+        for class in (0..self.len(Part::Train) as u32).filter_map(|sample| self.class(Part::Train, sample)) {
+            counts[class as usize] += 1;
+        }
+        counts
     }
 
     /// Of a file of inputs: whether some target is known, and every class.

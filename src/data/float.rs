@@ -1,7 +1,8 @@
 //! Samples of f32 in memory, normalised once: rows (N), sequences (T, F) and images (H, W, C).
 
+use super::augment::{Canvas, Change};
 use super::normalize::Scaling;
-use super::{Kept, Part, augment::View};
+use super::{Kept, Part};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 
@@ -9,9 +10,8 @@ use crate::shape::Shape;
 pub(super) struct Floats {
     of: [Kept<f32>; 2],
     len: usize,
-    c: usize,
-    /// Of images one row (W, C) of what raw 0 becomes.
-    padding: Vec<f32>,
+    /// Of images.
+    canvas: Option<Canvas>,
 }
 
 impl Floats {
@@ -32,12 +32,12 @@ impl Floats {
                 return Err(Error::data(place, what, "replace or drop it, or normalise otherwise"));
             }
         }
-        let padding = match shape {
-            Shape::Image { w, c, .. } => (0..w * c).map(|i| scaling.apply(i % c, 0.0)).collect(),
-            _ => Vec::new(),
+        let canvas = match shape {
+            Shape::Image { h, w, c } => Some(Canvas::new((h, w, c), scaling, false)),
+            _ => None,
         };
         let of = of.map(|values| Box::new(values) as Kept<f32>);
-        Ok(Self { of, len: shape.len(), c: channels, padding })
+        Ok(Self { of, len: shape.len(), canvas })
     }
 
     /// Number of samples of a part.
@@ -55,12 +55,12 @@ impl Floats {
         &mut self.of
     }
 
-    /// Writes one sample, changed by `view` if there is one.
-    pub fn fill(&self, part: Part, sample: usize, view: Option<View>, y: &mut [f32]) {
+    /// Writes one sample, changed if it is to be.
+    pub fn fill(&self, part: Part, sample: usize, change: Option<Change>, y: &mut [f32]) {
         let from = &self.of[part as usize][sample * self.len..][..self.len];
-        match view {
-            Some(view) => view.apply(from, &self.padding, self.c, y, |from, to| to.copy_from_slice(from)),
-            None => y.copy_from_slice(from),
+        match (change, &self.canvas) {
+            (Some(change), Some(canvas)) => change.apply(canvas, from, y, |from, to| to.copy_from_slice(from)),
+            _ => y.copy_from_slice(from),
         }
     }
 }

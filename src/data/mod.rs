@@ -23,6 +23,7 @@ mod npz;
 mod parquet;
 mod pixel;
 mod samples;
+mod sampling;
 mod selection;
 mod stocks;
 pub mod storage;
@@ -75,6 +76,10 @@ impl Task {
 pub struct Targets {
     /// (M) class indices.
     pub classes: Vec<u32>,
+    /// Where samples are mixed with others: what is left of themselves, and the others' (M) class indices.
+    pub mixed: Option<f32>,
+    /// See there; else empty.
+    pub others: Vec<u32>,
     /// (M, n) values, normalised as the network should give them.
     pub values: Vec<f32>,
 }

@@ -1,8 +1,9 @@
 //! Images of u8 in memory as (N, H, W, C), turned into network input as a batch is filled.
 
+use super::augment::{Canvas, Change};
 use super::normalize::{Scaling, Summary};
 use super::samples::{Samples, Unread};
-use super::{Kept, Part, augment::View};
+use super::{Kept, Part};
 use crate::error::Result;
 
 /// The images (H, W, C) of a part, one after the other.
@@ -22,29 +23,29 @@ impl From<Vec<u8>> for Images {
 /// The images of both parts.
 pub(super) struct Pixels {
     of: [Images; 2],
-    h: usize,
-    w: usize,
-    c: usize,
-    /// One row (W, C) of factors, summands and what black becomes: input = pixel * scale + shift.
+    canvas: Canvas,
+    /// One row (W, C) of factors: input = pixel * scale + black.
     scale: Vec<f32>,
-    shift: Vec<f32>,
 }
 
 impl Pixels {
     /// `of` holds whole images of the training and the test part; `scaling` is in units where u8 spans 0 to 1.
     pub fn new(of: [impl Into<Images>; 2], (h, w, c): (usize, usize, usize), scaling: &Scaling) -> Self {
-        let row = |value: &dyn Fn(usize) -> f64| (0..w * c).map(|i| value(i % c) as f32).collect();
-        let scale = row(&|c| 1.0 / (255.0 * scaling.std[c]));
-        let shift = row(&|c| -scaling.mean[c] / scaling.std[c]);
-        Self { of: of.map(Into::into), h, w, c, scale, shift }
+        let scale = (0..w * c).map(|i| (1.0 / (255.0 * scaling.std[i % c])) as f32).collect();
+        Self { of: of.map(Into::into), canvas: Canvas::new((h, w, c), scaling, true), scale }
     }
 
     /// Number of images of a part.
     pub fn len(&self, part: Part) -> usize {
         match &self.of[part as usize] {
-            Images::Kept(bytes) => bytes.len() / (self.h * self.w * self.c),
+            Images::Kept(bytes) => bytes.len() / self.size(),
             Images::Unread(unread) => unread.count,
         }
+    }
+
+    /// Elements of an image.
+    fn size(&self) -> usize {
+        self.canvas.h * self.scale.len()
     }
 
     /// Memory held.
@@ -55,7 +56,7 @@ impl Pixels {
 
     /// See [`Dataset::keep_samples`](super::Dataset::keep_samples).
     pub fn keep(&mut self, unread: bool, keep: &mut dyn FnMut(&Samples) -> Result<Kept<u8>>) -> Result<()> {
-        let size = self.h * self.w * self.c;
+        let size = self.size();
         for images in self.of.iter_mut().rev() {
             *images = Images::Kept(match images {
                 Images::Kept(_) if unread => continue,
@@ -66,12 +67,12 @@ impl Pixels {
         Ok(())
     }
 
-    /// Writes one image (H, W, C), changed by `view` if there is one.
-    pub fn fill(&self, part: Part, sample: usize, view: Option<View>, y: &mut [f32]) {
+    /// Writes one image (H, W, C), changed if it is to be.
+    pub fn fill(&self, part: Part, sample: usize, change: Option<Change>, y: &mut [f32]) {
         let Images::Kept(images) = &self.of[part as usize] else { panic!("an image is used before it is read") };
         let image = &images[sample * y.len()..][..y.len()];
-        match view {
-            Some(view) => view.apply(image, &self.shift, self.c, y, |from, to| self.convert(from, to)),
+        match change {
+            Some(change) => change.apply(&self.canvas, image, y, |from, to| self.convert(from, to)),
             None => {
                 let width = self.scale.len();
                 for (from, to) in image.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
@@ -83,8 +84,8 @@ impl Pixels {
 
     /// Turns whole pixels of a row into network input.
     fn convert(&self, from: &[u8], to: &mut [f32]) {
-        for (((to, &from), scale), shift) in to.iter_mut().zip(from).zip(&self.scale).zip(&self.shift) {
-            *to = f32::from(from) * scale + shift;
+        for (((to, &from), scale), black) in to.iter_mut().zip(from).zip(&self.scale).zip(&self.canvas.black) {
+            *to = f32::from(from) * scale + black;
         }
     }
 }

@@ -18,7 +18,7 @@ impl Selection {
     pub fn drawn(config: &DataConfig, seed: u64, len: usize) -> Option<Self> {
         let wanted = wanted(config, len)?;
         let mut order: Vec<u32> = (0..len as u32).collect();
-        permute(Stream::new(seed, Purpose::Validation, 0, 0), &mut order);
+        permute(&mut Stream::new(seed, Purpose::Validation, 0, 0), &mut order);
         let (mut validation, mut train) = (order[..wanted].to_vec(), order[wanted..].to_vec());
         validation.sort_unstable();
         train.sort_unstable();

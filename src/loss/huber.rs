@@ -10,6 +10,7 @@ pub(super) const ENTRY: Entry = Entry {
     keys: "delta = 1",
     takes: Takes::Values,
     resolve: |component| Ok(component.resolve::<Keys>()?.1),
+    settle: |component, _| Ok(component.clone()),
     build: |component| {
         let delta = component.parse::<Keys>()?.delta;
         if !(delta > 0.0 && delta.is_finite()) {

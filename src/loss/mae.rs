@@ -10,6 +10,7 @@ pub(super) const ENTRY: Entry = Entry {
     keys: "",
     takes: Takes::Values,
     resolve: |component| Ok(component.resolve::<Keys>()?.1),
+    settle: |component, _| Ok(component.clone()),
     build: |component| {
         component.parse::<Keys>()?;
         Ok(Box::new(Elementwise(|error: f64| (error.abs(), if error == 0.0 { 0.0 } else { error.signum() }))))

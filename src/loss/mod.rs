@@ -13,8 +13,13 @@ use crate::kernel::Real;
 
 /// A loss: the mean over samples (and over elements, for values), as torch's default reduction.
 pub trait Loss: Send {
-    /// The loss of `m` outputs of `n` values, times `share` of a sample in the whole batch (1 / global samples), and
-    /// its gradient into `dy` (m, n). Summed over all micro-batches this is the global batch's mean.
+    /// What a sample of each class counts, where they do not count alike. A batch's mean is then over the sum of its targets'
+    /// weights.
+    fn class_weights(&self) -> Option<&[f64]> {
+        None
+    }
+    /// The loss of `m` outputs of `n` values, times `share` of a sample in the whole batch (1 / global samples, or 1 / the sum
+    /// of their weights), and its gradient into `dy` (m, n). Summed over all micro-batches this is the global batch's mean.
     fn evaluate(&self, m: usize, n: usize, y: &[f32], targets: &Targets, share: f64, dy: Option<&mut [f32]>) -> f64;
     /// The same in f64, for the gradient check.
     fn evaluate_f64(&self, m: usize, n: usize, y: &[f64], targets: &Targets, share: f64, dy: Option<&mut [f64]>)
@@ -42,6 +47,8 @@ pub struct Entry {
     pub takes: Takes,
     /// Writes the defaults into the table.
     pub resolve: fn(&Component) -> Result<Component>,
+    /// Writes out what depends on how many training samples each class has.
+    pub settle: fn(&Component, &[u64]) -> Result<Component>,
     /// From its table.
     pub build: fn(&Component) -> Result<Box<dyn Loss>>,
     /// Keys for the gradient check.
@@ -83,12 +90,31 @@ pub fn build(component: &Component, task: &Task, outputs: usize) -> Result<Box<d
         let mend = format!("end the model with {{ type = \"linear\", out_features = {wants} }}");
         return Err(component.error("", what, mend));
     }
-    (entry.build)(component)
+    let loss = (entry.build)(component)?;
+    match loss.class_weights() {
+        Some(weights) if weights.len() != wants => {
+            let what = format!("has {} weights, but the data has {has}", weights.len());
+            Err(component.error("weight", what, "give one for each class"))
+        }
+        _ => Ok(loss),
+    }
 }
 
-/// How many of the `m` outputs have their largest value at the target's class.
-pub fn correct<T: Real>(m: usize, n: usize, y: &[T], targets: &Targets) -> usize {
-    (0..m).filter(|&sample| largest(&y[sample * n..][..n]) == targets.classes[sample] as usize).count()
+/// The component with everything written out that depends on the training part, of whose classes `counts` tells the samples.
+pub fn settled(component: &Component, counts: &[u64]) -> Result<Component> {
+    (find(component)?.settle)(component, counts)
+}
+
+/// How many of the `m` outputs have their largest value at the target's class; of mixed targets each counts its share.
+pub fn correct<T: Real>(m: usize, n: usize, y: &[T], targets: &Targets) -> f64 {
+    let hits = |classes: &[u32]| {
+        let hit = |(sample, class): &(usize, &u32)| largest(&y[sample * n..][..n]) == **class as usize;
+        classes[..m].iter().enumerate().filter(hit).count() as f64
+    };
+    match targets.mixed.map(f64::from) {
+        Some(share) => share * hits(&targets.classes) + (1.0 - share) * hits(&targets.others),
+        None => hits(&targets.classes),
+    }
 }
 
 /// Index of the largest value; the first of equals.

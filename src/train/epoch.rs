@@ -10,7 +10,6 @@ use super::terminal::{EpochLine, Progress, tell};
 use crate::comm::on_root;
 use crate::data::Part;
 use crate::error::{Error, Result};
-use crate::rng;
 use crate::store::{self, Best, StepRow, checkpoint};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -22,11 +21,7 @@ impl Session<'_> {
     /// One epoch, or what is left of it.
     pub(super) fn epoch(&mut self) -> Result<Option<Metrics>> {
         let (epoch, epochs, samples) = (self.at.epoch, self.job.train.epochs, self.order.len());
-        if self.job.data.shuffle {
-            rng::shuffle(self.job.seed, epoch, &mut self.order);
-        } else {
-            self.order.iter_mut().enumerate().for_each(|(i, slot)| *slot = i as u32);
-        }
+        self.data.order(self.job.seed, epoch, &mut self.order);
         let label = format!("epoch {}/{epochs}", epoch + 1);
         let mut progress = Progress::start(label, samples as u64, self.root());
         let (began, from) = (Instant::now(), self.at.sample);

@@ -1,6 +1,6 @@
 //! Exact metrics on the test part at any number of ranks: every sample once, no padding.
 
-use super::trainer::{Goal, Trainer};
+use super::trainer::{Goal, Trainer, over};
 use crate::comm::Comm;
 use crate::data::{Dataset, Part, Targets, Task};
 use crate::layer::Mode;
@@ -215,7 +215,7 @@ impl Evaluation<'_> {
         }
         let targets: Vec<Errors> = totals.chunks_exact(ERROR_SUMS).map(ErrorSums::from_array).collect();
         Metrics {
-            loss: losses.iter().sum::<f64>() / samples.max(1) as f64,
+            loss: over(losses.iter().sum(), self.goal.total(data, part, 0..samples as u32)),
             errors: (classes == 0).then(|| pooled(&totals, &targets)),
             targets: if classes == 0 && outputs > 1 { targets } else { Vec::new() },
             confusion: confusion.iter().map(|count| *count as u64).collect(),

@@ -1,7 +1,8 @@
 //! Local SGD (Stich, 2019): between averages each host goes its own way, on its share of each batch.
 
 use super::step::NORM;
-use super::trainer::Trainer;
+use super::trainer::{Trainer, over};
+use crate::data::{Dataset, Part};
 use crate::shard::own;
 
 /// Steps of a host on its own.
@@ -16,17 +17,19 @@ pub(super) struct Local {
 }
 
 impl Trainer<'_> {
-    /// This host's samples of a global batch.
-    pub(super) fn host_samples(&self, batch: usize) -> usize {
-        let (leaves, host) = (batch.div_ceil(self.micro), self.exchange.host());
+    /// What a mean over this host's samples of a global batch is divided by.
+    fn host_total(&self, data: &Dataset, batch: &[u32]) -> f64 {
+        let (leaves, host) = (batch.len().div_ceil(self.micro), self.exchange.host());
         let owned = host.members()[host.index()].iter().map(|rank| own(leaves, *rank, self.comm.size()));
-        owned.map(|mine| (mine.end * self.micro).min(batch) - (mine.start * self.micro).min(batch)).sum()
+        let end = |leaf: usize| (leaf * self.micro).min(batch.len());
+        let samples = owned.map(|mine| &batch[end(mine.start)..end(mine.end)]);
+        samples.map(|samples| self.goal.total(data, Part::Train, samples.iter().copied())).sum()
     }
 
     /// The norm of the mean gradient of this host's samples. Loss, right answers and the mean of the hosts' squared norms
     /// are summed over all.
-    pub(super) fn sum_on_host(&mut self, local: Local, batch: usize, first_extra: usize) -> f64 {
-        let scale = self.host_scale(batch);
+    pub(super) fn sum_on_host(&mut self, local: Local, data: &Dataset, batch: &[u32], first_extra: usize) -> f64 {
+        let scale = self.host_scale(data, batch);
         let squares = self.exchange.sum_on_host(|squares, riders| {
             riders[first_extra + NORM] += (local.weight * squares * scale * scale) as f32;
         });
@@ -34,8 +37,8 @@ impl Trainer<'_> {
     }
 
     /// What makes a sum over the global batch a mean over this host's samples.
-    pub(super) fn host_scale(&self, batch: usize) -> f64 {
-        batch as f64 / self.host_samples(batch).max(1) as f64
+    pub(super) fn host_scale(&self, data: &Dataset, batch: &[u32]) -> f64 {
+        over(self.goal.total(data, Part::Train, batch.iter().copied()), self.host_total(data, batch))
     }
 
     /// Notes a step of its own, and averages when that is due.

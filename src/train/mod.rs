@@ -7,6 +7,7 @@ pub mod evaluate;
 mod folder;
 mod local;
 mod micro_batch;
+mod mixing;
 mod noise;
 mod predictor;
 mod progress;

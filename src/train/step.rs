@@ -1,8 +1,9 @@
 //! The life of one mini-batch.
 
 use super::clock::Phase;
+use super::mixing::Mixing;
 use super::noise::Noise;
-use super::trainer::{Goal, Trainer};
+use super::trainer::{Goal, Trainer, over};
 use crate::comm::overlapped;
 use crate::data::{AugmentKey, Dataset, Part, Targets};
 use crate::error::{Error, Result};
@@ -58,6 +59,9 @@ pub(super) struct Batch<'a> {
     pub data: &'a Dataset,
     pub samples: &'a [u32],
     augment: Option<AugmentKey>,
+    mixing: Option<&'a Mixing>,
+    /// Of a sample's loss in the batch's.
+    share: f64,
     seed: u64,
     step: u64,
     signalled: bool,
@@ -94,13 +98,16 @@ impl<'a> Batch<'a> {
     /// 1, 2: the samples of a micro-batch and their targets.
     pub fn fill(self, micro: &MicroBatch, stack: &mut Stack<f32>, targets: &mut Targets) {
         self.data.fill(Part::Train, micro.samples, self.augment, stack.x(micro.m()), targets);
+        if let Some(mixing) = self.mixing {
+            let others = mixing.others(micro.index * self.micro, micro.m());
+            self.data.mix(Part::Train, others, mixing.share(), self.augment, stack.x(micro.m()), targets);
+        }
     }
 
     /// 4: the loss, its gradient, and what else rides behind the gradient.
     pub fn judge(self, goal: &Goal, m: usize, stack: &mut Stack<f32>, targets: &Targets, extras: &mut [f32]) {
         let (y, dy) = stack.y_and_dy(m);
-        let share = 1.0 / self.samples.len() as f64;
-        extras[LOSS] += goal.loss.evaluate(m, goal.outputs, y, targets, share, Some(dy)) as f32;
+        extras[LOSS] += goal.loss.evaluate(m, goal.outputs, y, targets, self.share, Some(dy)) as f32;
         if goal.classes {
             extras[CORRECT] += loss::correct(m, goal.outputs, y, targets) as f32;
         }
@@ -116,7 +123,17 @@ impl Trainer<'_> {
     pub fn step(&mut self, data: &Dataset, samples: &[u32], epoch: u64, step: u64, signalled: bool) -> Result<Outcome> {
         self.clock.skip();
         let augment = self.augment.then_some(AugmentKey { seed: self.seed, epoch });
-        let batch = Batch { data, samples, augment, seed: self.seed, step, signalled, micro: self.micro };
+        let mut mixing = self.mixing.take();
+        if let Some(mixing) = &mut mixing {
+            mixing.draw(self.seed, step, samples);
+        }
+        let total = |samples: &[u32]| self.goal.total(data, Part::Train, samples.iter().copied());
+        let share = over(1.0, total(samples));
+        // The first micro-batch's gradient is its share of the batch's.
+        let first = self.micro.min(samples.len());
+        let first_scale = over(total(samples), total(&samples[..first]));
+        let (seed, micro) = (self.seed, self.micro);
+        let batch = Batch { data, samples, augment, mixing: mixing.as_ref(), share, seed, step, signalled, micro };
         let mine = self.exchange.begin(samples.len().div_ceil(self.micro));
         self.prepare();
         self.clock.lap(Phase::Forward);
@@ -125,20 +142,19 @@ impl Trainer<'_> {
             false => self.pass_one_by_one(batch, mine.clone()),
             true => self.pass_together(batch, mine.clone()),
         }
+        self.mixing = mixing;
         // 6: sums over ranks, and 7 with them where the update need not wait for the norm of the whole.
         let done = self.finish_buckets(mine.is_empty());
         let (params, state) = (self.replica.params.len(), self.replica.state.len());
         let lr = self.schedule.rate(step);
         let at_once = self.local.is_none() && self.clip_norm.is_none() && !self.optimizer.whole_tensors();
         let norm = match self.local {
-            Some(local) => self.sum_on_host(local, samples.len(), state),
+            Some(local) => self.sum_on_host(local, data, samples, state),
             None if at_once => self.sum_and_update(done, lr, step),
             None => self.exchange.sum(done, |_, _| {}).sqrt(),
         };
         let extras = &self.exchange.total()[params + state..];
-        let first = self.micro.min(samples.len());
-        // That micro-batch's gradient is its share of the batch's.
-        let first_squares = f64::from(extras[FIRST_SQUARES]) * (samples.len() as f64 / first as f64).powi(2);
+        let first_squares = f64::from(extras[FIRST_SQUARES]) * first_scale.powi(2);
         let outcome = Outcome {
             loss: f64::from(extras[LOSS]),
             correct: f64::from(extras[CORRECT]),
@@ -160,7 +176,7 @@ impl Trainer<'_> {
         self.model.update_state(state, &self.exchange.total()[params..]);
         if !at_once {
             let clip = self.clip_norm.map_or(1.0, |most| (most / norm).min(1.0));
-            let scale = if self.local.is_some() { self.host_scale(samples.len()) } else { 1.0 };
+            let scale = if self.local.is_some() { self.host_scale(data, samples) } else { 1.0 };
             let part = self.replica.part();
             let mut updating = self.replica.updating(
                 &*self.optimizer,

@@ -3,11 +3,12 @@
 use super::clock::Clock;
 use super::local::Local;
 use super::micro_batch::MicroBatch;
+use super::mixing::Mixing;
 use super::replica::Replica;
 use super::step::EXTRAS;
 use super::together::Together;
 use crate::comm::{Comm, Host, Shared, agree};
-use crate::config::{Job, Reduction, Train, Wire};
+use crate::config::{Component, Job, Reduction, Train, Wire};
 use crate::data::{Dataset, Part, Targets, Task};
 use crate::error::{Error, Result};
 use crate::loss::{self, Loss};
@@ -37,6 +38,10 @@ pub struct Trainer<'c> {
     pub(super) together: Option<Together>,
     pub(super) seed: u64,
     pub(super) augment: bool,
+    /// Where samples are mixed with others of their batch.
+    pub(super) mixing: Option<Mixing>,
+    /// The loss's table with what the training part tells written out.
+    settled_loss: Component,
     pub(super) micro: usize,
     /// Why so many, where the job does not say it.
     pub(super) micro_reason: Option<String>,
@@ -56,11 +61,30 @@ pub(super) struct Goal {
     pub classes: bool,
 }
 
+impl Goal {
+    /// What a mean over `samples` of a part is divided by: how many they are, or the sum of their targets' weights.
+    pub fn total(&self, data: &Dataset, part: Part, samples: impl ExactSizeIterator<Item = u32>) -> f64 {
+        match self.loss.class_weights() {
+            None => samples.len() as f64,
+            Some(weights) => {
+                samples.map(|sample| data.class(part, sample).map_or(0.0, |class| weights[class as usize])).sum()
+            }
+        }
+    }
+}
+
+/// A mean's quotient: 0 where nothing counts.
+pub(super) fn over(sum: f64, total: f64) -> f64 {
+    if total > 0.0 { sum / total } else { 0.0 }
+}
+
 /// What a job says a trainer is made of, found fitting.
 struct Design {
     micro: MicroBatch,
     model: Model<f32>,
     loss: Box<dyn Loss>,
+    /// What the loss was built from.
+    settled_loss: Component,
     optimizer: Box<dyn Optimizer>,
     schedule: Schedule,
     /// Passes side by side, with room for all of a rank's micro-batches.
@@ -94,7 +118,8 @@ impl Design {
         }
         let model = Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), micro)?;
         chosen.check(job, data, &model, ranks)?;
-        let loss = loss::build(&job.loss, data.task(), model.stack.output().len())?;
+        let settled_loss = loss::settled(&job.loss, &data.class_counts())?;
+        let loss = loss::build(&settled_loss, data.task(), model.stack.output().len())?;
         let optimizer = optimizer::build(&job.optimizer)?;
         let steps_per_epoch = samples.div_ceil(batch) as u64;
         let total = steps_per_epoch * job.train.epochs;
@@ -133,7 +158,7 @@ impl Design {
             true => Some(Together::new((0..lanes).map(|_| Ok(build()?.stack)).collect::<Result<_>>()?, demand.leaves)),
             false => None,
         };
-        Ok(Self { micro: chosen, model, loss, optimizer, schedule, together, demand, shared_bytes })
+        Ok(Self { micro: chosen, model, loss, settled_loss, optimizer, schedule, together, demand, shared_bytes })
     }
 }
 
@@ -143,7 +168,7 @@ impl<'c> Trainer<'c> {
     /// # Errors
     /// Whatever of the job does not fit, by key; on every rank.
     pub fn build(job: &Job, data: &Dataset, comm: &'c dyn Comm) -> Result<Self> {
-        let Design { micro, model, loss, optimizer, schedule, together, demand, shared_bytes } =
+        let Design { micro, model, loss, settled_loss, optimizer, schedule, together, demand, shared_bytes } =
             agree(comm, Design::of(job, data, comm.size()))?;
         let host = agree(comm, comm.host(job.distributed.shares_memory().then_some(shared_bytes)))?;
         let state_len = model.state_layout().len();
@@ -170,6 +195,8 @@ impl<'c> Trainer<'c> {
             together,
             seed: job.seed,
             augment: !job.data.augment.is_empty(),
+            mixing: data.mixup().map(|alpha| Mixing::new(alpha, job.train.global_batch(comm.size()))),
+            settled_loss,
             micro: micro.samples,
             micro_reason: micro.reason,
             clip_norm: job.train.clip_norm,
@@ -205,10 +232,10 @@ impl<'c> Trainer<'c> {
         4 * (self.replica.params.len() + self.replica.state.len() + moments)
     }
 
-    /// The job with the micro-batch that it is trained in written out.
+    /// The job with the micro-batch that it is trained in, and balanced weights, written out.
     pub fn settled(&self, job: &Job) -> Job {
         let train = Train { micro_batch: Some(self.micro), ..job.train.clone() };
-        Job { train, ..job.clone() }
+        Job { train, loss: self.settled_loss.clone(), ..job.clone() }
     }
 
     /// The names of the optimizer's moments.
