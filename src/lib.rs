@@ -30,6 +30,7 @@ pub mod config;
 pub mod data;
 pub mod doctor;
 pub mod error;
+pub mod explore;
 pub mod input;
 pub mod kernel;
 pub mod layer;

@@ -50,13 +50,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // Between ranks: buffers of gradients, whatever they mean.
     ("reduction", &["comm", "shard", "error", "kernel::sum"]),
+    // What is in a data set.
+    ("explore", &["comm", "data", "error", "resource", "shape", "shard", "train::terminal"]),
     // The machine: facts of all ranks, and what they mean.
     ("doctor", &["comm", "error", "kernel", "resource", "store::hdf5_version", "train::COMMIT", "train::terminal"]),
     // Studies of many runs: they start the program, and read its run files.
     ("scale", &["comm", "config", "data", "error", "reduction::Crossing", "resource", "rng", "store", "train"]),
     (
         "cli",
-        &["comm", "config", "data", "doctor", "error", "kernel", "loss", "resource", "rng", "scale", "store", "train"],
+        &[
+            "comm", "config", "data", "doctor", "error", "explore", "kernel", "loss", "resource", "rng", "scale",
+            "store", "train",
+        ],
     ),
 ];
 

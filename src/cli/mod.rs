@@ -4,6 +4,7 @@
 mod bench;
 mod doctor;
 mod evaluate;
+mod explore;
 mod export;
 mod inspect;
 mod predict;
@@ -59,6 +60,7 @@ enum Command {
     Predict(predict::Predict),
     Export(export::Export),
     Inspect(inspect::Inspect),
+    Explore(explore::Explore),
     Scale(scale::Scale),
     Doctor(doctor::Doctor),
     Bench(bench::Bench),
@@ -160,6 +162,7 @@ fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
         Some(Command::Predict(command)) => command.run(comm),
         Some(Command::Export(command)) => command.run(comm),
         Some(Command::Inspect(command)) => command.run(comm),
+        Some(Command::Explore(command)) => command.run(comm),
         Some(Command::Scale(command)) => command.run(comm),
         Some(Command::Doctor(command)) => command.run(comm, None),
         Some(Command::Bench(command)) => command.run(comm),

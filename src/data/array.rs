@@ -227,7 +227,7 @@ fn inputs(
         *of = floats(array.values).and_then(|values| interleaved(values, shape)).map_err(room)?;
     }
     let scaling = scaling(None, Some(&of[0]))?;
-    Ok((Inputs::Floats(Floats::new(place, of, shape, &scaling)?), scaling))
+    Ok((Inputs::Floats(Floats::new(place, of, shape, &scaling)), scaling))
 }
 
 /// u8 spans 0 to 1, whatever it stands for; anything else is as it is.

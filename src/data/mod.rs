@@ -17,6 +17,7 @@ mod mnist;
 mod normalize;
 mod npz;
 mod pixel;
+mod raw;
 mod samples;
 mod selection;
 mod stocks;
@@ -25,7 +26,9 @@ mod window;
 
 pub use crate::input::{Input, Unit};
 pub use dataset::{Dataset, Kept};
+pub use raw::Raw;
 pub use samples::Samples;
+pub use window::Series;
 
 use crate::config::{Component, DataConfig, Normalize};
 use crate::error::Result;
@@ -125,7 +128,9 @@ fn source(config: &DataConfig) -> Result<&'static Source> {
 /// fitted on the training part. The test part of the result holds all samples. Targets that the file lacks
 /// are NaN, or left out for classes.
 pub fn open_inputs(input: &Input, config: &DataConfig, file: &Path) -> Result<Dataset> {
-    (source(config)?.open_inputs)(input, config, file)
+    let dataset = (source(config)?.open_inputs)(input, config, file)?;
+    dataset.require_finite()?;
+    Ok(dataset)
 }
 
 /// The job's choice of normalisation, or the source's default.

@@ -66,10 +66,16 @@ impl Pixels {
         Ok(())
     }
 
+    /// One image (H, W, C).
+    pub fn image(&self, part: Part, sample: usize) -> &[u8] {
+        let Images::Kept(images) = &self.of[part as usize] else { panic!("an image is used before it is read") };
+        let size = self.h * self.w * self.c;
+        &images[sample * size..][..size]
+    }
+
     /// Writes one image (H, W, C), changed by `view` if there is one.
     pub fn fill(&self, part: Part, sample: usize, view: Option<View>, y: &mut [f32]) {
-        let Images::Kept(images) = &self.of[part as usize] else { panic!("an image is used before it is read") };
-        let image = &images[sample * y.len()..][..y.len()];
+        let image = self.image(part, sample);
         match view {
             Some(view) => view.apply(image, &self.shift, self.c, y, |from, to| self.convert(from, to)),
             None => {
