@@ -37,6 +37,7 @@ pub mod layer;
 pub mod loss;
 pub mod model;
 pub mod optimizer;
+pub mod prepare;
 pub mod reduction;
 pub mod resource;
 pub mod rng;

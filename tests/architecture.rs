@@ -52,6 +52,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("reduction", &["comm", "shard", "error", "kernel::sum"]),
     // What is in a data set.
     ("explore", &["comm", "data", "error", "resource", "shape", "shard", "train::terminal"]),
+    // A data set as one file.
+    ("prepare", &["comm", "data", "error", "resource", "shape", "store::prepared"]),
     // The machine: facts of all ranks, and what they mean.
     ("doctor", &["comm", "error", "kernel", "resource", "store::hdf5_version", "train::COMMIT", "train::terminal"]),
     // Studies of many runs: they start the program, and read its run files.
@@ -101,6 +103,7 @@ const UNSAFE: &[&str] = &[
     "reduction/exchange", // each block is one rank's between two barriers
     "store/hdf",          // HDF5 is told to follow no link to another file
     "train/replica",      // likewise
+    "store/prepared",     // chunks that ranks have packed
     "store/image",        // where HDF5 keeps a file in memory
     "train/signal",       // handlers of signals
 ];

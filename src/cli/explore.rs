@@ -9,7 +9,7 @@ use crate::explore;
 use crate::train::share;
 use crate::train::terminal::say;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Look at a data set before training: classes, ranges, gaps, duplicates, pictures
@@ -54,15 +54,21 @@ impl SourceArgs {
         Ok((config, seed))
     }
 
+    /// The job file, if it is one.
+    pub(super) fn job(&self) -> Option<&Path> {
+        let is_name = data::registry().iter().any(|source| source.name == self.source);
+        (!is_name).then_some(Path::new(&self.source))
+    }
+
     fn load(&self) -> Result<(DataConfig, u64)> {
         let overrides = overrides(&self.set)?;
-        if !data::registry().iter().any(|source| source.name == self.source) {
+        if let Some(job) = self.job() {
             if let Some(path) = &self.path {
                 let known = data::registry().iter().map(|source| source.name).collect::<Vec<_>>().join(", ");
                 let what = format!("\"{}\" is not the name of a source", self.source);
                 return Err(Error::usage(format!("--path {}", path.display()), what, format!("give one of {known}")));
             }
-            return Job::load_data(self.source.as_ref(), &overrides);
+            return Job::load_data(job, &overrides);
         }
         let mut table = Table::from_iter([("source".to_owned(), Value::from(self.source.as_str()))]);
         if let Some(path) = &self.path {
@@ -73,9 +79,9 @@ impl SourceArgs {
     }
 }
 
-/// The data as they are in their files, one copy a host. Collective.
-pub(super) fn open_raw(config: &DataConfig, seed: u64, comm: &dyn Comm) -> Result<Dataset> {
-    let mut data = agree(comm, Dataset::open_raw(config, seed))?;
+/// Data that each rank has opened, with one copy of the samples a host. Collective.
+pub(super) fn open(comm: &dyn Comm, data: Result<Dataset>) -> Result<Dataset> {
+    let mut data = agree(comm, data)?;
     let host = agree(comm, comm.host(Some(data.bytes())))?;
     share(&*host, comm, &mut data)?;
     Ok(data)
@@ -84,7 +90,7 @@ pub(super) fn open_raw(config: &DataConfig, seed: u64, comm: &dyn Comm) -> Resul
 impl Explore {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let (config, seed) = self.source.config(comm)?;
-        let data = open_raw(&config, seed, comm)?;
+        let data = open(comm, Dataset::open_raw(&config, seed))?;
         let path = config.path.as_ref().map(|path| path.display().to_string());
         let survey = explore::survey(&data, &config.source.kind, path, comm)?;
         on_root(comm, || {

@@ -8,6 +8,7 @@ mod explore;
 mod export;
 mod inspect;
 mod predict;
+mod prepare;
 mod scale;
 mod train;
 
@@ -61,6 +62,7 @@ enum Command {
     Export(export::Export),
     Inspect(inspect::Inspect),
     Explore(explore::Explore),
+    Prepare(prepare::Prepare),
     Scale(scale::Scale),
     Doctor(doctor::Doctor),
     Bench(bench::Bench),
@@ -163,6 +165,7 @@ fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
         Some(Command::Export(command)) => command.run(comm),
         Some(Command::Inspect(command)) => command.run(comm),
         Some(Command::Explore(command)) => command.run(comm),
+        Some(Command::Prepare(command)) => command.run(comm),
         Some(Command::Scale(command)) => command.run(comm),
         Some(Command::Doctor(command)) => command.run(comm, None),
         Some(Command::Bench(command)) => command.run(comm),
