@@ -24,6 +24,7 @@
 //! * Only [`comm`] names MPI, only [`store`] names HDF5.
 
 pub mod arena;
+pub mod chart;
 pub mod cli;
 pub mod comm;
 pub mod config;

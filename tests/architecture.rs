@@ -50,19 +50,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // Between ranks: buffers of gradients, whatever they mean.
     ("reduction", &["comm", "shard", "error", "kernel::sum"]),
+    // Pictures, whatever they show.
+    ("chart", &["error", "store::write_file"]),
     // What is in a data set.
-    ("explore", &["comm", "data", "error", "resource", "shape", "shard", "train::terminal"]),
+    (
+        "explore",
+        &["chart", "comm", "data", "error", "resource", "shape", "shard", "store::write_file", "train::terminal"],
+    ),
     // A data set as one file.
     ("prepare", &["comm", "data", "error", "resource", "shape", "store::prepared"]),
     // The machine: facts of all ranks, and what they mean.
     ("doctor", &["comm", "error", "kernel", "resource", "store::hdf5_version", "train::COMMIT", "train::terminal"]),
     // Studies of many runs: they start the program, and read its run files.
-    ("scale", &["comm", "config", "data", "error", "reduction::Crossing", "resource", "rng", "store", "train"]),
+    (
+        "scale",
+        &["chart", "comm", "config", "data", "error", "reduction::Crossing", "resource", "rng", "store", "train"],
+    ),
     (
         "cli",
         &[
-            "comm", "config", "data", "doctor", "error", "explore", "kernel", "loss", "resource", "rng", "scale",
-            "store", "train",
+            "comm", "config", "data", "doctor", "error", "explore", "kernel", "loss", "prepare", "resource", "rng",
+            "scale", "store", "train",
         ],
     ),
 ];

@@ -7,7 +7,7 @@ use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::explore;
 use crate::train::share;
-use crate::train::terminal::say;
+use crate::train::terminal::{say, tell};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -25,6 +25,9 @@ pub(super) struct Explore {
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
+    /// Write pictures (PNG and SVG) and a page that holds them, explore.html, into this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
 /// Which data, for commands that need no network.
@@ -97,6 +100,14 @@ impl Explore {
             let Some(survey) = &survey else { return Ok(()) };
             let json = || serde_json::to_string(survey).map_err(|e| Error::internal("the survey as JSON", e));
             say(&if self.json { json()? } else { explore::text(survey) });
+            Ok(())
+        })?;
+        let Some(folder) = &self.out else { return Ok(()) };
+        explore::write(survey.as_ref(), &data, folder, comm)?;
+        on_root(comm, || {
+            if !self.json {
+                tell(&format!("\nwrote pictures and {}", folder.join("explore.html").display()));
+            }
             Ok(())
         })
     }

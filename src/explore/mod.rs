@@ -4,6 +4,8 @@
 mod distribution;
 mod gather;
 mod image;
+mod page;
+mod picture;
 mod sample;
 mod series;
 mod table;
@@ -11,6 +13,7 @@ mod text;
 
 pub use distribution::{Distribution, Histogram, Moments};
 pub use image::{Channel, Images};
+pub use page::write;
 pub use sample::{Found, Repeats};
 pub use series::{Return, SeriesFigures, SeriesSurvey};
 pub use table::{Column, Correlations};
