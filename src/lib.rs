@@ -24,18 +24,21 @@
 //! * Only [`comm`] names MPI, only [`store`] names HDF5.
 
 pub mod arena;
+pub mod chart;
 pub mod cli;
 pub mod comm;
 pub mod config;
 pub mod data;
 pub mod doctor;
 pub mod error;
+pub mod explore;
 pub mod input;
 pub mod kernel;
 pub mod layer;
 pub mod loss;
 pub mod model;
 pub mod optimizer;
+pub mod prepare;
 pub mod reduction;
 pub mod resource;
 pub mod rng;

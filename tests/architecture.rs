@@ -50,13 +50,28 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // Between ranks: buffers of gradients, whatever they mean.
     ("reduction", &["comm", "shard", "error", "kernel::sum"]),
+    // Pictures, whatever they show.
+    ("chart", &["error", "store::write_file"]),
+    // What is in a data set.
+    (
+        "explore",
+        &["chart", "comm", "data", "error", "resource", "shape", "shard", "store::write_file", "train::terminal"],
+    ),
+    // A data set as one file.
+    ("prepare", &["comm", "data", "error", "resource", "shape", "store::prepared"]),
     // The machine: facts of all ranks, and what they mean.
     ("doctor", &["comm", "error", "kernel", "resource", "store::hdf5_version", "train::COMMIT", "train::terminal"]),
     // Studies of many runs: they start the program, and read its run files.
-    ("scale", &["comm", "config", "data", "error", "reduction::Crossing", "resource", "rng", "store", "train"]),
+    (
+        "scale",
+        &["chart", "comm", "config", "data", "error", "reduction::Crossing", "resource", "rng", "store", "train"],
+    ),
     (
         "cli",
-        &["comm", "config", "data", "doctor", "error", "kernel", "loss", "resource", "rng", "scale", "store", "train"],
+        &[
+            "comm", "config", "data", "doctor", "error", "explore", "kernel", "loss", "prepare", "resource", "rng",
+            "scale", "store", "train",
+        ],
     ),
 ];
 
@@ -105,6 +120,7 @@ const UNSAFE: &[&str] = &[
     "reduction/exchange", // each block is one rank's between two barriers
     "store/hdf",          // HDF5 is told to follow no link to another file
     "train/replica",      // likewise
+    "store/prepared",     // chunks that ranks have packed
     "store/image",        // where HDF5 keeps a file in memory
     "train/signal",       // handlers of signals
 ];

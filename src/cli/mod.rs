@@ -4,10 +4,12 @@
 mod bench;
 mod doctor;
 mod evaluate;
+mod explore;
 mod export;
 mod fetch;
 mod inspect;
 mod predict;
+mod prepare;
 mod scale;
 mod train;
 
@@ -61,6 +63,8 @@ enum Command {
     Export(export::Export),
     Fetch(fetch::Fetch),
     Inspect(inspect::Inspect),
+    Explore(explore::Explore),
+    Prepare(prepare::Prepare),
     Scale(scale::Scale),
     Doctor(doctor::Doctor),
     Bench(bench::Bench),
@@ -163,6 +167,8 @@ fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
         Some(Command::Export(command)) => command.run(comm),
         Some(Command::Fetch(command)) => command.run(comm),
         Some(Command::Inspect(command)) => command.run(comm),
+        Some(Command::Explore(command)) => command.run(comm),
+        Some(Command::Prepare(command)) => command.run(comm),
         Some(Command::Scale(command)) => command.run(comm),
         Some(Command::Doctor(command)) => command.run(comm, None),
         Some(Command::Bench(command)) => command.run(comm),

@@ -175,6 +175,16 @@ pub enum Precision {
 impl Job {
     /// Reads a job file and applies the overrides, the later ones last.
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Job> {
+        Job::parse(&Self::read(path)?, &path.display().to_string(), overrides)
+    }
+
+    /// Only what a job file says of its data, and the seed: nothing else needs to be there, or right.
+    pub fn load_data(path: &Path, overrides: &[Override]) -> Result<(DataConfig, u64)> {
+        Job::parse_data(&Self::read(path)?, &path.display().to_string(), overrides)
+    }
+
+    /// The text of a job file.
+    fn read(path: &Path) -> Result<String> {
         let refuse =
             |what: &str| Err(Error::usage(path.display().to_string(), what, "give a job file; examples are in jobs/"));
         let failed = |e: std::io::Error| Error::io(path, format!("cannot be read: {e}"), "check the path and the disk");
@@ -189,24 +199,23 @@ impl Job {
         if kind.len() > MOST_BYTES {
             return refuse("is larger than 1 MiB");
         }
-        let text = match std::fs::read(path).map(String::from_utf8) {
-            Ok(Ok(text)) => text,
-            Ok(Err(e)) => return refuse(&format!("byte {} is not UTF-8 text", e.utf8_error().valid_up_to())),
-            Err(e) => return Err(failed(e)),
-        };
-        Job::parse(&text, &path.display().to_string(), overrides)
+        match std::fs::read(path).map(String::from_utf8) {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err(e)) => refuse(&format!("byte {} is not UTF-8 text", e.utf8_error().valid_up_to())),
+            Err(e) => Err(failed(e)),
+        }
     }
 
     /// Parses the text of the job file `file`.
     pub fn parse(text: &str, file: &str, overrides: &[Override]) -> Result<Job> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut lines = Lines::of(text, file)?;
-        let mut table = text.parse::<Table>().map_err(|e| Error::usage(file, e.message(), "correct the TOML"))?;
-        for change in overrides {
-            change.apply(&mut table)?;
-            lines.set(&change.path, change.origin());
-        }
-        Sections { table, lines, file }.job()
+        Sections::parse(text, file, overrides)?.job()
+    }
+
+    /// [`Job::load_data`] of the text of `file`.
+    pub fn parse_data(text: &str, file: &str, overrides: &[Override]) -> Result<(DataConfig, u64)> {
+        let mut sections = Sections::parse(text, file, overrides)?;
+        let seed = sections.seed()?;
+        Ok((sections.data()?, seed))
     }
 
     /// The job as TOML, with every default written out.
@@ -250,7 +259,30 @@ struct Sections<'a> {
     file: &'a str,
 }
 
-impl Sections<'_> {
+impl<'a> Sections<'a> {
+    fn parse(text: &str, file: &'a str, overrides: &[Override]) -> Result<Self> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut lines = Lines::of(text, file)?;
+        let mut table = text.parse::<Table>().map_err(|e| Error::usage(file, e.message(), "correct the TOML"))?;
+        for change in overrides {
+            change.apply(&mut table)?;
+            lines.set(&change.path, change.origin());
+        }
+        Ok(Self { table, lines, file })
+    }
+
+    fn seed(&mut self) -> Result<u64> {
+        match self.table.remove("seed") {
+            None => Ok(42),
+            Some(Value::Integer(seed)) if seed >= 0 => Ok(seed as u64),
+            Some(_) => Err(self.error("seed", "is not a whole number of at least 0", "give one, such as 42")),
+        }
+    }
+
+    fn data(&mut self) -> Result<DataConfig> {
+        DataConfig::from_component(self.tagged("data", "source", None)?)
+    }
+
     fn job(mut self) -> Result<Job> {
         for key in self.table.keys() {
             if !TOP_LEVEL.contains(&key.as_str()) {
@@ -259,12 +291,8 @@ impl Sections<'_> {
             }
         }
         let name = self.name()?;
-        let seed = match self.table.remove("seed") {
-            None => 42,
-            Some(Value::Integer(seed)) if seed >= 0 => seed as u64,
-            Some(_) => return Err(self.error("seed", "is not a whole number of at least 0", "give one, such as 42")),
-        };
-        let mut data = DataConfig::from_component(self.tagged("data", "source", None)?)?;
+        let seed = self.seed()?;
+        let mut data = self.data()?;
         let layers = self.layers()?;
         let loss = self.tagged("loss", "type", None)?;
         let optimizer = self.tagged("optimizer", "type", None)?;

@@ -57,6 +57,10 @@ pub(super) trait ArrayFile {
     fn names(&self) -> &[String];
     /// What is wrong where there is none of this name, and the mend.
     fn missing(&self, name: &str) -> (String, String);
+    /// The names of the classes, where the file says them.
+    fn classes(&self) -> &[String] {
+        &[]
+    }
     /// Reads one.
     fn read(&mut self, name: &str) -> Result<Array>;
 }
@@ -102,6 +106,11 @@ pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn A
     let counts = (x_train.shape[0], test.as_ref().map_or(0, |(x, _)| x.shape.first().copied().unwrap_or(0)));
     notes.insert(0, format!("{} training and {} test samples of {input}", counts.0, counts.1));
     let train_targets = targets(y_train, counts.0, &place(&arrays.y_train))?;
+    let named = |file: &dyn ArrayFile| Some(file.classes().to_vec()).filter(|names| !names.is_empty());
+    let classes = match train_targets {
+        (_, Target::Classes(_)) => classes.or_else(|| named(file)),
+        _ => classes,
+    };
     let (x_test, test_targets) = match test {
         Some((x, y)) => {
             let shape = input_shape(&x, &place(&arrays.x_test))?;
@@ -227,7 +236,7 @@ fn inputs(
         *of = floats(array.values).and_then(|values| interleaved(values, shape)).map_err(room)?;
     }
     let scaling = scaling(None, Some(&of[0]))?;
-    Ok((Inputs::Floats(Floats::new(place, of, shape, &scaling)?), scaling))
+    Ok((Inputs::Floats(Floats::new(place, of, shape, &scaling)), scaling))
 }
 
 /// u8 spans 0 to 1, whatever it stands for; anything else is as it is.

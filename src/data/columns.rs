@@ -147,7 +147,7 @@ pub(super) fn open(
     let [train, test] = of.map(|rows| rows.values);
     let scaling = Scaling::new(config, &normalize, f, || Ok(Summary::of_channels(&learnt(&selection, &train, f), f)))?;
     let shape = Shape::Vector { n: f };
-    let inputs = Floats::new(&path.display().to_string(), [train, test], shape, &scaling)?;
+    let inputs = Floats::new(&path.display().to_string(), [train, test], shape, &scaling);
     let mut dataset = Dataset::new(config, shape, Inputs::Floats(inputs), labels, scaling, notes)?;
     dataset.columns = [encoder.names(), meaning.targets.clone()];
     dataset.encoding = encoder.columns;
@@ -190,7 +190,7 @@ pub(super) fn open_inputs(
         _ => vec![format!("{dropped} of {} rows have missing values, and no prediction", table.rows)],
     };
     let labels = known(&rows.kept, &table);
-    let inputs = Floats::new(&path.display().to_string(), [Vec::new(), rows.values], shape, &scaling)?;
+    let inputs = Floats::new(&path.display().to_string(), [Vec::new(), rows.values], shape, &scaling);
     let mut new = Dataset::new(config, shape, Inputs::Floats(inputs), labels, scaling, notes)?;
     new.numbers = Some(Numbers { of: rows.kept, rows: table.rows });
     Ok(new)
@@ -266,7 +266,7 @@ pub(super) fn array_inputs(
     });
     let of = [last(train, shape, layout, path)?, last(test, shape, layout, path)?];
     let scaling = scaling(None, &of[0])?;
-    Ok((Inputs::Floats(Floats::new(&path.display().to_string(), of, shape, &scaling)?), scaling))
+    Ok((Inputs::Floats(Floats::new(&path.display().to_string(), of, shape, &scaling)), scaling))
 }
 
 /// Images with their channels last; anything else is in order.

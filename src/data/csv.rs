@@ -175,6 +175,8 @@ struct Read {
     numbers: Vec<u32>,
     /// Rows in the file, with holes or without.
     rows: usize,
+    /// Empty fields of each feature, and of the target.
+    missing: Vec<u64>,
 }
 
 impl Read {
@@ -232,27 +234,34 @@ fn read(path: &Path, keys: &Keys, delimiter: u8, features: &[String], known: &mu
         return Err(Error::data(place, "no column but the target", "give a file with features"));
     }
     let names = columns.iter().map(|&column| rows.header()[column].clone()).collect();
-    let mut read = Read { names, ..Read::default() };
-    'rows: while rows.next()? {
+    let mut read = Read { names, missing: vec![0; columns.len() + 1], ..Read::default() };
+    while rows.next()? {
         let (start, number) = (read.features.len(), read.rows as u32);
         read.rows += 1;
         memory::reserve(&mut read.features, columns.len()).map_err(|e| file::read_error(path, &e))?;
-        for &column in &columns {
+        let mut whole = true;
+        for (&column, missing) in columns.iter().zip(&mut read.missing) {
             match rows.number(column)? {
                 Some(value) => read.features.push(value as f32),
                 None => {
-                    read.features.truncate(start);
-                    continue 'rows;
+                    *missing += 1;
+                    whole = false;
                 }
             }
+        }
+        if let Some(column) = target.filter(|_| train)
+            && rows.text(column)?.is_empty()
+        {
+            read.missing[columns.len()] += 1;
+            whole = false;
+        }
+        if !whole {
+            read.features.truncate(start);
+            continue;
         }
         if let Some(column) = target {
             let text = rows.text(column)?;
             match keys.task {
-                _ if text.is_empty() && train => {
-                    read.features.truncate(start);
-                    continue 'rows;
-                }
                 Kind::Values => file::push(&mut read.values, rows.number(column)?.unwrap_or(f64::NAN), path)?,
                 Kind::Classes => match known.class(text) {
                     Some(class) => file::push(&mut read.classes, class, path)?,
@@ -350,8 +359,14 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let scaling =
         Scaling::new(config, &normalize, f, || Ok(Summary::of_channels(&learnt(&selection, &train.features, f), f)))?;
     let (place, input) = (path.display().to_string(), Shape::Vector { n: f });
-    let inputs = Floats::new(&place, [train.features, test.features], input, &scaling)?;
+    let inputs = Floats::new(&place, [train.features, test.features], input, &scaling);
     let mut dataset = Dataset::new(config, input, Inputs::Floats(inputs), labels, scaling, notes)?;
+    let names = train.names.iter().chain([&keys.target]);
+    let missing = names
+        .zip(&train.missing)
+        .enumerate()
+        .map(|(i, (name, &rows))| (name.clone(), rows + test.missing.get(i).copied().unwrap_or(0)));
+    dataset.missing = missing.filter(|&(_, rows)| rows > 0).collect();
     dataset.columns = [train.names, vec![keys.target]];
     Ok(dataset.keep_back(selection))
 }
@@ -377,7 +392,7 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
         Labels::InWindows => Labels::InWindows,
     };
     let (place, input, scaling) = (path.display().to_string(), trained.shape, Scaling::of(trained));
-    let inputs = Floats::new(&place, [Vec::new(), read.features], input, &scaling)?;
+    let inputs = Floats::new(&place, [Vec::new(), read.features], input, &scaling);
     let inputs = Inputs::Floats(inputs);
     let mut new = Dataset::new(config, input, inputs, labels, scaling, notes)?;
     new.numbers = Some(Numbers { of: read.numbers, rows: read.rows });

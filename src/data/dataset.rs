@@ -76,6 +76,8 @@ pub struct Dataset {
     pub(super) columns: [Vec<String>; 2],
     /// How columns became features, where they may hold texts.
     pub(super) encoding: Vec<Encoded>,
+    /// Empty fields by column, of those that have some.
+    pub(super) missing: Vec<(String, u64)>,
 }
 
 /// Which rows of a file are samples: those without a hole.
@@ -100,6 +102,7 @@ impl Dataset {
     /// Errors: as there.
     pub fn open_unread(config: &DataConfig, seed: u64) -> Result<Dataset> {
         let mut dataset = (source(config)?.open)(config, seed)?;
+        dataset.require_finite()?;
         if dataset.len(Part::Train) == 0 {
             let place = config.path.as_ref().map_or("data".into(), |path| path.display().to_string());
             return Err(Error::data(place, "there is no training sample", "give more data"));
@@ -174,6 +177,7 @@ impl Dataset {
             numbers: None,
             columns: Default::default(),
             encoding: Vec::new(),
+            missing: Vec::new(),
         })
     }
 
@@ -221,7 +225,7 @@ impl Dataset {
     }
 
     /// Where a sample lies: the training part holds both what is learnt from and what is kept back.
-    fn place(&self, part: Part, sample: u32) -> (Part, usize) {
+    pub(super) fn place(&self, part: Part, sample: u32) -> (Part, usize) {
         match (part, &self.selection) {
             (Part::Train, Some(selection)) => (Part::Train, selection.train[sample as usize] as usize),
             (Part::Validation, Some(selection)) => (Part::Train, selection.validation[sample as usize] as usize),

@@ -8,6 +8,8 @@ use crate::shape::Shape;
 
 /// The samples of both parts.
 pub(super) struct Floats {
+    /// Where they come from, for messages.
+    place: String,
     of: [Kept<f32>; 2],
     len: usize,
     /// Of images.
@@ -16,20 +18,13 @@ pub(super) struct Floats {
 
 impl Floats {
     /// Normalises `of`, the raw samples of the training and the test part, whose last axis is the channels.
-    /// Errors: a value that is not finite, before or after.
-    pub fn new(place: &str, mut of: [Vec<f32>; 2], shape: Shape, scaling: &Scaling) -> Result<Self> {
+    pub fn new(place: &str, mut of: [Vec<f32>; 2], shape: Shape, scaling: &Scaling) -> Self {
         let channels = channels(shape);
-        for (part, values) in ["training", "test"].into_iter().zip(&mut of) {
-            if !scaling.is_identity() {
-                for row in values.chunks_exact_mut(channels) {
-                    for (c, value) in row.iter_mut().enumerate() {
-                        *value = scaling.apply(c, f64::from(*value));
-                    }
+        if !scaling.is_identity() {
+            for row in of.iter_mut().flat_map(|values| values.chunks_exact_mut(channels)) {
+                for (c, value) in row.iter_mut().enumerate() {
+                    *value = scaling.apply(c, f64::from(*value));
                 }
-            }
-            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-                let what = format!("sample {} of the {part} part holds a value that is not finite", i / shape.len());
-                return Err(Error::data(place, what, "replace or drop it, or normalise otherwise"));
             }
         }
         let canvas = match shape {
@@ -37,7 +32,23 @@ impl Floats {
             _ => None,
         };
         let of = of.map(|values| Box::new(values) as Kept<f32>);
-        Ok(Self { of, len: shape.len(), canvas })
+        Self { place: place.into(), of, len: shape.len(), canvas }
+    }
+
+    /// Errors: a value that is not finite, before normalisation or after.
+    pub fn require_finite(&self) -> Result<()> {
+        for (part, values) in ["training", "test"].into_iter().zip(&self.of) {
+            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                let what = format!("sample {} of the {part} part holds a value that is not finite", i / self.len);
+                return Err(Error::data(&self.place, what, "replace or drop it, or normalise otherwise"));
+            }
+        }
+        Ok(())
+    }
+
+    /// One sample, in memory order.
+    pub fn sample(&self, part: Part, sample: usize) -> &[f32] {
+        &self.of[part as usize][sample * self.len..][..self.len]
     }
 
     /// Number of samples of a part.
@@ -57,7 +68,7 @@ impl Floats {
 
     /// Writes one sample, changed if it is to be.
     pub fn fill(&self, part: Part, sample: usize, change: Option<Change>, y: &mut [f32]) {
-        let from = &self.of[part as usize][sample * self.len..][..self.len];
+        let from = self.sample(part, sample);
         match (change, &self.canvas) {
             (Some(change), Some(canvas)) => change.apply(canvas, from, y, |from, to| to.copy_from_slice(from)),
             _ => y.copy_from_slice(from),

@@ -54,6 +54,10 @@ impl ArrayFile for Hdf5 {
         }
     }
 
+    fn classes(&self) -> &[String] {
+        &self.contents.classes
+    }
+
     fn read(&mut self, name: &str) -> Result<Array> {
         table::read(&self.path, name)
     }

@@ -22,6 +22,7 @@ mod normalize;
 mod npz;
 mod parquet;
 mod pixel;
+mod raw;
 mod samples;
 mod sampling;
 mod selection;
@@ -34,7 +35,9 @@ mod window;
 
 pub use crate::input::{Input, Unit};
 pub use dataset::{Dataset, Kept};
+pub use raw::Raw;
 pub use samples::Samples;
+pub use window::Series;
 
 use crate::config::{Component, DataConfig, Normalize};
 use crate::error::{Error, Result};
@@ -148,6 +151,7 @@ pub fn open_inputs(input: &Input, config: &DataConfig, file: &Path) -> Result<Da
         let what: Vec<&str> = what.collect();
         return Err(Error::data(file.display().to_string(), what.join("; "), "give a file with samples"));
     }
+    inputs.require_finite()?;
     Ok(inputs)
 }
 

@@ -67,10 +67,16 @@ impl Pixels {
         Ok(())
     }
 
+    /// One image (H, W, C).
+    pub fn image(&self, part: Part, sample: usize) -> &[u8] {
+        let Images::Kept(images) = &self.of[part as usize] else { panic!("an image is used before it is read") };
+        let size = self.canvas.h * self.canvas.w * self.canvas.c;
+        &images[sample * size..][..size]
+    }
+
     /// Writes one image (H, W, C), changed if it is to be.
     pub fn fill(&self, part: Part, sample: usize, change: Option<Change>, y: &mut [f32]) {
-        let Images::Kept(images) = &self.of[part as usize] else { panic!("an image is used before it is read") };
-        let image = &images[sample * y.len()..][..y.len()];
+        let image = self.image(part, sample);
         match change {
             Some(change) => change.apply(&self.canvas, image, y, |from, to| self.convert(from, to)),
             None => {

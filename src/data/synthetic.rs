@@ -113,7 +113,7 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
         let known = learnt(&selection, &train, input.len());
         let scaling = Scaling::new(config, &normalize, c, || Ok(Summary::of_channels(&known, c)))?;
         drop(known);
-        (Inputs::Floats(Floats::new("synthetic data", [train, test], input, &scaling)?), scaling)
+        (Inputs::Floats(Floats::new("synthetic data", [train, test], input, &scaling)), scaling)
     };
     Ok(Dataset::new(config, input, inputs, labels, scaling, notes)?.keep_back(selection))
 }

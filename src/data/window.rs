@@ -4,15 +4,17 @@ use super::{Part, Targets, Unit};
 use jiff::civil::Date;
 
 /// One ticker's series.
-pub(super) struct Series {
+pub struct Series {
+    /// What it is called.
     pub name: String,
+    /// Ascending, no day twice.
     pub dates: Vec<Date>,
     /// In the data's unit.
     pub raw: Vec<f64>,
     /// As the network sees it; empty where each window is normalised by itself.
-    pub scaled: Vec<f32>,
+    pub(super) scaled: Vec<f32>,
     /// From scaled to raw.
-    pub unit: Unit,
+    pub(super) unit: Unit,
 }
 
 /// A run of samples of one series: sample `first` is the window that ends before time `start`, the next one `start` + 1.
@@ -119,6 +121,12 @@ impl Windows {
     pub fn last_value(&self, part: Part, sample: usize) -> f64 {
         let (series, t) = self.locate(part, sample);
         series.raw[t - 1]
+    }
+
+    /// The raw values of the window.
+    pub fn raw(&self, part: Part, sample: usize) -> &[f64] {
+        let (series, t) = self.locate(part, sample);
+        &series.raw[t - self.window..t]
     }
 
     /// The raw target.

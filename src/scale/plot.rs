@@ -2,21 +2,12 @@
 
 use super::Study;
 use super::summary::{Mean, Row};
-use crate::error::{Error, Result};
-use crate::store;
-use plotters::coord::Shift;
+use crate::chart::{self, Area, BLUE, Drawn, GRID, INK, PALE, Picture, RED, bold, dashed, font, line, write_at};
+use crate::error::Result;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{FontStyle, register_font};
+use plotters::style::text_anchor::HPos;
 use std::path::Path;
 
-const SIZE: (u32, u32) = (1800, 720);
-const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(34, 40, 49);
-const PALE: RGBColor = RGBColor(120, 128, 138);
-const GRID: RGBColor = RGBColor(228, 231, 235);
-const BLUE: RGBColor = RGBColor(0, 95, 175);
-const RED: RGBColor = RGBColor(200, 60, 40);
 /// Told apart by the colour-blind, too (after Okabe and Ito).
 const PARTS: [(&str, RGBColor); 5] = [
     ("compute", BLUE),
@@ -26,67 +17,33 @@ const PARTS: [(&str, RGBColor); 5] = [
     ("other", RGBColor(190, 194, 200)),
 ];
 
-type Area<B> = DrawingArea<B, Shift>;
-type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
-
 /// Writes `scale.svg` and `scale.png` into `folder`.
 ///
 /// # Errors
 /// `Io` when the folder cannot be written to.
 pub fn write(study: &Study, folder: &Path) -> Result<()> {
-    let drawing = |e: String| Error::internal("the study's plot", e);
-    for (style, bytes) in [(FontStyle::Normal, dejavu::sans::regular()), (FontStyle::Bold, dejavu::sans::bold())] {
-        register_font(FONT, style, bytes).map_err(|_| drawing("the font cannot be read".into()))?;
+    chart::write(&Plot(study), folder, "scale").map(|_| ())
+}
+
+struct Plot<'s>(&'s Study);
+
+impl Picture for Plot<'_> {
+    fn size(&self) -> (u32, u32) {
+        (1800, 720)
     }
-    let mut svg = String::new();
-    draw(&SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), study).map_err(|e| drawing(e.to_string()))?;
-    store::write_file(&folder.join("scale.svg"), svg.as_bytes())?;
-    // The encoder goes by the file's ending, so the temporary name has it, too.
-    let (temporary, path) = (folder.join("scale-unfinished.png"), folder.join("scale.png"));
-    let failed = |e: String| Error::io(&path, format!("cannot be written: {e}"), "check the folder and its free space");
-    draw(&BitMapBackend::new(&temporary, SIZE).into_drawing_area(), study).map_err(|e| failed(e.to_string()))?;
-    std::fs::rename(&temporary, &path).map_err(|e| failed(e.to_string()))
+
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
+        draw(area, self.0)
+    }
 }
 
 fn draw<B: DrawingBackend>(area: &Area<B>, study: &Study) -> Drawn<B> {
-    area.fill(&WHITE)?;
     area.draw(&Text::new(study.title(), (40, 26), bold(32).color(&INK)))?;
     area.draw(&Text::new(study.subtitle(), (40, 74), font(21).color(&PALE)))?;
     let panel = |left: i32, width: i32| (left, left + width, 210, 610);
     speedup(area, study, panel(90, 450))?;
     efficiency(area, study, panel(680, 450))?;
-    split(area, &study.rows, panel(1290, 470))?;
-    area.present()
-}
-
-fn font(size: i32) -> FontDesc<'static> {
-    (FONT, size).into_font()
-}
-
-/// `FontDesc::style` keeps the face it has loaded: a bold one must be asked for at once.
-fn bold(size: i32) -> FontDesc<'static> {
-    FontDesc::new(FontFamily::SansSerif, f64::from(size), FontStyle::Bold)
-}
-
-fn write_at<B: DrawingBackend>(
-    area: &Area<B>,
-    text: &str,
-    at: (i32, i32),
-    size: i32,
-    colour: RGBColor,
-    h: HPos,
-) -> Drawn<B> {
-    let style = font(size).color(&colour).pos(Pos::new(h, VPos::Center));
-    area.draw(&Text::new(text.to_owned(), at, style))
-}
-
-fn line<B: DrawingBackend>(area: &Area<B>, points: Vec<(i32, i32)>, colour: RGBColor, width: u32) -> Drawn<B> {
-    area.draw(&PathElement::new(points, colour.stroke_width(width)))
-}
-
-fn dashed<B: DrawingBackend>(area: &Area<B>, points: &[(i32, i32)], colour: RGBColor) -> Drawn<B> {
-    let path = DashedLineSeries::new(points.iter().copied(), 9, 7, colour.stroke_width(2));
-    path.into_iter().try_for_each(|element| area.draw(&element))
+    split(area, &study.rows, panel(1290, 470))
 }
 
 /// Values to pixels: linear, or logarithmic where the range is wide.

@@ -13,6 +13,7 @@ pub mod inspect;
 mod journal;
 mod lock;
 pub mod predictions;
+pub mod prepared;
 pub mod probe;
 pub mod run;
 mod safetensors;

@@ -53,6 +53,8 @@ pub struct Contents {
     pub datasets: Vec<String>,
     /// Links to other files, which are not followed.
     pub outside: Vec<String>,
+    /// The names of classes, where `ddl prepare` has left them.
+    pub classes: Vec<String>,
 }
 
 /// The contents of a file. A link to nowhere is none of them.
@@ -64,7 +66,8 @@ pub fn list(path: &Path) -> Result<Contents> {
 
 pub(super) fn contents(path: &Path) -> Result<Contents> {
     let file = open(path)?;
-    let mut found = Contents::default();
+    let classes = hdf::text(&file, "classes").ok().and_then(|text| serde_json::from_str(&text).ok());
+    let mut found = Contents { classes: classes.unwrap_or_default(), ..Contents::default() };
     collect(&file, &mut found).map_err(|e| damaged(path, "its groups", &e))?;
     for names in [&mut found.datasets, &mut found.outside] {
         names.sort();

@@ -9,8 +9,9 @@ pub(super) mod pickle;
 pub(super) mod raw;
 pub(super) mod tfrecord;
 
+use crate::data::file::no_room;
 use crate::error::{Error, Result};
-use crate::resource::require_memory;
+use crate::resource::memory;
 use crate::store::table::{Array, Values};
 use std::collections::HashMap;
 use std::path::Path;
@@ -129,19 +130,7 @@ impl Table {
 
 /// Room for `more` elements, which is asked for before it is taken: a file may promise anything.
 pub(super) fn reserve<T>(values: &mut Vec<T>, more: usize, path: &Path) -> Result<()> {
-    let (len, capacity) = (values.len(), values.capacity());
-    if capacity - len >= more {
-        return Ok(());
-    }
-    let needed = len.saturating_add(more);
-    let wanted = needed.max(capacity.saturating_add(capacity / 2)).max(64);
-    let mend = "give less data, or more memory";
-    let refused = |what: String| Error::data(path.display().to_string(), what, mend);
-    let room = |elements: usize| require_memory("", (elements - capacity) as f64 * size_of::<T>() as f64, mend);
-    let elements = if room(wanted).is_ok() { wanted } else { needed };
-    let bytes = elements as f64 * size_of::<T>() as f64;
-    room(elements).map_err(|_| refused(format!("{:.1} GB of it find no room in memory", bytes / 1e9)))?;
-    values.try_reserve_exact(elements - len).map_err(|e| refused(e.to_string()))
+    memory::reserve(values, more).map_err(|e| no_room(path.display().to_string(), &e))
 }
 
 /// An error at a place in a file.

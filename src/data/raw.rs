@@ -1,0 +1,64 @@
+//! Samples as they are in their files, for those who look at data or copy them instead of training.
+
+use super::dataset::Inputs;
+use super::window::Series;
+use super::{Dataset, Part, source};
+use crate::config::data::NormalizeMethod;
+use crate::config::{DataConfig, Normalize};
+use crate::error::Result;
+
+/// One sample's elements, in memory order: images (H, W, C), sequences (T, F), rows (N).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Raw<'a> {
+    /// An image of u8.
+    Pixels(&'a [u8]),
+    /// Anything of f32.
+    Floats(&'a [f32]),
+    /// A window of a series.
+    Window(&'a [f64]),
+}
+
+impl Dataset {
+    /// As [`Dataset::open_unread`], but nothing is normalised, changed or kept back, and values that are not finite stay.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_raw(config: &DataConfig, seed: u64) -> Result<Dataset> {
+        let normalize = Some(Normalize::Named(NormalizeMethod::None));
+        let config = DataConfig { normalize, augment: Vec::new(), validation: 0.0, ..config.clone() };
+        (source(&config)?.open)(&config, seed)
+    }
+
+    /// A sample before normalisation; for f32 that is so only after [`Dataset::open_raw`]. Panics if it is not below
+    /// [`Dataset::len`], or still in a file.
+    pub fn raw(&self, part: Part, sample: u32) -> Raw<'_> {
+        let (part, sample) = self.place(part, sample);
+        match &self.inputs {
+            Inputs::Pixels(pixels) => Raw::Pixels(pixels.image(part, sample)),
+            Inputs::Floats(floats) => Raw::Floats(floats.sample(part, sample)),
+            Inputs::Windows(windows) => Raw::Window(windows.raw(part, sample)),
+        }
+    }
+
+    /// The series that samples are windows of; none where they are no windows.
+    pub fn series(&self) -> &[Series] {
+        match &self.inputs {
+            Inputs::Windows(windows) => &windows.series,
+            _ => &[],
+        }
+    }
+
+    /// For each column of a table that has any: how many rows have an empty field there, and so are no samples.
+    pub fn missing(&self) -> &[(String, u64)] {
+        &self.missing
+    }
+
+    /// # Errors
+    /// A sample holds a value that is not finite.
+    pub fn require_finite(&self) -> Result<()> {
+        match &self.inputs {
+            Inputs::Floats(floats) => floats.require_finite(),
+            _ => Ok(()),
+        }
+    }
+}
