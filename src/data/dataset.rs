@@ -101,8 +101,14 @@ impl Dataset {
     /// [`Dataset::read`], one of which must come before [`Dataset::fill`].
     /// Errors: as there.
     pub fn open_unread(config: &DataConfig, seed: u64) -> Result<Dataset> {
-        let mut dataset = (source(config)?.open)(config, seed)?;
+        let dataset = Self::open_unchecked(config, seed)?;
         dataset.require_finite()?;
+        Ok(dataset)
+    }
+
+    /// [`Dataset::open_unread`], but values may be other than finite.
+    pub(super) fn open_unchecked(config: &DataConfig, seed: u64) -> Result<Dataset> {
+        let mut dataset = (source(config)?.open)(config, seed)?;
         if dataset.len(Part::Train) == 0 {
             let place = config.path.as_ref().map_or("data".into(), |path| path.display().to_string());
             return Err(Error::data(place, "there is no training sample", "give more data"));

@@ -2,7 +2,7 @@
 
 use super::dataset::Inputs;
 use super::window::Series;
-use super::{Dataset, Part, source};
+use super::{Dataset, Part};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::error::Result;
@@ -26,7 +26,7 @@ impl Dataset {
     pub fn open_raw(config: &DataConfig, seed: u64) -> Result<Dataset> {
         let normalize = Some(Normalize::Named(NormalizeMethod::None));
         let config = DataConfig { normalize, augment: Vec::new(), validation: 0.0, ..config.clone() };
-        (source(&config)?.open)(&config, seed)
+        Self::open_unchecked(&config, seed)
     }
 
     /// A sample before normalisation; for f32 that is so only after [`Dataset::open_raw`]. Panics if it is not below
