@@ -128,15 +128,25 @@ impl CrossEntropy {
             }
             if let Some(dy) = &mut dy {
                 let dy = &mut dy[sample * n..][..n];
-                let mass = if self.weights.is_some() { hot + other_hot + background * all } else { 1.0 };
-                for (i, dy) in dy.iter_mut().enumerate() {
-                    let hot = if i == target { hot } else { 0.0 } + if i == other { other_hot } else { 0.0 };
-                    let softmax = (logits[i].to_f64() - log_sum).exp();
-                    *dy = T::of(share * (mass * softmax - background * self.weight(i) - hot));
+                if self.weights.is_none() && targets.mixed.is_none() {
+                    let expected = |i| background + if i == target { hot } else { 0.0 };
+                    gradient(logits, log_sum, share, 1.0, expected, dy);
+                } else {
+                    let mass = hot + other_hot + background * all;
+                    let at = |i, class, hot| if i == class { hot } else { 0.0 };
+                    let expected = |i| background * self.weight(i) + at(i, target, hot) + at(i, other, other_hot);
+                    gradient(logits, log_sum, share, mass, expected, dy);
                 }
             }
         }
         total * share
+    }
+}
+
+/// dy = share · (mass · softmax − expected).
+fn gradient<T: Real>(logits: &[T], log_sum: f64, share: f64, mass: f64, expected: impl Fn(usize) -> f64, dy: &mut [T]) {
+    for (i, (dy, logit)) in dy.iter_mut().zip(logits).enumerate() {
+        *dy = T::of(share * (mass * (logit.to_f64() - log_sum).exp() - expected(i)));
     }
 }
 

@@ -12,10 +12,11 @@ pub(super) struct Axis {
     shown: Range<isize>,
 }
 
-/// A run of outputs that shows a run of inputs from `first` on, backwards if `mirrored`.
-#[derive(Clone, Default)]
+/// A run of `len` outputs from `at` on that shows a run of inputs from `first` on, backwards if `mirrored`.
+#[derive(Clone, Copy, Default)]
 struct Piece {
-    at: Range<usize>,
+    at: usize,
+    len: usize,
     first: usize,
     mirrored: bool,
 }
@@ -57,17 +58,18 @@ impl Axis {
         (if inside >= self.size { 2 * (self.size - 1) - inside } else { inside }) as usize
     }
 
-    /// What is shown in runs: what is reflected at one border, what is not, and what is at the other.
+    /// What is shown in runs: what is not reflected, what is at one border, and what is at the other.
     fn pieces(&self) -> [Piece; 3] {
         let first = if self.mirrored { self.offset - self.size + 1 } else { -self.offset };
         let Range { start, end } = self.shown;
         let (from, to) = (first.clamp(start, end), (first + self.size).clamp(start, end));
-        [start..from, from..to, to..end].map(|at| {
+        [from..to, start..from, to..end].map(|at| {
             if at.is_empty() {
                 return Piece::default();
             }
             let ends = [self.source(at.start), self.source(at.end - 1)];
-            Piece { first: ends[0].min(ends[1]), mirrored: ends[0] > ends[1], at: at.start as usize..at.end as usize }
+            let (at, len) = (at.start as usize, at.len());
+            Piece { at, len, first: ends[0].min(ends[1]), mirrored: ends[0] > ends[1] }
         })
     }
 }
@@ -109,6 +111,7 @@ impl View {
         let width = padding.len();
         let (start, end) = (self.columns.shown.start as usize * c, self.columns.shown.end as usize * c);
         let pieces = self.columns.pieces();
+        let runs = if pieces[1].len + pieces[2].len > 0 { &pieces[..] } else { &pieces[..1] };
         for (row, out) in y.chunks_exact_mut(width).enumerate() {
             if !self.rows.shown.contains(&(row as isize)) {
                 out.copy_from_slice(padding);
@@ -116,10 +119,10 @@ impl View {
             }
             out[..start].copy_from_slice(&padding[..start]);
             out[end..].copy_from_slice(&padding[end..]);
-            let from = self.rows.source(row as isize) * width;
-            for Piece { at, first, mirrored } in pieces.iter().filter(|piece| !piece.at.is_empty()) {
-                let shown = &mut out[at.start * c..at.end * c];
-                convert(&image[from + first * c..][..shown.len()], shown);
+            let from = &image[self.rows.source(row as isize) * width..][..width];
+            for Piece { at, len, first, mirrored } in runs {
+                let shown = &mut out[at * c..][..len * c];
+                convert(&from[first * c..][..len * c], shown);
                 if *mirrored {
                     reverse_pixels(shown, c);
                 }
