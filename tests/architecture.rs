@@ -98,6 +98,7 @@ const UNSAFE: &[&str] = &[
     "comm/segment",      // mapped memory
     "comm/shared",       // memory that ranks share: who writes when is told by barriers
     "comm/solo",         // as the trait says
+    "comm/watch",        // records that ranks share; its thread takes no signals
     "kernel/activation", // instruction sets, from here on
     "kernel/bf16",
     "kernel/column",

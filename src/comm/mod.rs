@@ -9,12 +9,14 @@ mod residue;
 mod segment;
 mod shared;
 mod solo;
+pub mod watch;
 
 pub use accord::accord;
 pub use host::{Alone, Host, MESSAGE};
 pub use launcher::{Family, Launcher, launched, version};
 pub use shared::{Atomics, Shared};
 pub use solo::Solo;
+pub use watch::Phase;
 
 use crate::error::{Error, Result};
 

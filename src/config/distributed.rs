@@ -55,6 +55,10 @@ pub struct Distributed {
     pub average_every: u64,
     /// Steps between comparisons of the hosts' weights; they are also compared at each checkpoint. 0: only then.
     pub check_steps: u64,
+    /// Seconds of a wait after which the ranks say who is waited for, and again after twice as many; 0: never.
+    pub report_seconds: u64,
+    /// Seconds of a wait after which the job ends; 0: never.
+    pub timeout_seconds: u64,
 }
 
 impl Default for Distributed {
@@ -67,13 +71,15 @@ impl Default for Distributed {
             wire: Wire::default(),
             average_every: 1,
             check_steps: 100,
+            report_seconds: 10,
+            timeout_seconds: 0,
         }
     }
 }
 
 impl Distributed {
     /// Its keys: name, meaning with the default.
-    pub const KEYS: [(&str, &str); 7] = [
+    pub const KEYS: [(&str, &str); 9] = [
         (
             "reduction",
             "\"allreduce\": each rank's micro-batches first, then ranks; \"reproducible\": along one fixed tree of \
@@ -102,6 +108,15 @@ impl Distributed {
         (
             "check_steps",
             "steps between comparisons of the hosts' weights, which a checkpoint makes too; 0: only then (100)",
+        ),
+        (
+            "report_seconds",
+            "seconds of a wait after which the ranks say who is waited for, again after twice as many and so on; 0: never (10)",
+        ),
+        (
+            "timeout_seconds",
+            "seconds of a wait after which the job ends, with exit code 75 where there is a checkpoint to go on from; more than \
+             the longest checkpoint takes; 0: never (0)",
         ),
     ];
 

@@ -1,62 +1,40 @@
 //! Where the time of an epoch goes.
 
+pub use crate::comm::Phase;
+use crate::comm::watch;
 use std::time::Instant;
-
-/// What a rank can be busy with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Gathering and normalising samples.
-    Data,
-    /// The layers forward, and the loss.
-    Forward,
-    /// The layers backward.
-    Backward,
-    /// Sums over ranks, waiting for the slowest included.
-    Communication,
-    /// The update; where blocks are updated as they are summed, estimated from some of them.
-    Optimizer,
-    /// Writing checkpoints.
-    Checkpoint,
-    /// Metrics on the test part.
-    Evaluation,
-}
-
-impl Phase {
-    /// All phases with their names in `/timing`.
-    pub const ALL: [(Phase, &'static str); 7] = [
-        (Phase::Data, "data"),
-        (Phase::Forward, "forward"),
-        (Phase::Backward, "backward"),
-        (Phase::Communication, "communication"),
-        (Phase::Optimizer, "optimizer"),
-        (Phase::Checkpoint, "checkpoint"),
-        (Phase::Evaluation, "evaluation"),
-    ];
-}
 
 /// Seconds by phase.
 #[derive(Debug, Clone)]
 pub struct Clock {
     seconds: [f64; Phase::ALL.len()],
     since: Instant,
+    phase: Option<Phase>,
 }
 
 impl Clock {
-    /// All zero, from now.
+    /// All zero, in no phase.
     pub fn start() -> Self {
-        Self { seconds: [0.0; Phase::ALL.len()], since: Instant::now() }
+        Self { seconds: [0.0; Phase::ALL.len()], since: Instant::now(), phase: None }
     }
 
-    /// What has passed since the last call belongs to nothing.
-    pub fn skip(&mut self) {
-        self.since = Instant::now();
+    /// What passes from now on belongs to `phase`.
+    pub fn enter(&mut self, phase: Phase) {
+        self.turn(Some(phase));
     }
 
-    /// What has passed since the last call belongs to `phase`.
-    pub fn lap(&mut self, phase: Phase) {
+    /// What passes from now on belongs to nothing.
+    pub fn leave(&mut self) {
+        self.turn(None);
+    }
+
+    fn turn(&mut self, next: Option<Phase>) {
         let now = Instant::now();
-        self.seconds[phase as usize] += (now - self.since).as_secs_f64();
-        self.since = now;
+        if let Some(phase) = self.phase {
+            self.seconds[phase as usize] += (now - self.since).as_secs_f64();
+        }
+        (self.since, self.phase) = (now, next);
+        watch::enter(next);
     }
 
     /// So many of the seconds counted as one phase's were another's.
@@ -69,17 +47,5 @@ impl Clock {
     /// The seconds so far, by phase, starting again at zero.
     pub fn take(&mut self) -> [f64; Phase::ALL.len()] {
         std::mem::take(&mut self.seconds)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn phases_lie_where_their_number_says() {
-        for (index, (phase, _)) in Phase::ALL.iter().enumerate() {
-            assert_eq!(*phase as usize, index);
-        }
     }
 }

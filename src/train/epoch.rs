@@ -7,7 +7,7 @@ use super::progress::Position;
 use super::session::Session;
 use super::step::Outcome;
 use super::terminal::{EpochLine, Progress, tell};
-use crate::comm::on_root;
+use crate::comm::{on_root, watch};
 use crate::data::Part;
 use crate::error::{Error, Result};
 use crate::store::{self, Best, StepRow, checkpoint};
@@ -151,9 +151,9 @@ impl Session<'_> {
     fn measure(&mut self, part: Part) -> Option<Metrics> {
         (self.data.len(part) > 0).then(|| {
             self.trainer.average();
-            self.trainer.clock.skip();
+            self.trainer.clock.enter(Phase::Evaluation);
             let metrics = self.trainer.evaluate(self.data, part);
-            self.trainer.clock.lap(Phase::Evaluation);
+            self.trainer.clock.leave();
             metrics
         })
     }
@@ -186,7 +186,7 @@ impl Session<'_> {
     fn checkpoint(&mut self) -> Result<PathBuf> {
         self.trainer.average();
         self.trainer.compare_hosts(self.at.step)?;
-        self.trainer.clock.skip();
+        self.trainer.clock.enter(Phase::Checkpoint);
         let dir = self.out.join("checkpoints");
         let progress = store::Progress {
             step: self.at.step,
@@ -214,7 +214,8 @@ impl Session<'_> {
             path = checkpoint::write(&dir, &progress, params, state, &slots)?;
             checkpoint::prune(&dir, keep)
         })?;
-        self.trainer.clock.lap(Phase::Checkpoint);
+        self.trainer.clock.leave();
+        watch::resumable();
         Ok(path)
     }
 }

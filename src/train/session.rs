@@ -9,7 +9,7 @@ use super::signal::StopFlag;
 use super::stage::LocalData;
 use super::terminal::{self, say, tell};
 use super::trainer::Trainer;
-use crate::comm::{Comm, agree, on_root};
+use crate::comm::{Comm, agree, on_root, watch};
 use crate::config::{Job, Precision};
 use crate::data::{Dataset, Input, Part};
 use crate::error::{Error, Result};
@@ -40,6 +40,8 @@ pub const COMMIT: &str = env!("SOURCE_COMMIT");
 /// The same on every rank; whatever was saved before stays whole.
 pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     let (root, stop) = (comm.rank() == 0, StopFlag::listen());
+    watch::configure(job.distributed.report_seconds, job.distributed.timeout_seconds);
+    watch::starting();
     let local = LocalData::stage(&job.data, comm)?;
     let mut data = agree(comm, Dataset::open_unread(&local.config, job.seed))?;
     let mut trainer = Trainer::build(job, &data, comm)?;
@@ -56,6 +58,10 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         on_root(comm, || Folder::take(&out, job, options.init.as_deref()).map(|taken| folder = Some(taken)))?;
     }
     let resumed = if options.resume { trainer.resume(&checkpoints, &config)? } else { None };
+    if let Some(at) = &resumed {
+        watch::step(at.position.step);
+        watch::resumable();
+    }
     let samples = data.len(Part::Train) as u64;
     if let Some(at) = resumed.as_ref().filter(|at| at.position.sample > samples) {
         let what =

@@ -4,7 +4,7 @@ use super::clock::Phase;
 use super::mixing::Mixing;
 use super::noise::Noise;
 use super::trainer::{Goal, Trainer, over};
-use crate::comm::overlapped;
+use crate::comm::{overlapped, watch};
 use crate::data::{AugmentKey, Dataset, Part, Targets};
 use crate::error::{Error, Result};
 use crate::kernel::sum::squares;
@@ -121,7 +121,8 @@ impl Trainer<'_> {
     /// # Errors
     /// `Diverged`, on every rank; the weights are then of no more use.
     pub fn step(&mut self, data: &Dataset, samples: &[u32], epoch: u64, step: u64, signalled: bool) -> Result<Outcome> {
-        self.clock.skip();
+        watch::step(step + 1);
+        self.clock.enter(Phase::Forward);
         let augment = self.augment.then_some(AugmentKey { seed: self.seed, epoch });
         let mut mixing = self.mixing.take();
         if let Some(mixing) = &mut mixing {
@@ -136,13 +137,13 @@ impl Trainer<'_> {
         let batch = Batch { data, samples, augment, mixing: mixing.as_ref(), share, seed, step, signalled, micro };
         let mine = self.exchange.begin(samples.len().div_ceil(self.micro));
         self.prepare();
-        self.clock.lap(Phase::Forward);
         // 1 to 5: the gradients of my micro-batches.
         match self.together.is_some() {
             false => self.pass_one_by_one(batch, mine.clone()),
             true => self.pass_together(batch, mine.clone()),
         }
         self.mixing = mixing;
+        self.clock.enter(Phase::Communication);
         // 6: sums over ranks, and 7 with them where the update need not wait for the norm of the whole.
         let done = self.finish_buckets(mine.is_empty());
         let (params, state) = (self.replica.params.len(), self.replica.state.len());
@@ -166,7 +167,7 @@ impl Trainer<'_> {
             lr,
             signalled: extras[SIGNALLED] > 0.0,
         };
-        self.clock.lap(Phase::Communication);
+        self.clock.enter(Phase::Optimizer);
         if !outcome.is_finite() {
             let bad = if outcome.loss.is_finite() { outcome.grad_norm } else { outcome.loss };
             return Err(Error::Diverged { step: step + 1, loss: bad.to_string() });
@@ -189,7 +190,7 @@ impl Trainer<'_> {
         }
         self.exchange.release();
         self.stray(step);
-        self.clock.lap(Phase::Optimizer);
+        self.clock.leave();
         Ok(outcome)
     }
 
@@ -198,8 +199,9 @@ impl Trainer<'_> {
         let (params, state) = (&self.replica.params, &self.replica.state);
         for micro in batch.micro_batches(mine.clone()) {
             let (m, mode, stack) = (micro.m(), micro.mode, &mut self.model.stack);
+            self.clock.enter(Phase::Data);
             batch.fill(&micro, stack, &mut self.targets);
-            self.clock.lap(Phase::Data);
+            self.clock.enter(Phase::Forward);
             // 3: forward.
             self.exchange.open(micro.index);
             let fresh = self.exchange.is_fresh(micro.index);
@@ -207,7 +209,7 @@ impl Trainer<'_> {
             let [gradient, statistics, extras] = split(leaf, params.len(), state.len());
             stack.forward(m, mode, params, state, statistics);
             batch.judge(&self.goal, m, stack, &self.targets, extras);
-            self.clock.lap(Phase::Forward);
+            self.clock.enter(Phase::Backward);
             // 5: backward; the last one hands finished parts of the gradient to the sum over ranks, if they overlap.
             let onto = match elder {
                 Some(elder) => Onto::Beside(elder),
@@ -226,7 +228,6 @@ impl Trainer<'_> {
                 extras[FIRST_SQUARES] = squares(gradient) as f32;
             }
             self.exchange.finish(micro.index);
-            self.clock.lap(Phase::Backward);
         }
     }
 
@@ -273,7 +274,7 @@ impl Trainer<'_> {
                 updating.update(range, grads, 1.0);
             }
         });
-        self.clock.lap(Phase::Communication);
+        self.clock.enter(Phase::Communication);
         let seconds = time.as_secs_f64() * f64::from(calls) / f64::from(timed.max(1));
         self.clock.shift(Phase::Communication, Phase::Optimizer, seconds);
         squares.sqrt()

@@ -69,19 +69,19 @@ impl Trainer<'_> {
     /// Forward and backward of all my micro-batches, which wait for the others' sums where layers stop.
     pub(super) fn pass_together(&mut self, batch: Batch, mine: Range<usize>) {
         let Some(together) = &mut self.together else { return };
+        self.clock.enter(Phase::Data);
         for (micro, lane) in batch.micro_batches(mine.clone()).zip(&mut together.lanes) {
             batch.fill(&micro, &mut lane.stack, &mut lane.targets);
         }
-        self.clock.lap(Phase::Data);
         let (stops, leaves) = (together.lanes[0].stack.stops(), batch.samples.len().div_ceil(self.micro));
         for pass in [Pass::Forward, Pass::Backward] {
             for phase in 0..=stops {
                 if let (Some(together), 1..) = (&mut self.together, phase) {
+                    self.clock.enter(Phase::Communication);
                     together.sum(self.comm, leaves, &mine);
-                    self.clock.lap(Phase::Communication);
                 }
+                self.clock.enter(if pass == Pass::Forward { Phase::Forward } else { Phase::Backward });
                 self.phase_together(batch, mine.clone(), pass, phase);
-                self.clock.lap(if pass == Pass::Forward { Phase::Forward } else { Phase::Backward });
             }
         }
         mine.for_each(|index| self.exchange.finish(index));

@@ -2,6 +2,7 @@
 
 use crate::comm::barrier::{self, Barrier};
 use crate::comm::segment::{Kind, Mapping, Segment};
+use crate::comm::watch::waiting;
 use crate::comm::{Atomics, Host, Shared};
 use crate::error::{Error, Result};
 use crate::resource::memory;
@@ -45,6 +46,7 @@ impl MpiHost {
         in_place: *const c_void,
         shared: bool,
     ) -> Result<Self> {
+        let _waiting = waiting();
         let rank = world.rank();
         let node = match shared {
             true => world.split_shared(rank),
@@ -70,7 +72,7 @@ impl MpiHost {
         Ok(Self { node, lane, members, index, lanes, barrier, kind, message, in_place, messages })
     }
 
-    /// Makes ready to share memory, by the first kind that all ranks of the host can open.
+    /// Makes ready to share memory.
     ///
     /// # Errors
     /// There is none.
@@ -78,15 +80,21 @@ impl MpiHost {
         if self.size() == 1 {
             return Ok(());
         }
-        let len = Atomics::elements(barrier::numbers(self.size())) * size_of::<u32>();
-        let numbers = self.window(len).or_else(|_| {
-            self.kind = Kind::Named;
-            self.window(len)
-        })?;
-        let names = self.members[self.index].clone();
-        self.barrier = Some(Barrier::new(Atomics::within(numbers.cast()), self.rank(), names));
+        let numbers = self.open_window(Atomics::elements(barrier::NUMBERS) * size_of::<u32>())?;
+        self.barrier = Some(Barrier::new(Atomics::within(numbers.cast()), self.size()));
         self.node.barrier();
         Ok(())
+    }
+
+    /// The first window, of the first kind that all ranks of the host can open.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn open_window(&mut self, len: usize) -> Result<Shared<u8>> {
+        self.window(len).or_else(|_| {
+            self.kind = Kind::Named;
+            self.window(len)
+        })
     }
 
     /// Why this host cannot give `bytes` of shared memory, if so. Asked before, since a system that has no memory left ends
@@ -108,6 +116,7 @@ impl MpiHost {
 
     /// Whether all ranks of the host have succeeded; otherwise why this one has not, or another.
     fn all<T, E: std::fmt::Display>(&self, result: std::result::Result<T, E>) -> std::result::Result<T, String> {
+        let _waiting = waiting();
         let mut worst = 0;
         self.node.all_reduce_into(&i32::from(result.is_err()), &mut worst, SystemOperation::max());
         match result {
@@ -130,6 +139,7 @@ impl MpiHost {
         let part = own(len, self.rank(), self.size());
         // SAFETY: within the window; the ranks' parts are disjoint, and all wait below.
         unsafe { std::ptr::write_bytes(start.as_ptr().add(part.start), 0, part.len()) };
+        let _waiting = waiting();
         self.node.barrier();
         // SAFETY: the window holds `len` bytes, at the start of a page.
         Ok(unsafe { Shared::new(start, len, Box::new(mapping)) })
@@ -142,9 +152,12 @@ impl MpiHost {
         let place = made.as_ref().and_then(|made| made.as_ref().ok()).map(|(_, place)| place.clone());
         let mut text = place.as_ref().and_then(|place| serde_json::to_vec(place).ok()).unwrap_or_default();
         let mut bytes = text.len() as u64;
-        self.node.process_at_rank(0).broadcast_into(&mut bytes);
-        text.resize(bytes as usize, 0);
-        self.node.process_at_rank(0).broadcast_into(&mut text[..]);
+        {
+            let _waiting = waiting();
+            self.node.process_at_rank(0).broadcast_into(&mut bytes);
+            text.resize(bytes as usize, 0);
+            self.node.process_at_rank(0).broadcast_into(&mut text[..]);
+        }
         let opened = match made {
             Some(made) => made.map(|(segment, _)| segment).map_err(|e| e.to_string()),
             None => serde_json::from_slice(&text)
@@ -205,6 +218,7 @@ impl Host for MpiHost {
     fn sum_lane(&self, values: &mut [f32]) {
         let Some(lane) = &self.lane else { return };
         let (data, count) = (values.as_mut_ptr().cast(), values.len() as c_int);
+        let _waiting = waiting();
         // SAFETY: a slice of f32 is MPI_FLOATs; errors abort the job.
         unsafe { ffi::MPI_Allreduce(self.in_place, data, count, ffi::RSMPI_FLOAT, ffi::RSMPI_SUM, lane.as_raw()) };
     }
@@ -236,6 +250,7 @@ impl Host for MpiHost {
     }
 
     fn finish(&self, messages: Range<usize>) {
+        let _waiting = waiting();
         let requests = &mut self.messages.borrow_mut()[messages];
         // SAFETY: the handles come from MPI_Isend and MPI_Irecv, or are null after an earlier wait.
         unsafe { ffi::MPI_Waitall(requests.len() as c_int, requests.as_mut_ptr(), ffi::RSMPI_STATUSES_IGNORE) };

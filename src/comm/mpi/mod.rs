@@ -3,8 +3,10 @@
 mod host;
 
 use super::host::{MESSAGE, MESSAGE_INSIDE};
-use super::{Comm, Host, Launcher, residue};
+use super::watch::{self, Watch, waiting};
+use super::{Comm, Host, Launcher, Shared, residue};
 use crate::error::{Error, Result};
+use crate::resource::host_name;
 use mpi::collective::SystemOperation;
 use mpi::environment::Universe;
 use mpi::ffi;
@@ -15,6 +17,8 @@ use std::ffi::c_void;
 
 /// Chunks of at most this many elements, since MPI counts in i32.
 const CHUNK: usize = 1 << 28;
+/// Bytes of a process's number and its host's name.
+const PLACE: usize = 68;
 
 /// `MPI_IN_PLACE`, which the bindings leave out: Open MPI has (void*) 1, MPICH (void*) -1.
 fn in_place() -> *const c_void {
@@ -61,12 +65,15 @@ impl Mpi {
                 "build and start with the same MPI (see `mpicc --version`, `which mpirun`)",
             ));
         }
-        let node = world.split_shared(world.rank());
+        let mut node = host::MpiHost::split(&world, MESSAGE, in_place(), true)?;
         if node.rank() == 0 {
             residue::remove();
         }
-        let apart = node.size() < world.size();
+        let apart = node.size() < size;
         let message = if apart { MESSAGE } else { MESSAGE_INSIDE };
+        if size > 1 {
+            watch(&world, &mut node)?;
+        }
         Ok(Self {
             world,
             message,
@@ -81,6 +88,7 @@ impl Mpi {
     /// # Safety
     /// `data` points to `len` elements of that type.
     unsafe fn sum(&self, data: *mut c_void, len: usize, element: usize, datatype: ffi::MPI_Datatype) {
+        let _waiting = waiting();
         for start in (0..len).step_by(CHUNK) {
             let count = CHUNK.min(len - start) as i32;
             // SAFETY: within the caller's buffer; errors abort the job (MPI's default handler).
@@ -89,6 +97,34 @@ impl Mpi {
                 ffi::MPI_Allreduce(self.in_place, at, count, datatype, ffi::RSMPI_SUM, self.world.as_raw());
             }
         }
+    }
+}
+
+/// Watches this rank from now on. Where ranks of a host cannot share memory, each counts as a host of its own. Collective.
+fn watch(world: &SimpleCommunicator, node: &mut host::MpiHost) -> Result<()> {
+    let mut mine = [0u8; PLACE];
+    mine[..4].copy_from_slice(&std::process::id().to_le_bytes());
+    mine[4..].iter_mut().zip(host_name().bytes()).for_each(|(to, byte)| *to = byte);
+    let mut all = vec![0u8; PLACE * world.size() as usize];
+    world.all_gather_into(&mine[..], &mut all[..]);
+    let place = |bytes: &[u8]| {
+        let (process, name) = bytes.split_at(4);
+        let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
+        (name, process.try_into().map_or(0, u32::from_le_bytes))
+    };
+    let places = all.chunks_exact(PLACE).map(place).collect();
+    let (memory, here, me) = match node.open_window(watch::bytes(node.size())) {
+        Ok(memory) => (memory, node.members()[node.index()].clone(), node.rank()),
+        Err(_) => (Shared::private(watch::bytes(1)), vec![world.rank() as usize], 0),
+    };
+    Watch { places, here, me }.start(memory);
+    Ok(())
+}
+
+impl Drop for Mpi {
+    fn drop(&mut self) {
+        // MPI ends when all ranks have come to its end.
+        std::mem::forget(waiting());
     }
 }
 
@@ -112,12 +148,14 @@ impl Comm for Mpi {
     }
 
     fn max(&self, value: i64) -> i64 {
+        let _waiting = waiting();
         let mut largest = value;
         self.world.all_reduce_into(&value, &mut largest, SystemOperation::max());
         largest
     }
 
     fn gather_f64(&self, values: &[f64]) -> Vec<f64> {
+        let _waiting = waiting();
         let root = self.world.process_at_rank(0);
         if self.rank() > 0 {
             root.gather_into(values);
@@ -129,6 +167,7 @@ impl Comm for Mpi {
     }
 
     fn gather_bytes(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let _waiting = waiting();
         // Point to point in rank order: only used outside the training loop.
         let mut all = Vec::new();
         if self.rank() > 0 {
@@ -143,6 +182,7 @@ impl Comm for Mpi {
     }
 
     fn broadcast(&self, root: usize, bytes: &mut Vec<u8>) {
+        let _waiting = waiting();
         let process = self.world.process_at_rank(root as i32);
         let mut len = bytes.len() as u64;
         process.broadcast_into(&mut len);
@@ -153,6 +193,7 @@ impl Comm for Mpi {
     }
 
     fn barrier(&self) {
+        let _waiting = waiting();
         self.world.barrier();
     }
 
@@ -199,6 +240,7 @@ impl Comm for Mpi {
     }
 
     fn finish_sums(&self) {
+        let _waiting = waiting();
         let mut requests = self.requests.borrow_mut();
         // SAFETY: the handles come from MPI_Iallreduce.
         unsafe { ffi::MPI_Waitall(requests.len() as i32, requests.as_mut_ptr(), ffi::RSMPI_STATUSES_IGNORE) };
