@@ -253,11 +253,13 @@ fn pictures_and_a_page_are_the_same_on_any_ranks() {
 #[test]
 fn no_sample_at_all_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    images(folder.path(), 0, |_, _| 0, |_| 0);
-    let path = folder.path().display().to_string();
+    let path = folder.path().join("t.csv");
+    fs::write(&path, "a,b\n,1\n").unwrap();
+    let path = path.display().to_string();
     let out = folder.path().join("p.h5").display().to_string();
-    for args in [&["explore", "mnist", "--path", &path][..], &["prepare", "mnist", "--path", &path, "--out", &out]] {
-        let output = ddl(2, args);
+    let data = ["csv", "--path", &path, "--set", "data.target=b"];
+    for (command, rest) in [("explore", &[][..]), ("prepare", &["--out", &out])] {
+        let output = ddl(2, &[&[command], &data[..], rest].concat());
         assert_eq!(output.status.code(), Some(65), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("no training sample"), "{output:?}");
     }
