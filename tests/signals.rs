@@ -160,25 +160,3 @@ fn a_lost_terminal_stops_a_run_unless_it_is_to_be_outlived() {
         assert_eq!(end_of(child).code(), Some(75), "outlived: {outlived}");
     }
 }
-
-/// The others say for whom they wait, and go on when it does.
-#[test]
-fn a_rank_that_stands_still_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let stderr = folder.path().join("stderr");
-    let mut command = endless(3, folder.path());
-    command.stderr(fs::File::create(&stderr).unwrap());
-    // Epochs so long that it stops within one.
-    command.args(["--set", "data.samples=20000", "--set", "train.checkpoint_steps=200"]);
-    let child = command.spawn().unwrap();
-    wait_until("nothing is saved", || folder.path().join("out").exists() && checkpoints(folder.path()) > 0);
-    std::thread::sleep(Duration::from_millis(20));
-    let rank = children(child.id())[1];
-    send(rank, libc::SIGSTOP);
-    let named = format!("(process {rank}, stopped");
-    wait_until("nobody says for whom it waits", || fs::read_to_string(&stderr).unwrap().contains(&named));
-    send(rank, libc::SIGCONT);
-    send(child.id(), libc::SIGUSR1);
-    assert_eq!(end_of(child).code(), Some(75));
-    assert_eq!(fs::read_to_string(&stderr).unwrap().matches("have waited").count(), 1);
-}
