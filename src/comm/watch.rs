@@ -69,8 +69,8 @@ struct Record {
 
 impl Record {
     const fn new() -> Self {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
-        Self { process: ZERO, doing: ZERO, step: ZERO, turns: ZERO, looks: ZERO }
+        let [process, doing, step, turns, looks] = [const { AtomicU64::new(0) }; 5];
+        Self { process, doing, step, turns, looks }
     }
 }
 
