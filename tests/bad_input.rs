@@ -8,83 +8,9 @@ use ndarray_npy::{NpzWriter, WriteNpyExt};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use support::broken::{Folder, JOB, LIMIT, refused};
 use support::{Ended, ddl, ended, run};
-use tempfile::TempDir;
-
-const LIMIT: Duration = Duration::from_secs(20);
-
-const JOB: &str = r#"name = "t"
-seed = 1
-[data]
-source = "synthetic"
-shape = [4]
-classes = 3
-samples = 64
-test_samples = 16
-[model]
-layers = [{ type = "linear", out_features = 3 }]
-[loss]
-type = "cross_entropy"
-[optimizer]
-type = "sgd"
-lr = 0.1
-[train]
-epochs = 1
-batch_size = 16
-micro_batch = 4
-"#;
-
-/// A folder with `job.toml`, and what is put beside it.
-struct Folder(TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.write("job.toml", JOB);
-        folder
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
-
-    /// Trains on two ranks with changes to the job.
-    fn train(&self, set: &[&str]) -> Ended {
-        let (job, out) = (self.text("job.toml"), self.text("out"));
-        let mut args = vec!["train", &job, "--out", &out];
-        args.extend(set.iter().flat_map(|change| ["--set", change]));
-        ended(2, "", &args, LIMIT)
-    }
-
-    /// Trains on a file or folder here by a source.
-    fn on(&self, source: &str, name: &str, more: &str) -> Ended {
-        self.train(&[&format!("data={{ source = \"{source}\", path = \"{}\"{more} }}", self.text(name))])
-    }
-}
-
-/// Both ranks ended with `code`, and one line says so with all of `parts`.
-#[track_caller]
-fn refused(ended: &Ended, code: i32, parts: &[&str]) {
-    assert_eq!(ended.codes, [code, code], "{ended:?}");
-    let [line] = &ended.errors[..] else { panic!("not one error line: {ended:?}") };
-    for part in parts {
-        assert!(line.contains(part), "{part:?} is not in {line:?}");
-    }
-    assert!(!ended.stderr.contains("panicked"), "{ended:?}");
-}
 
 #[test]
 fn job_files() {
@@ -330,104 +256,6 @@ fn array_files() {
     refused(&folder.on("npz", "cut.npz", ""), 65, &["cut.npz", "not an .npz file", "give a whole file"]);
 }
 
-/// An HDF5 file with a text that lies in the file's global heap.
-fn write_hdf5(path: &Path) {
-    let file = hdf5::File::create(path).unwrap();
-    let note: hdf5::types::VarLenUnicode = "hello".parse().unwrap();
-    file.new_attr::<hdf5::types::VarLenUnicode>().create("note").unwrap().write_scalar(&note).unwrap();
-    file.new_dataset_builder().with_data(&Array2::<f32>::zeros((8, 4))).create("x_train").unwrap();
-    file.new_dataset_builder().with_data(&Array1::<i64>::zeros(8)).create("y_train").unwrap();
-}
-
-#[test]
-fn hdf5_files() {
-    let folder = Folder::new();
-    write_hdf5(&folder.path("d.h5"));
-    let bytes = fs::read(folder.path("d.h5")).unwrap();
-    folder.write("cut.h5", &bytes[..bytes.len() / 2]);
-    refused(&folder.on("hdf5", "cut.h5", ""), 65, &["cut.h5", "give a whole HDF5 file"]);
-    refused(
-        &folder.on("hdf5", "d.h5", ", arrays = { x_train = \"q\" }"),
-        65,
-        &["no array \"q\"", "there are: x_train"],
-    );
-    // A length in the global heap that sends HDF5 1.10 out of the file and into a signal, or round and round.
-    let heap = bytes.windows(4).position(|four| four == b"GCOL").expect("a global heap");
-    for (byte, value) in [(26, 0xff), (24, 0x40)] {
-        let mut bytes = bytes.clone();
-        bytes[heap + byte] = value;
-        folder.write("heap.h5", bytes);
-        refused(&folder.on("hdf5", "heap.h5", ""), 65, &["heap.h5", "damaged"]);
-        refused(&ended(2, "", &["inspect", &folder.text("heap.h5")], LIMIT), 65, &["heap.h5", "damaged"]);
-    }
-}
-
-/// What leads out of an HDF5 file is not followed, be it a pipe, and what leads nowhere is no matter unless the job names it.
-#[test]
-fn hdf5_files_that_lead_elsewhere() {
-    let folder = Folder::new();
-    write_hdf5(&folder.path("other.h5"));
-    assert!(Command::new("mkfifo").arg(folder.path("pipe")).status().unwrap().success());
-    folder.write("foreign.bin", [1; 64]);
-    write_hdf5(&folder.path("d.h5"));
-    let file = hdf5::File::open_rw(folder.path("d.h5")).unwrap();
-    for (link, to) in [("good", "other.h5"), ("pipe", "pipe"), ("none", "none.h5")] {
-        file.link_external(&folder.text(to), "/x_train", link).unwrap();
-        file.link_soft(&format!("/{link}"), &format!("soft_{link}")).unwrap();
-    }
-    file.link_soft("/nowhere", "dangling").unwrap();
-    let half = Array2::from_elem((8, 4), half::f16::from_f32(0.5));
-    file.new_dataset_builder().with_data(&half).create("half").unwrap();
-    for (name, to) in [("in_pipe", "pipe"), ("in_foreign", "foreign.bin")] {
-        let outside = file.new_dataset::<f32>().shape((8, 4));
-        outside.external(&folder.text(to), 0, 128).create(name).unwrap();
-    }
-    file.close().unwrap();
-    let named = |name: &str| folder.on("hdf5", "d.h5", &format!(", arrays = {{ x_train = \"{name}\" }}, classes = 3"));
-    for good in ["x_train", "half"] {
-        let ended = named(good);
-        assert_eq!(ended.codes, [0, 0], "{good}: {ended:?}");
-        fs::remove_dir_all(folder.path("out")).unwrap();
-    }
-    for link in ["good", "pipe", "none"] {
-        refused(&named(link), 65, &["d.h5", &format!("\"{link}\" is a link to another file, which is not followed")]);
-        refused(&named(&format!("soft_{link}")), 65, &["d.h5", "no array", "there are: half"]);
-    }
-    refused(&named("dangling"), 65, &["d.h5", "no array \"dangling\""]);
-    for (name, to) in [("in_pipe", "pipe"), ("in_foreign", "foreign.bin")] {
-        refused(&named(name), 65, &["d.h5", name, "its elements are in another file", to, "copy them"]);
-    }
-    let output = ddl(0, &["inspect", &folder.text("d.h5")]);
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    for part in [
-        "good  (a link to another",
-        "dangling  (a link to nowhere",
-        "in_pipe  (its elements are in",
-        "half  float16 (8, 4)",
-    ] {
-        assert!(text.contains(part), "{part}: {text}");
-    }
-}
-
-/// Any byte of an HDF5 file changed: never a crash.
-#[test]
-fn damaged_hdf5_files_crash_nothing() {
-    let folder = Folder::new();
-    write_hdf5(&folder.path("d.h5"));
-    let bytes = fs::read(folder.path("d.h5")).unwrap();
-    let mut random = 1u64;
-    for _ in 0..60 {
-        let mut bytes = bytes.clone();
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let at = (random >> 33) as usize % bytes.len().min(4096);
-        bytes[at] ^= (random >> 25) as u8 | 1;
-        folder.write("d.h5", bytes);
-        let inspect = run(Command::new(env!("CARGO_BIN_EXE_ddl")).args(["inspect", &folder.text("d.h5")]), LIMIT);
-        assert!(matches!(inspect.status.code(), Some(0 | 65)), "byte {at}: {inspect:?}");
-    }
-}
-
 /// What only one rank sees ends all of them alike.
 #[test]
 fn an_error_of_one_rank() {
@@ -550,7 +378,7 @@ fn help_has_an_example() {
 fn no_arguments_and_no_sample() {
     let folder = Folder::new();
     fs::copy(env!("CARGO_BIN_EXE_ddl"), folder.path("ddl")).unwrap();
-    let output = run(Command::new(folder.path("ddl")).current_dir(folder.0.path()), LIMIT);
+    let output = run(Command::new(folder.path("ddl")).current_dir(folder.path("")), LIMIT);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(74), "{text}");
     assert!(text.starts_with("error: data/mnist:") && text.contains("set data.path"), "{text}");

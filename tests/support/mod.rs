@@ -1,6 +1,7 @@
 //! What several integration tests share: running the program, the golden formula, reading a run file.
 #![allow(dead_code)] // each test binary compiles all of it and uses a part
 
+pub mod broken;
 pub mod training;
 pub mod web;
 
