@@ -1,33 +1,12 @@
 //! The csv source: targets, classes, holes, splits, headers.
 
-use ddl::config::{Component, DataConfig};
+#[path = "support/data_files.rs"]
+mod data_files;
+
+use data_files::{config, csv, failure, fill};
 use ddl::data::{Dataset, Part, Targets, Task, Unit, open_inputs};
 use ddl::error::Result;
 use ddl::shape::Shape;
-use std::path::{Path, PathBuf};
-use tempfile::TempDir;
-
-fn config(kind: &str, path: &Path, keys: &str) -> DataConfig {
-    let text = format!("path = '{}'\n{keys}", path.display());
-    DataConfig::from_component(Component::new(kind, &text).unwrap()).unwrap()
-}
-
-fn fill(data: &Dataset, part: Part, samples: &[u32]) -> (Vec<f32>, Targets) {
-    let (mut x, mut targets) = (vec![f32::NAN; samples.len() * data.input().len()], Targets::default());
-    data.fill(part, samples, None, &mut x, &mut targets);
-    (x, targets)
-}
-
-fn failure(config: &DataConfig) -> (i32, String) {
-    Dataset::open(config, 1).err().map(|e| (e.exit_code(), e.to_string())).expect("an error")
-}
-
-fn csv(text: &str) -> (TempDir, PathBuf) {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("t.csv");
-    std::fs::write(&path, text).unwrap();
-    (folder, path)
-}
 
 #[test]
 fn csv_values_are_standardised_on_the_training_rows() -> Result<()> {

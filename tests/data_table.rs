@@ -1,7 +1,11 @@
 //! CSV, NPZ, HDF5 and synthetic data.
 
+#[path = "support/data_files.rs"]
+mod data_files;
+
+use data_files::{config, csv, failure, fill};
 use ddl::config::{Component, DataConfig};
-use ddl::data::{Dataset, Part, Targets, Task, Unit, open_inputs, registry};
+use ddl::data::{Dataset, Part, Task, Unit, open_inputs, registry};
 use ddl::error::Result;
 use ddl::shape::Shape;
 use ndarray::{Array, Array1, Array2, Array3, Array4, ShapeBuilder};
@@ -10,28 +14,6 @@ use proptest::prelude::*;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-
-fn config(kind: &str, path: &Path, keys: &str) -> DataConfig {
-    let text = format!("path = '{}'\n{keys}", path.display());
-    DataConfig::from_component(Component::new(kind, &text).unwrap()).unwrap()
-}
-
-fn fill(data: &Dataset, part: Part, samples: &[u32]) -> (Vec<f32>, Targets) {
-    let (mut x, mut targets) = (vec![f32::NAN; samples.len() * data.input().len()], Targets::default());
-    data.fill(part, samples, None, &mut x, &mut targets);
-    (x, targets)
-}
-
-fn failure(config: &DataConfig) -> (i32, String) {
-    Dataset::open(config, 1).err().map(|e| (e.exit_code(), e.to_string())).expect("an error")
-}
-
-fn csv(text: &str) -> (TempDir, PathBuf) {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("t.csv");
-    std::fs::write(&path, text).unwrap();
-    (folder, path)
-}
 
 fn npz(fill: impl FnOnce(&mut NpzWriter<File>)) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();

@@ -42,7 +42,7 @@ impl Change {
             "train.keep_checkpoints",
             "train.patience",
         ];
-        let told = ["data.path", "data.test_path", "data.augment", "data.follow_external", "loss.weight"];
+        let told = ["data.path", "data.test_path", "data.augment", "loss.weight"];
         let computed = ["distributed.reduction", "distributed.wire", "distributed.average_every"];
         let within = |tables: &[&str]| {
             tables.iter().any(|table| {
