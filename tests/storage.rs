@@ -211,17 +211,12 @@ fn what_changes_meanwhile_is_refused() {
     let (web, cache) = (Web::start(), Cache::new());
     for header in ["\"1\"", ""] {
         web.put("/x", &bytes(20_000_000), header);
-        let site = web.site.clone();
-        web.trouble(move |request| {
+        let changed = bytes(20_000_001);
+        // Held until the changed object stands, so that no later request finds the older one.
+        web.after(move |request, objects| {
             if request.head.contains("bytes=8388608-") {
-                let site = site.clone();
-                // Not while the server holds it.
-                std::thread::spawn(move || {
-                    let changed = (bytes(20_000_001), "\"2\"".to_owned(), String::new());
-                    site.lock().unwrap().objects.insert("/x".into(), changed);
-                });
+                objects.insert("/x".into(), (changed.clone(), "\"2\"".to_owned(), String::new()));
             }
-            Trouble::None
         });
         let (code, text) = cache.error(&web.url("/x"));
         assert!(code == 74 && text.contains("changed while it was fetched"), "{text}");

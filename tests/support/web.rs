@@ -45,12 +45,18 @@ pub struct Request {
 
 type Choice = Box<dyn FnMut(&Request) -> Trouble + Send>;
 
+/// Bytes, ETag and further header lines by path.
+pub type Objects = HashMap<String, (Vec<u8>, String, String)>;
+type Change = Box<dyn FnMut(&Request, &mut Objects) + Send>;
+
 /// What is served.
 pub struct Site {
-    /// Bytes, ETag and further header lines by path.
-    pub objects: HashMap<String, (Vec<u8>, String, String)>,
+    /// All there is.
+    pub objects: Objects,
     /// Which trouble a request has.
     pub trouble: Choice,
+    /// What changes once it is known what a request gets.
+    pub after: Change,
     /// All that came.
     pub requests: Vec<Request>,
 }
@@ -69,7 +75,7 @@ impl Web {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let trouble: Choice = Box::new(|_| Trouble::None);
-        let site = Arc::new(Mutex::new(Site { objects: HashMap::new(), trouble, requests: Vec::new() }));
+        let site = Arc::new(Mutex::new(Site { objects: HashMap::new(), trouble, after: Box::new(|_, _| {}), requests: Vec::new() }));
         let shared = site.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -95,6 +101,10 @@ impl Web {
 
     pub fn trouble(&self, choice: impl FnMut(&Request) -> Trouble + Send + 'static) {
         self.site.lock().unwrap().trouble = Box::new(choice);
+    }
+
+    pub fn after(&self, change: impl FnMut(&Request, &mut Objects) + Send + 'static) {
+        self.site.lock().unwrap().after = Box::new(change);
     }
 
     /// The requests since the last call.
@@ -123,6 +133,8 @@ fn serve(stream: TcpStream, site: &Mutex<Site>) -> std::io::Result<()> {
         let target = request.line.split(' ').nth(1).unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default();
         let object = site.objects.get(target).or_else(|| site.objects.get(path)).cloned();
+        let Site { after, objects, .. } = &mut *site;
+        after(&request, objects);
         (trouble, object)
     };
     answer(stream, &request, trouble, object)
