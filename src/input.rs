@@ -62,8 +62,8 @@ pub struct Input {
     pub units: Vec<Unit>,
     /// Of tables whose columns may hold texts: how each column became features; empty elsewhere.
     pub encoding: Vec<Encoded>,
-    /// Of series: each one's name and what its values mean. Both inputs and outputs have that unit.
-    pub series: Vec<(String, Unit)>,
+    /// Of series: each one's name and what the values of its columns mean, inputs first.
+    pub series: Vec<(String, Vec<Unit>)>,
 }
 
 impl Default for Input {

@@ -22,7 +22,7 @@ fn csv_values_are_standardised_on_the_training_rows() -> Result<()> {
     assert_eq!((x, targets.values), (vec![98.0, 1.0], vec![3.0]));
     assert_eq!(data.unit(Part::Test, 0, 0), Unit { scale: 10.0, offset: 20.0 });
     assert_eq!(data.target_value(Part::Test, 0, 0), Some(50.0));
-    assert_eq!((data.is_series(), data.last_value(Part::Test, 0)), (false, None));
+    assert_eq!((data.is_series(), data.last_value(Part::Test, 0, 0)), (false, None));
     // Inputs in another order of columns, without the target.
     let inputs = path.with_file_name("new.csv");
     std::fs::write(&inputs, "b;a\n6;100\n").unwrap();

@@ -50,7 +50,7 @@ fn windows_by_hand() -> Result<()> {
     assert_eq!(sample(&data, Part::Test, 0), (vec![0.8, 0.6, 1.0], 3.8));
     let unit = data.unit(Part::Test, 0, 0);
     assert_eq!((unit.scale, unit.offset), (5.0, 1.0));
-    assert_eq!((data.last_value(Part::Test, 0), data.target_value(Part::Test, 0, 0)), (Some(6.0), Some(20.0)));
+    assert_eq!((data.last_value(Part::Test, 0, 0), data.target_value(Part::Test, 0, 0)), (Some(6.0), Some(20.0)));
     assert_eq!(data.describe(Part::Test, 1).as_deref(), Some("X 2020-01-10"));
     assert!(data.is_series());
     Ok(())
@@ -65,7 +65,7 @@ fn a_horizon_never_reaches_over_the_cut() -> Result<()> {
     assert_eq!(sample(&data, Part::Train, 3), (vec![4.0, 3.0, 5.0], 6.0));
     assert_eq!(sample(&data, Part::Test, 0), (vec![5.0, 4.0, 6.0], 8.0));
     assert_eq!(data.describe(Part::Test, 0).as_deref(), Some("X 2020-01-10"));
-    assert_eq!(data.last_value(Part::Test, 0), Some(6.0));
+    assert_eq!(data.last_value(Part::Test, 0, 0), Some(6.0));
     Ok(())
 }
 
@@ -187,7 +187,7 @@ fn inputs_take_the_scaler_of_the_job_and_forecast_past_the_end() -> Result<()> {
     assert_eq!(sample(&inputs, Part::Test, 0), (vec![1.0, 2.0, 0.0], 0.2));
     assert_eq!(inputs.target_value(Part::Test, 0, 0), Some(2.0));
     assert!(sample(&inputs, Part::Test, 1).1.is_nan());
-    assert_eq!((inputs.target_value(Part::Test, 1, 0), inputs.last_value(Part::Test, 1)), (None, Some(2.0)));
+    assert_eq!((inputs.target_value(Part::Test, 1, 0), inputs.last_value(Part::Test, 1, 0)), (None, Some(2.0)));
     assert_eq!(inputs.describe(Part::Test, 1).as_deref(), Some("new 2021-01-04+1"));
     let other = file(&folder, "other.csv", "date,close,Name\n2021-01-01,6,Z\n2021-01-02,6,Z\n2021-01-03,6,Z\n");
     assert_eq!(open_inputs(&data.description(), &job, &other).err().map(|e| e.exit_code()), Some(65));

@@ -205,5 +205,5 @@ fn of_series_the_last_rows_are_kept_back() {
     assert!(stdout.contains("57 training"), "{stdout}");
     let input = checkpoint::read(&folder.newest()).unwrap().input.unwrap();
     let (name, unit) = &input.series[0];
-    assert_eq!((name.as_str(), unit.scale, unit.offset), ("A", 60.0, 0.0));
+    assert_eq!((name.as_str(), unit[0].scale, unit[0].offset), ("A", 60.0, 0.0));
 }

@@ -1,12 +1,12 @@
 //! The data set that training sees: numbered samples of two parts, filled into micro-batches.
 
-use super::float::Floats;
-use super::label::Labels;
-use super::normalize::Scaling;
-use super::pixel::Pixels;
-use super::selection::Selection;
-use super::window::Windows;
-use super::{AugmentKey, Input, Part, Samples, Targets, Task, Unit, augment, normalization, sampling, source};
+use super::sample::Samples;
+use super::sample::kept::Bulk;
+use super::transform::augment;
+use super::transform::label::Labels;
+use super::transform::normalize::Scaling;
+use super::transform::split::Selection;
+use super::{AugmentKey, Input, Part, Targets, Task, Unit, sampling, source};
 use crate::config::{Augmentation, DataConfig, Sampling};
 use crate::error::{Error, Result};
 use crate::input::Encoded;
@@ -17,46 +17,14 @@ use std::cell::Cell;
 use std::ops::Deref;
 use toml::{Table, Value};
 
-/// Where the inputs are.
-pub(super) enum Inputs {
-    /// Images of u8.
-    Pixels(Pixels),
-    /// Anything of f32.
-    Floats(Floats),
-    /// Windows over series.
-    Windows(Windows),
-}
-
-impl Inputs {
-    /// Number of samples of a part.
-    pub fn len(&self, part: Part) -> usize {
-        match self {
-            Inputs::Pixels(pixels) => pixels.len(part),
-            Inputs::Floats(floats) => floats.len(part),
-            Inputs::Windows(windows) => windows.len(part),
-        }
-    }
-}
-
 /// Elements in memory, whoever's.
 pub type Kept<T> = Box<dyn Deref<Target = [T]>>;
-
-/// Bytes that are f32, aligned.
-struct Cast(Kept<u8>);
-
-impl Deref for Cast {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.0)
-    }
-}
 
 /// A data set in memory.
 pub struct Dataset {
     input: Shape,
     task: Task,
-    pub(super) inputs: Inputs,
+    pub(super) samples: Box<dyn Samples>,
     pub(super) labels: Labels,
     /// What the inputs were normalised by, where that is the same for all.
     pub(super) scaling: Scaling,
@@ -108,7 +76,7 @@ impl Dataset {
 
     /// [`Dataset::open_unread`], but values may be other than finite.
     pub(super) fn open_unchecked(config: &DataConfig, seed: u64) -> Result<Dataset> {
-        let mut dataset = (source(config)?.open)(config, seed)?;
+        let mut dataset = (source::of(config)?.open)(config, seed)?;
         if dataset.len(Part::Train) == 0 {
             let place = config.path.as_ref().map_or("data".into(), |path| path.display().to_string());
             return Err(Error::data(place, "there is no training sample", "give more data"));
@@ -126,7 +94,7 @@ impl Dataset {
 
     /// The `[data]` table with every default written out, without reading data.
     pub fn resolve(config: &DataConfig) -> Result<Table> {
-        let own = (source(config)?.resolve)(&config.source)?;
+        let own = (source::of(config)?.resolve)(&config.source)?;
         let value = |v: Result<Value, toml::ser::Error>| v.map_err(|e| Error::internal(&config.source.place, e));
         let mut table = Table::new();
         table.insert("source".into(), config.source.kind.clone().into());
@@ -136,7 +104,7 @@ impl Dataset {
         table.insert("shuffle".into(), config.shuffle.into());
         table.insert("sampling".into(), value(to_value(&config.sampling))?);
         table.insert("augment".into(), value(to_value(&config.augment))?);
-        table.insert("normalize".into(), value(to_value(&normalization(config)?))?);
+        table.insert("normalize".into(), value(to_value(&source::normalization(config)?))?);
         table.extend(own.table);
         Ok(table)
     }
@@ -145,7 +113,7 @@ impl Dataset {
     pub(super) fn new(
         config: &DataConfig,
         input: Shape,
-        inputs: Inputs,
+        samples: Box<dyn Samples>,
         labels: Labels,
         scaling: Scaling,
         notes: Vec<String>,
@@ -162,7 +130,7 @@ impl Dataset {
             }
         }
         for part in [Part::Train, Part::Test] {
-            if u32::try_from(inputs.len(part)).is_err() {
+            if u32::try_from(samples.len(part)).is_err() {
                 let place = config.path.as_ref().map_or("data".into(), |path| path.display().to_string());
                 return Err(Error::data(place, "more than 2^32 samples", "give less data"));
             }
@@ -170,7 +138,7 @@ impl Dataset {
         Ok(Self {
             input,
             task: labels.task(),
-            inputs,
+            samples,
             labels,
             scaling,
             augment: config.augment.clone(),
@@ -190,15 +158,13 @@ impl Dataset {
     /// What a network trained on it must know to predict without it.
     pub fn description(&self) -> Input {
         let [features, targets] = self.columns.clone();
-        let (mut classes, mut units, mut series) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut classes, mut units) = (Vec::new(), Vec::new());
         match &self.labels {
             Labels::Classes { names, .. } => classes = names.clone(),
             Labels::Values { units: known, .. } => units = known.clone(),
-            Labels::InWindows => {}
+            Labels::Windows(_) => {}
         }
-        if let Inputs::Windows(windows) = &self.inputs {
-            series = windows.series.iter().map(|series| (series.name.clone(), series.unit)).collect();
-        }
+        let series = self.labels.series().iter().map(|series| (series.name.clone(), series.units.clone())).collect();
         let Scaling { mean, std } = self.scaling.clone();
         let encoding = self.encoding.clone();
         Input { shape: self.input, mean, std, features, classes, targets, units, encoding, series }
@@ -226,7 +192,7 @@ impl Dataset {
             (Part::Train, Some(selection)) => selection.train.len(),
             (Part::Validation, Some(selection)) => selection.validation.len(),
             (Part::Validation, None) => 0,
-            _ => self.inputs.len(part),
+            _ => self.samples.len(part),
         }
     }
 
@@ -246,7 +212,7 @@ impl Dataset {
 
     /// Whether the samples are windows of series, for which [`Dataset::last_value`] answers.
     pub fn is_series(&self) -> bool {
-        matches!(self.inputs, Inputs::Windows(_))
+        matches!(self.labels, Labels::Windows(_))
     }
 
     /// Hands the samples (with `unread` only those that are still in files) to `keep`, and goes on with what it gives back,
@@ -255,16 +221,8 @@ impl Dataset {
     ///
     /// # Errors
     /// Those of `keep`; what was not handed over stays as it is.
-    pub fn keep_samples(&mut self, unread: bool, keep: &mut dyn FnMut(&Samples) -> Result<Kept<u8>>) -> Result<()> {
-        match &mut self.inputs {
-            Inputs::Pixels(pixels) => pixels.keep(unread, keep),
-            Inputs::Floats(floats) if !unread => floats.kept().iter_mut().rev().try_for_each(|values| {
-                let bytes = bytemuck::cast_slice(values);
-                *values = Box::new(Cast(keep(&Samples::in_memory(bytes, size_of::<f32>()))?));
-                Ok(())
-            }),
-            Inputs::Floats(_) | Inputs::Windows(_) => Ok(()),
-        }
+    pub fn keep_samples(&mut self, unread: bool, keep: &mut dyn FnMut(&Bulk) -> Result<Kept<u8>>) -> Result<()> {
+        self.samples.keep(unread, keep)
     }
 
     /// Reads what is still in files, into memory of this process.
@@ -277,12 +235,7 @@ impl Dataset {
 
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        let inputs = match &self.inputs {
-            Inputs::Pixels(pixels) => pixels.bytes(),
-            Inputs::Floats(floats) => floats.bytes(),
-            Inputs::Windows(windows) => windows.bytes(),
-        };
-        inputs + self.labels.bytes()
+        self.samples.bytes() + self.labels.bytes()
     }
 
     /// Fills `x` (M, H, W, C), (M, T, F) or (M, N), normalised, and `targets` (cleared first) with the M `samples` of a part.
@@ -347,11 +300,7 @@ impl Dataset {
             stream: Stream::new(key.seed, Purpose::Augment, key.epoch, sample as u64),
             room,
         });
-        match &self.inputs {
-            Inputs::Pixels(pixels) => pixels.fill(part, sample, change, y),
-            Inputs::Floats(floats) => floats.fill(part, sample, change, y),
-            Inputs::Windows(windows) => windows.fill(part, sample, y, targets),
-        }
+        self.samples.fill(part, sample, change, y);
         self.labels.fill(part, sample, targets);
     }
 
@@ -416,38 +365,26 @@ impl Dataset {
     /// From what the network gives as one of a sample's values to the data's unit; the identity for classes.
     pub fn unit(&self, part: Part, sample: u32, output: usize) -> Unit {
         let (part, sample) = self.place(part, sample);
-        match (&self.inputs, &self.labels) {
-            (Inputs::Windows(windows), _) => windows.unit(part, sample),
-            (_, Labels::Values { units, .. }) => units[output],
-            _ => Unit::IDENTITY,
-        }
+        self.labels.unit(part, sample, output)
     }
 
-    /// The naive forecast of a series, in the data's unit: the last value of the window.
-    pub fn last_value(&self, part: Part, sample: u32) -> Option<f64> {
+    /// The naive forecast of one of a sample's values, in the data's unit: its last value in the window. None where samples are
+    /// no windows.
+    pub fn last_value(&self, part: Part, sample: u32, output: usize) -> Option<f64> {
         let (part, sample) = self.place(part, sample);
-        match &self.inputs {
-            Inputs::Windows(windows) => Some(windows.last_value(part, sample)),
-            _ => None,
-        }
+        self.labels.last_value(part, sample, output)
     }
 
     /// One of a sample's true values in the data's unit, exact, where it is known.
     pub fn target_value(&self, part: Part, sample: u32, output: usize) -> Option<f64> {
         let (part, sample) = self.place(part, sample);
-        match &self.inputs {
-            Inputs::Windows(windows) => windows.target_value(part, sample),
-            _ => self.labels.value(part, sample, output),
-        }
+        self.labels.value(part, sample, output)
     }
 
-    /// What a sample of a series is about: `AAPL 2017-03-02`, ticker and date of the target.
+    /// What a sample of a series is about: `AAPL 2017-03-02`, the series' name and the time of the target.
     pub fn describe(&self, part: Part, sample: u32) -> Option<String> {
         let (part, sample) = self.place(part, sample);
-        match &self.inputs {
-            Inputs::Windows(windows) => Some(windows.describe(part, sample)),
-            _ => None,
-        }
+        self.labels.describe(part, sample)
     }
 }
 

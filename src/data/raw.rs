@@ -1,7 +1,6 @@
 //! Samples as they are in their files, for those who look at data or copy them instead of training.
 
-use super::dataset::Inputs;
-use super::window::Series;
+use super::transform::window::Series;
 use super::{Dataset, Part};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
@@ -14,7 +13,7 @@ pub enum Raw<'a> {
     Pixels(&'a [u8]),
     /// Anything of f32.
     Floats(&'a [f32]),
-    /// A window of a series.
+    /// A window (T, F) of a series.
     Window(&'a [f64]),
 }
 
@@ -33,19 +32,12 @@ impl Dataset {
     /// [`Dataset::len`], or still in a file.
     pub fn raw(&self, part: Part, sample: u32) -> Raw<'_> {
         let (part, sample) = self.place(part, sample);
-        match &self.inputs {
-            Inputs::Pixels(pixels) => Raw::Pixels(pixels.image(part, sample)),
-            Inputs::Floats(floats) => Raw::Floats(floats.sample(part, sample)),
-            Inputs::Windows(windows) => Raw::Window(windows.raw(part, sample)),
-        }
+        self.samples.raw(part, sample)
     }
 
     /// The series that samples are windows of; none where they are no windows.
     pub fn series(&self) -> &[Series] {
-        match &self.inputs {
-            Inputs::Windows(windows) => &windows.series,
-            _ => &[],
-        }
+        self.labels.series()
     }
 
     /// For each column of a table that has any: how many rows have an empty field there, and so are no samples.
@@ -56,9 +48,6 @@ impl Dataset {
     /// # Errors
     /// A sample holds a value that is not finite.
     pub fn require_finite(&self) -> Result<()> {
-        match &self.inputs {
-            Inputs::Floats(floats) => floats.require_finite(),
-            _ => Ok(()),
-        }
+        self.samples.require_finite()
     }
 }

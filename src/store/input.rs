@@ -48,8 +48,8 @@ fn parts(input: &Input) -> Parts {
             ("shape", shape.into_iter().map(|size| size as f64).collect()),
             ("target_scale", units().map(|unit| unit.scale).collect()),
             ("target_offset", units().map(|unit| unit.offset).collect()),
-            ("series_scale", series().map(|(_, unit)| unit.scale).collect()),
-            ("series_offset", series().map(|(_, unit)| unit.offset).collect()),
+            ("series_scale", series().flat_map(|(_, units)| units).map(|unit| unit.scale).collect()),
+            ("series_offset", series().flat_map(|(_, units)| units).map(|unit| unit.offset).collect()),
         ],
     )
 }
@@ -115,6 +115,9 @@ pub(super) fn read(file: &File, visit: impl FnMut(&[u8])) -> hdf5::Result<Input>
         count if count < 0.0 => Encoded::Number { name, fill: Some(fill).filter(|fill| !fill.is_nan()) },
         count => Encoded::Category { name, texts: known.by_ref().take(count as usize).collect(), fill: !fill.is_nan() },
     });
+    let (names, of_series) = (texts(file, &group, "series")?, units("series_scale", "series_offset")?);
+    // As many columns of each.
+    let columns = of_series.chunks_exact((of_series.len() / names.len().max(1)).max(1)).map(<[Unit]>::to_vec);
     let input = Input {
         encoding: encoding.collect(),
         shape,
@@ -124,7 +127,7 @@ pub(super) fn read(file: &File, visit: impl FnMut(&[u8])) -> hdf5::Result<Input>
         classes: texts(file, &group, "classes")?,
         targets: texts(file, &group, "targets")?,
         units: units("target_scale", "target_offset")?,
-        series: texts(file, &group, "series")?.into_iter().zip(units("series_scale", "series_offset")?).collect(),
+        series: names.into_iter().zip(columns).collect(),
     };
     digest(&input, visit);
     Ok(input)

@@ -247,7 +247,7 @@ pub fn last_value(data: &Dataset, part: Part) -> Option<Errors> {
     let pivot = pivot(data, part, 0);
     let mut sums = ErrorSums::default();
     for sample in 0..data.len(part) as u32 {
-        sums.add(data.last_value(part, sample)?, data.target_value(part, sample, 0)?, pivot);
+        sums.add(data.last_value(part, sample, 0)?, data.target_value(part, sample, 0)?, pivot);
     }
     Some(ErrorSums::from_array(&sums.to_array()))
 }

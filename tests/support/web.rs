@@ -75,7 +75,12 @@ impl Web {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let trouble: Choice = Box::new(|_| Trouble::None);
-        let site = Arc::new(Mutex::new(Site { objects: HashMap::new(), trouble, after: Box::new(|_, _| {}), requests: Vec::new() }));
+        let site = Arc::new(Mutex::new(Site {
+            objects: HashMap::new(),
+            trouble,
+            after: Box::new(|_, _| {}),
+            requests: Vec::new(),
+        }));
         let shared = site.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {

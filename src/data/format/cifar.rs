@@ -2,7 +2,7 @@
 
 use super::pickle::Pickle;
 use super::{damaged, reserve};
-use crate::data::file;
+use crate::data::format::file;
 use crate::error::{Error, Result};
 use crate::resource::open_file;
 use crate::store::table::Values;

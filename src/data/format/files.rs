@@ -34,7 +34,7 @@ pub fn files(path: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
 /// What is in a folder, sorted by name; names that begin with a dot are passed over.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    let mut found = crate::data::file::list(folder)?;
+    let mut found = crate::data::format::file::list(folder)?;
     found.retain(|path| !hidden(path));
     Ok(found)
 }

@@ -2,6 +2,8 @@
 //! length that it reads, and names file and place in every error.
 
 pub(super) mod cifar;
+pub(super) mod csv;
+pub(super) mod file;
 pub(super) mod files;
 pub(super) mod image;
 pub(super) mod parquet;
@@ -9,7 +11,7 @@ pub(super) mod pickle;
 pub(super) mod raw;
 pub(super) mod tfrecord;
 
-use crate::data::file::no_room;
+use crate::data::format::file::no_room;
 use crate::error::{Error, Result};
 use crate::resource::memory;
 use crate::store::table::{Array, Values};

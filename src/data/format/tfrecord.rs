@@ -279,7 +279,7 @@ impl Records {
             let left = (count - bytes.len() as u64).min(STEP);
             reserve(bytes, left as usize, &self.path)?;
             let read = (&mut self.reader).take(left).read_to_end(bytes);
-            let read = read.map_err(|e| crate::data::file::read_error(&self.path, &e))?;
+            let read = read.map_err(|e| crate::data::format::file::read_error(&self.path, &e))?;
             self.next += read as u64;
             if read == 0 {
                 return Ok(());

@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Where the rows, or the columns, of a changed image come from: output i shows input `offset + i`, or `offset - i` if
 /// mirrored, for i in `shown`; every other one is padding. Beyond the border the input is reflected.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Axis {
+pub(in crate::data) struct Axis {
     size: isize,
     offset: isize,
     mirrored: bool,
@@ -45,7 +45,7 @@ impl Axis {
     }
 
     /// Lets output i show what size - 1 - i showed.
-    pub(super) fn flip(&mut self) {
+    pub(in crate::data) fn flip(&mut self) {
         self.offset += if self.mirrored { 1 - self.size } else { self.size - 1 };
         self.mirrored = !self.mirrored;
         self.shown = self.size - self.shown.end..self.size - self.shown.start;
@@ -76,7 +76,7 @@ impl Axis {
 
 /// Where the pixels of a changed image come from.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct View {
+pub(in crate::data) struct View {
     pub rows: Axis,
     pub columns: Axis,
 }

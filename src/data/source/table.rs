@@ -1,16 +1,18 @@
 //! What columns mean, for every source of named columns: one column of arrays, or several of numbers and texts, are the
 //! input; others are the targets.
 
-use super::dataset::{Inputs, Numbers};
-use super::float::{Floats, channels};
-use super::format::{Cells, Table, Texts, reserve};
-use super::label::{Labels, numbered};
-use super::normalize::{Scaling, Summary};
-use super::pixel::{Pixels, append_planar, summaries};
-use super::selection::{Selection, learnt};
-use super::transform::encode::{Encoder, Missing, require};
-use super::{Dataset, Input, normalization};
+use super::normalization;
 use crate::config::DataConfig;
+use crate::data::dataset::Numbers;
+use crate::data::format::{Cells, Table, Texts, reserve};
+use crate::data::sample::Samples;
+use crate::data::sample::float::{Floats, channels};
+use crate::data::sample::pixel::{Pixels, append_planar, summaries};
+use crate::data::transform::encode::{Encoder, Missing, require};
+use crate::data::transform::label::{Labels, numbered};
+use crate::data::transform::normalize::{Scaling, Summary};
+use crate::data::transform::split::{Selection, learnt};
+use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::store::table::{Array, Values};
@@ -148,7 +150,7 @@ pub(super) fn open(
     let scaling = Scaling::new(config, &normalize, f, || Ok(Summary::of_channels(&learnt(&selection, &train, f), f)))?;
     let shape = Shape::Vector { n: f };
     let inputs = Floats::new(&path.display().to_string(), [train, test], shape, &scaling);
-    let mut dataset = Dataset::new(config, shape, Inputs::Floats(inputs), labels, scaling, notes)?;
+    let mut dataset = Dataset::new(config, shape, Box::new(inputs), labels, scaling, notes)?;
     dataset.columns = [encoder.names(), meaning.targets.clone()];
     dataset.encoding = encoder.columns;
     Ok(dataset.keep_back(selection))
@@ -191,7 +193,7 @@ pub(super) fn open_inputs(
     };
     let labels = known(&rows.kept, &table);
     let inputs = Floats::new(&path.display().to_string(), [Vec::new(), rows.values], shape, &scaling);
-    let mut new = Dataset::new(config, shape, Inputs::Floats(inputs), labels, scaling, notes)?;
+    let mut new = Dataset::new(config, shape, Box::new(inputs), labels, scaling, notes)?;
     new.numbers = Some(Numbers { of: rows.kept, rows: table.rows });
     Ok(new)
 }
@@ -246,7 +248,7 @@ pub(super) fn array_inputs(
     layout: Layout,
     of: [Array; 2],
     scaling: impl FnOnce(Option<&[u8]>, &[f32]) -> Result<Scaling>,
-) -> Result<(Inputs, Scaling)> {
+) -> Result<(Box<dyn Samples>, Scaling)> {
     if of.iter().any(|array| array.shape[0] > 0 && array.shape[1..].iter().product::<usize>() != shape.len()) {
         return Err(Error::data(path.display().to_string(), "both parts differ in shape", "give samples of one shape"));
     }
@@ -256,7 +258,7 @@ pub(super) fn array_inputs(
         let [train, test] = of.map(|array| if let Values::U8(values) = array.values { values } else { Vec::new() });
         let of = [last(train, shape, layout, path)?, last(test, shape, layout, path)?];
         let scaling = scaling(Some(&of[0]), &[])?;
-        return Ok((Inputs::Pixels(Pixels::new(of, (h, w, c), &scaling)), scaling));
+        return Ok((Box::new(Pixels::new(of, (h, w, c), &scaling)), scaling));
     }
     let [train, test] = of.map(|array| match array.values {
         Values::U8(values) => values.into_iter().map(|v| f32::from(v) / 255.0).collect(),
@@ -266,7 +268,7 @@ pub(super) fn array_inputs(
     });
     let of = [last(train, shape, layout, path)?, last(test, shape, layout, path)?];
     let scaling = scaling(None, &of[0])?;
-    Ok((Inputs::Floats(Floats::new(&path.display().to_string(), of, shape, &scaling)), scaling))
+    Ok((Box::new(Floats::new(&path.display().to_string(), of, shape, &scaling)), scaling))
 }
 
 /// Images with their channels last; anything else is in order.
@@ -344,7 +346,7 @@ fn part_labels(trained: &Input, meaning: &Meaning, table: &Table, kept: &[u32], 
             let values = values(meaning, table, kept, path).ok()?;
             Some(Labels::Values { n, of: [Vec::new(), values], units })
         }
-        Labels::InWindows => None,
+        Labels::Windows(_) => None,
     }
 }
 

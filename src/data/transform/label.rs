@@ -1,16 +1,18 @@
 //! Targets in memory: class indices, or raw values with the unit that normalises them.
 
-use super::normalize::{Scaling, Summary};
-use super::selection::{Selection, learnt};
-use super::{Input, Part, Targets, Task, Unit};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
+use crate::data::transform::normalize::{Scaling, Summary};
+use crate::data::transform::split::{Selection, learnt};
+use crate::data::transform::window::{Series, Windows};
+use crate::data::{Input, Part, Targets, Task, Unit};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// The targets of both parts. A part with fewer than its samples has unknown ones (files of inputs only).
-pub(super) enum Labels {
+pub(in crate::data) enum Labels {
     /// (N) class indices.
     Classes {
         /// The classes.
@@ -27,8 +29,8 @@ pub(super) enum Labels {
         /// To what the network should give, for each of the n.
         units: Vec<Unit>,
     },
-    /// One value a sample, which the windows of a series know themselves.
-    InWindows,
+    /// Later rows of the series that the samples are windows of, each series with units of its own.
+    Windows(Rc<Windows>),
 }
 
 impl Labels {
@@ -61,7 +63,7 @@ impl Labels {
         match self {
             Labels::Classes { names, .. } => Task::Classes(names.clone()),
             Labels::Values { n, .. } => Task::Values(*n),
-            Labels::InWindows => Task::Values(1),
+            Labels::Windows(windows) => Task::Values(windows.columns.targets.len()),
         }
     }
 
@@ -69,10 +71,8 @@ impl Labels {
     pub fn unknown(input: &Input) -> Self {
         if !input.classes.is_empty() {
             Labels::Classes { names: input.classes.clone(), of: Default::default() }
-        } else if !input.units.is_empty() {
-            Labels::Values { n: input.units.len(), of: Default::default(), units: input.units.clone() }
         } else {
-            Labels::InWindows
+            Labels::Values { n: input.units.len(), of: Default::default(), units: input.units.clone() }
         }
     }
 
@@ -86,17 +86,51 @@ impl Labels {
                 }
                 None => targets.values.extend((0..*n).map(|_| f32::NAN)),
             },
-            Labels::InWindows => {}
+            Labels::Windows(windows) => windows.fill_targets(part, sample, targets),
         }
     }
 
     /// One of the true values of a sample, where it is known.
     pub fn value(&self, part: Part, sample: usize, output: usize) -> Option<f64> {
         match self {
+            Labels::Classes { .. } => None,
             Labels::Values { n, of, .. } => {
                 of[part as usize].get(sample * n + output).copied().filter(|value| !value.is_nan())
             }
+            Labels::Windows(windows) => windows.target_value(part, sample, output),
+        }
+    }
+
+    /// From what the network gives as one of a sample's values to the data's unit; the identity for classes.
+    pub fn unit(&self, part: Part, sample: usize, output: usize) -> Unit {
+        match self {
+            Labels::Classes { .. } => Unit::IDENTITY,
+            Labels::Values { units, .. } => units[output],
+            Labels::Windows(windows) => windows.unit(part, sample, windows.columns.targets[output]),
+        }
+    }
+
+    /// One of the values that a window ends with.
+    pub fn last_value(&self, part: Part, sample: usize, output: usize) -> Option<f64> {
+        match self {
+            Labels::Windows(windows) => Some(windows.last_value(part, sample, output)),
             _ => None,
+        }
+    }
+
+    /// What a window is about.
+    pub fn describe(&self, part: Part, sample: usize) -> Option<String> {
+        match self {
+            Labels::Windows(windows) => Some(windows.describe(part, sample)),
+            _ => None,
+        }
+    }
+
+    /// The series that samples are windows of.
+    pub fn series(&self) -> &[Series] {
+        match self {
+            Labels::Windows(windows) => &windows.series,
+            _ => &[],
         }
     }
 
@@ -105,18 +139,19 @@ impl Labels {
         match self {
             Labels::Classes { of, .. } => of.iter().map(|v| size_of_val(&v[..])).sum(),
             Labels::Values { of, .. } => of.iter().map(|v| size_of_val(&v[..])).sum(),
-            Labels::InWindows => 0,
+            // They are the samples, too.
+            Labels::Windows(_) => 0,
         }
     }
 }
 
 /// More classes than this are a mistake, such as an id taken for a class.
-pub(super) const MOST_CLASSES: usize = 1 << 20;
+pub(in crate::data) const MOST_CLASSES: usize = 1 << 20;
 
 /// The classes that a job names, where the data need not hold each.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged, expecting = "is neither a number of classes nor a list of their names")]
-pub(super) enum Classes {
+pub(in crate::data) enum Classes {
     /// So many, called by their numbers.
     Count(usize),
     /// Called so.
@@ -148,6 +183,6 @@ impl Classes {
 }
 
 /// Names for classes that have none: `0`, `1`, ....
-pub(super) fn numbered(count: usize) -> Vec<String> {
+pub(in crate::data) fn numbered(count: usize) -> Vec<String> {
     (0..count).map(|i| i.to_string()).collect()
 }

@@ -6,7 +6,7 @@ mod canvas;
 mod view;
 mod warp;
 
-pub(super) use canvas::Canvas;
+pub(in crate::data) use canvas::Canvas;
 
 use crate::config::{Augmentation, DataConfig, PaddingMode, Span};
 use crate::error::Result;
@@ -16,7 +16,7 @@ use view::View;
 use warp::Warp;
 
 /// How one image is to be changed: steps, what they draw from, and room for an image.
-pub(super) struct Change<'a> {
+pub(in crate::data) struct Change<'a> {
     pub steps: &'a [Augmentation],
     pub stream: Stream,
     pub room: &'a mut [f32],
@@ -147,7 +147,7 @@ fn rectangle(stream: &mut Stream, size: [usize; 2], scale: [f32; 2], ratio: [f32
 }
 
 /// Checks a job's augmentations against the shape of its samples.
-pub(super) fn check(config: &DataConfig, input: Shape) -> Result<()> {
+pub(in crate::data) fn check(config: &DataConfig, input: Shape) -> Result<()> {
     // Mixing asks for no image; after it there is no one sample to change.
     let (mixing, changing): (Vec<_>, Vec<_>) =
         config.augment.iter().partition(|step| matches!(step, Augmentation::Mixup { .. }));

@@ -4,7 +4,7 @@ use super::canvas::Canvas;
 
 /// Where an output pixel looks, about the image's centre: (x, y) sees (a x + b y + c, d x + e y + f).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Warp([f32; 6]);
+pub(in crate::data) struct Warp([f32; 6]);
 
 impl Warp {
     /// Shows the image turned clockwise by `degrees`, sheared along x by `shear` degrees, made `scale` times as large and

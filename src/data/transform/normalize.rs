@@ -7,7 +7,7 @@ use crate::input::Input;
 
 /// What one channel's training values look like.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Summary {
+pub(in crate::data) struct Summary {
     pub mean: f64,
     /// Of the population.
     pub std: f64,
@@ -47,7 +47,7 @@ impl Summary {
 
 /// Normalised = (raw - mean) / std, for each channel.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Scaling {
+pub(in crate::data) struct Scaling {
     pub mean: Vec<f64>,
     pub std: Vec<f64>,
 }

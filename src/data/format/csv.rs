@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A file of delimited text being read: its header and the current row.
-pub(super) struct Rows {
+pub(in crate::data) struct Rows {
     path: PathBuf,
     header: Vec<String>,
     reader: Reader<Steps<Box<dyn Read>>>,

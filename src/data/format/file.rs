@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Opens a file; gzip is known by its first two bytes, and expected where the name ends in `.gz`.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
+pub(in crate::data) fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = open_file(path, "check data.path")?;
     let mut reader = BufReader::with_capacity(1 << 18, file);
     let start = reader.fill_buf().map_err(|e| read_error(path, &e))?;
@@ -16,7 +16,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
 }
 
 /// An error while reading: a broken gzip stream is bad data, anything else failed input.
-pub(super) fn read_error(path: &Path, error: &io::Error) -> Error {
+pub(in crate::data) fn read_error(path: &Path, error: &io::Error) -> Error {
     match error.kind() {
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof => {
             let what = format!("it cannot be unpacked: {error}");
@@ -28,13 +28,13 @@ pub(super) fn read_error(path: &Path, error: &io::Error) -> Error {
 }
 
 /// An error for data that find no room in memory.
-pub(super) fn no_room(place: impl Into<String>, shortage: &io::Error) -> Error {
+pub(in crate::data) fn no_room(place: impl Into<String>, shortage: &io::Error) -> Error {
     Error::data(place, shortage.to_string(), "give less data, or more memory")
 }
 
 /// Appends a value of a file, if there is room for it.
 #[inline]
-pub(super) fn push<T>(values: &mut Vec<T>, value: T, path: &Path) -> Result<()> {
+pub(in crate::data) fn push<T>(values: &mut Vec<T>, value: T, path: &Path) -> Result<()> {
     if values.len() == values.capacity() {
         memory::reserve(values, 1).map_err(|e| read_error(path, &e))?;
     }
@@ -43,14 +43,14 @@ pub(super) fn push<T>(values: &mut Vec<T>, value: T, path: &Path) -> Result<()> 
 }
 
 /// The rest of `reader`, of which at most `limit` bytes are taken.
-pub(super) fn read_up_to(reader: &mut dyn Read, path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub(in crate::data) fn read_up_to(reader: &mut dyn Read, path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     memory::read_to_end(reader, limit, &mut bytes).map_err(|e| read_error(path, &e))?;
     Ok(bytes)
 }
 
 /// The files in a folder, by name.
-pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(in crate::data) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io(folder, e, "check data.path");
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {

@@ -1,15 +1,16 @@
 //! `tfrecord`: TensorFlow's record files of `tf.train.Example`, with the features that the job declares.
 
-use super::columns::{self, Kind, Layout, Meaning};
-use super::format::Table;
-use super::format::files::files;
-use super::format::image::Picture;
-use super::format::raw::{Dtype, Form};
-use super::format::tfrecord::{Declaration, Declared, read};
-use super::transform::encode::Missing;
-use super::{Dataset, Input, Source};
+use super::Source;
+use super::table::{self, Kind, Layout, Meaning};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
+use crate::data::format::Table;
+use crate::data::format::files::files;
+use crate::data::format::image::Picture;
+use crate::data::format::raw::{Dtype, Form};
+use crate::data::format::tfrecord::{Declaration, Declared, read};
+use crate::data::transform::encode::Missing;
+use crate::data::{Dataset, Input};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -154,11 +155,11 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let path = super::path(config)?;
     let train = keys.read(path, true)?;
     let test = keys.test_path.as_deref().map(|path| keys.read(path, true)).transpose()?;
-    columns::open(config, seed, path, &keys.meaning(), train, test)
+    table::open(config, seed, path, &keys.meaning(), train, test)
 }
 
 fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
     let keys = Keys::of(config)?;
     let table = keys.read(path, true).or_else(|_| keys.read(path, false))?;
-    columns::open_inputs(trained, config, path, &keys.meaning(), table)
+    table::open_inputs(trained, config, path, &keys.meaning(), table)
 }

@@ -1,16 +1,16 @@
 //! `cifar100`: the binary and the python version of CIFAR-100 (Krizhevsky, 2009), and CIFAR-10's python version.
 
-use super::dataset::Inputs;
-use super::format::cifar::{IMAGE_BYTES, Members, batch, records};
-use super::format::files::{ends, list};
-use super::format::pickle::Pickle;
-use super::format::reserve;
-use super::label::Labels;
-use super::normalize::Scaling;
-use super::pixel::{Pixels, append_planar, summaries};
-use super::selection::{Selection, learnt};
-use super::{Dataset, Input, Source};
+use super::Source;
 use crate::config::{DataConfig, Normalize};
+use crate::data::format::cifar::{IMAGE_BYTES, Members, batch, records};
+use crate::data::format::files::{ends, list};
+use crate::data::format::pickle::Pickle;
+use crate::data::format::reserve;
+use crate::data::sample::pixel::{Pixels, append_planar, summaries};
+use crate::data::transform::label::{Labels, numbered};
+use crate::data::transform::normalize::Scaling;
+use crate::data::transform::split::{Selection, learnt};
+use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ fn class_names(members: &Members, labels: Granularity) -> Result<Vec<String>> {
         let pickle = Pickle::parse(members.get("meta")?, &place)?;
         (pickle.texts(pickle.get(labels.names())?)?, place)
     } else {
-        return Ok(super::label::numbered(labels.classes()));
+        return Ok(numbered(labels.classes()));
     };
     let names: Vec<String> = names;
     if names.len() != labels.classes() {
@@ -138,7 +138,7 @@ fn dataset(config: &DataConfig, seed: u64, parts: [Part; 2], names: Vec<String>)
     let selection = Selection::drawn(config, seed, train.labels.len());
     let scaling =
         Scaling::new(config, &normalize, 3, || Ok(summaries(&learnt(&selection, &train.pixels, IMAGE_BYTES), 3)))?;
-    let inputs = Inputs::Pixels(Pixels::new([train.pixels, test.pixels], (32, 32, 3), &scaling));
+    let inputs = Box::new(Pixels::new([train.pixels, test.pixels], (32, 32, 3), &scaling));
     let labels = Labels::Classes { names, of: [train.labels, test.labels] };
     Ok(Dataset::new(config, INPUT, inputs, labels, scaling, vec![note])?.keep_back(selection))
 }
@@ -155,7 +155,7 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
 
 /// Images to predict, with their labels.
 fn inputs(trained: &Input, config: &DataConfig, part: Part) -> Result<Dataset> {
-    let inputs = Inputs::Pixels(Pixels::new([Vec::new(), part.pixels], (32, 32, 3), &Scaling::of(trained)));
+    let inputs = Box::new(Pixels::new([Vec::new(), part.pixels], (32, 32, 3), &Scaling::of(trained)));
     let labels = match Labels::unknown(trained) {
         Labels::Classes { names, .. } => Labels::Classes { names, of: [Vec::new(), part.labels] },
         labels => labels,

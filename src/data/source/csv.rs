@@ -1,15 +1,16 @@
 //! `csv`: any table with a header: one column to predict from others.
 
-use super::dataset::Inputs;
-use super::dataset::Numbers;
-use super::delimited::Rows;
-use super::float::Floats;
-use super::label::{Classes, Labels, MOST_CLASSES};
-use super::normalize::{Scaling, Summary};
-use super::selection::{Selection, learnt};
-use super::{Dataset, Input, Source, file};
+use super::Source;
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
+use crate::data::dataset::Numbers;
+use crate::data::format::csv::Rows;
+use crate::data::format::file;
+use crate::data::sample::float::Floats;
+use crate::data::transform::label::{Classes, Labels, MOST_CLASSES};
+use crate::data::transform::normalize::{Scaling, Summary};
+use crate::data::transform::split::{Selection, learnt};
+use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
 use crate::resource::memory;
 use crate::rng::{Purpose, Stream, permute};
@@ -360,7 +361,7 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
         Scaling::new(config, &normalize, f, || Ok(Summary::of_channels(&learnt(&selection, &train.features, f), f)))?;
     let (place, input) = (path.display().to_string(), Shape::Vector { n: f });
     let inputs = Floats::new(&place, [train.features, test.features], input, &scaling);
-    let mut dataset = Dataset::new(config, input, Inputs::Floats(inputs), labels, scaling, notes)?;
+    let mut dataset = Dataset::new(config, input, Box::new(inputs), labels, scaling, notes)?;
     let names = train.names.iter().chain([&keys.target]);
     let missing = names
         .zip(&train.missing)
@@ -389,11 +390,11 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
             let of = if read.classes.len() == read.numbers.len() { read.classes } else { Vec::new() };
             Labels::Classes { names, of: [Vec::new(), of] }
         }
-        Labels::InWindows => Labels::InWindows,
+        Labels::Windows(windows) => Labels::Windows(windows),
     };
     let (place, input, scaling) = (path.display().to_string(), trained.shape, Scaling::of(trained));
     let inputs = Floats::new(&place, [Vec::new(), read.features], input, &scaling);
-    let inputs = Inputs::Floats(inputs);
+    let inputs = Box::new(inputs);
     let mut new = Dataset::new(config, input, inputs, labels, scaling, notes)?;
     new.numbers = Some(Numbers { of: read.numbers, rows: read.rows });
     Ok(new)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Component;
-use crate::data::normalize::Scaling;
+use crate::data::transform::normalize::Scaling;
 use crate::rng::Purpose;
 use proptest::prelude::*;
 

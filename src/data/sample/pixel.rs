@@ -1,13 +1,14 @@
 //! Images of u8 in memory as (N, H, W, C), turned into network input as a batch is filled.
 
-use super::augment::{Canvas, Change};
-use super::normalize::{Scaling, Summary};
-use super::samples::{Samples, Unread};
-use super::{Kept, Part};
+use super::Samples;
+use crate::data::sample::kept::{Bulk, Unread};
+use crate::data::transform::augment::{Canvas, Change};
+use crate::data::transform::normalize::{Scaling, Summary};
+use crate::data::{Kept, Part, Raw};
 use crate::error::Result;
 
 /// The images (H, W, C) of a part, one after the other.
-pub(super) enum Images {
+pub(in crate::data) enum Images {
     /// In memory.
     Kept(Kept<u8>),
     /// Still in files.
@@ -21,7 +22,7 @@ impl From<Vec<u8>> for Images {
 }
 
 /// The images of both parts.
-pub(super) struct Pixels {
+pub(in crate::data) struct Pixels {
     of: [Images; 2],
     canvas: Canvas,
     /// One row (W, C) of factors: input = pixel * scale + black.
@@ -35,47 +36,35 @@ impl Pixels {
         Self { of: of.map(Into::into), canvas: Canvas::new((h, w, c), scaling, true), scale }
     }
 
-    /// Number of images of a part.
-    pub fn len(&self, part: Part) -> usize {
+    /// Elements of an image.
+    fn size(&self) -> usize {
+        self.canvas.h * self.scale.len()
+    }
+
+    /// One image (H, W, C).
+    fn image(&self, part: Part, sample: usize) -> &[u8] {
+        let Images::Kept(images) = &self.of[part as usize] else { panic!("an image is used before it is read") };
+        let size = self.canvas.h * self.canvas.w * self.canvas.c;
+        &images[sample * size..][..size]
+    }
+
+    /// Turns whole pixels of a row into network input.
+    fn convert(&self, from: &[u8], to: &mut [f32]) {
+        for (((to, &from), scale), black) in to.iter_mut().zip(from).zip(&self.scale).zip(&self.canvas.black) {
+            *to = f32::from(from) * scale + black;
+        }
+    }
+}
+
+impl Samples for Pixels {
+    fn len(&self, part: Part) -> usize {
         match &self.of[part as usize] {
             Images::Kept(bytes) => bytes.len() / self.size(),
             Images::Unread(unread) => unread.count,
         }
     }
 
-    /// Elements of an image.
-    fn size(&self) -> usize {
-        self.canvas.h * self.scale.len()
-    }
-
-    /// Memory held.
-    pub fn bytes(&self) -> usize {
-        let held = |images: &Images| if let Images::Kept(bytes) = images { bytes.len() } else { 0 };
-        self.of.iter().map(held).sum()
-    }
-
-    /// See [`Dataset::keep_samples`](super::Dataset::keep_samples).
-    pub fn keep(&mut self, unread: bool, keep: &mut dyn FnMut(&Samples) -> Result<Kept<u8>>) -> Result<()> {
-        let size = self.size();
-        for images in self.of.iter_mut().rev() {
-            *images = Images::Kept(match images {
-                Images::Kept(_) if unread => continue,
-                Images::Kept(bytes) => keep(&Samples::in_memory(bytes, size))?,
-                Images::Unread(unread) => keep(&Samples::in_files(unread))?,
-            });
-        }
-        Ok(())
-    }
-
-    /// One image (H, W, C).
-    pub fn image(&self, part: Part, sample: usize) -> &[u8] {
-        let Images::Kept(images) = &self.of[part as usize] else { panic!("an image is used before it is read") };
-        let size = self.canvas.h * self.canvas.w * self.canvas.c;
-        &images[sample * size..][..size]
-    }
-
-    /// Writes one image (H, W, C), changed if it is to be.
-    pub fn fill(&self, part: Part, sample: usize, change: Option<Change>, y: &mut [f32]) {
+    fn fill(&self, part: Part, sample: usize, change: Option<Change>, y: &mut [f32]) {
         let image = self.image(part, sample);
         match change {
             Some(change) => change.apply(&self.canvas, image, y, |from, to| self.convert(from, to)),
@@ -88,16 +77,30 @@ impl Pixels {
         }
     }
 
-    /// Turns whole pixels of a row into network input.
-    fn convert(&self, from: &[u8], to: &mut [f32]) {
-        for (((to, &from), scale), black) in to.iter_mut().zip(from).zip(&self.scale).zip(&self.canvas.black) {
-            *to = f32::from(from) * scale + black;
+    fn raw(&self, part: Part, sample: usize) -> Raw<'_> {
+        Raw::Pixels(self.image(part, sample))
+    }
+
+    fn bytes(&self) -> usize {
+        let held = |images: &Images| if let Images::Kept(bytes) = images { bytes.len() } else { 0 };
+        self.of.iter().map(held).sum()
+    }
+
+    fn keep(&mut self, unread: bool, keep: &mut dyn FnMut(&Bulk) -> Result<Kept<u8>>) -> Result<()> {
+        let size = self.size();
+        for images in self.of.iter_mut().rev() {
+            *images = Images::Kept(match images {
+                Images::Kept(_) if unread => continue,
+                Images::Kept(bytes) => keep(&Bulk::in_memory(bytes, size))?,
+                Images::Unread(unread) => keep(&Bulk::in_files(unread))?,
+            });
         }
+        Ok(())
     }
 }
 
 /// The summary of each channel of images (.., C), in units where u8 spans 0 to 1.
-pub(super) fn summaries(pixels: &[u8], channels: usize) -> Vec<Summary> {
+pub(in crate::data) fn summaries(pixels: &[u8], channels: usize) -> Vec<Summary> {
     let mut counts = vec![[0u64; 256]; channels];
     for pixel in pixels.chunks_exact(channels) {
         for (count, &value) in counts.iter_mut().zip(pixel) {
@@ -110,7 +113,7 @@ pub(super) fn summaries(pixels: &[u8], channels: usize) -> Vec<Summary> {
 }
 
 /// (C, H, W) to (H, W, C), appended to `pixels`.
-pub(super) fn append_planar<S: Copy + Default>(planes: &[S], channels: usize, pixels: &mut Vec<S>) {
+pub(in crate::data) fn append_planar<S: Copy + Default>(planes: &[S], channels: usize, pixels: &mut Vec<S>) {
     if channels == 1 {
         return pixels.extend_from_slice(planes);
     }
@@ -120,7 +123,7 @@ pub(super) fn append_planar<S: Copy + Default>(planes: &[S], channels: usize, pi
 }
 
 /// (C, H, W) to (H, W, C).
-pub(super) fn interleave<S: Copy>(planes: &[S], channels: usize, image: &mut [S]) {
+pub(in crate::data) fn interleave<S: Copy>(planes: &[S], channels: usize, image: &mut [S]) {
     let area = planes.len() / channels;
     if channels == 3 {
         let (red, rest) = planes.split_at(area);

@@ -1,6 +1,6 @@
 //! The raw samples of a part, which may still be in files: ranks of a host then read them once between them.
 
-use super::file;
+use crate::data::format::file;
 use crate::error::Result;
 use crate::resource::memory;
 use std::ops::Range;
@@ -8,8 +8,8 @@ use std::ops::Range;
 /// Reads samples of a range into as many bytes as they take.
 type Read = Box<dyn Fn(Range<usize>, &mut [u8]) -> Result<()>>;
 
-/// Samples that are still in files.
-pub(super) struct Unread {
+/// Bulk that are still in files.
+pub(in crate::data) struct Unread {
     /// How many there are.
     pub count: usize,
     /// Bytes of one in memory.
@@ -18,8 +18,8 @@ pub(super) struct Unread {
     pub read: Read,
 }
 
-/// Samples to be kept somewhere.
-pub struct Samples<'a> {
+/// Bulk to be kept somewhere.
+pub struct Bulk<'a> {
     count: usize,
     size: usize,
     from: From<'a>,
@@ -30,13 +30,13 @@ enum From<'a> {
     Files(&'a Unread),
 }
 
-impl<'a> Samples<'a> {
+impl<'a> Bulk<'a> {
     /// Whole samples of `size` bytes.
-    pub(super) fn in_memory(bytes: &'a [u8], size: usize) -> Self {
+    pub(in crate::data) fn in_memory(bytes: &'a [u8], size: usize) -> Self {
         Self { count: bytes.len() / size, size, from: From::Memory(bytes) }
     }
 
-    pub(super) fn in_files(unread: &'a Unread) -> Self {
+    pub(in crate::data) fn in_files(unread: &'a Unread) -> Self {
         Self { count: unread.count, size: unread.size, from: From::Files(unread) }
     }
 
@@ -50,7 +50,7 @@ impl<'a> Samples<'a> {
         self.size
     }
 
-    /// All of them. Errors: as of [`Samples::write`].
+    /// All of them. Errors: as of [`Bulk::write`].
     pub fn all(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let taken = memory::reserve(&mut bytes, self.count * self.size);

@@ -1,15 +1,16 @@
 //! `synthetic`: made data of any shape that can be learned: classes are noisy copies of a prototype each, values are sines
 //! of random projections. A pure function of the seed.
 
-use super::dataset::Inputs;
-use super::float::{Floats, channels};
-use super::label::{Labels, numbered};
-use super::normalize::{Scaling, Summary};
-use super::pixel::{Pixels, summaries};
-use super::selection::{Selection, learnt};
-use super::{Dataset, Source, npz};
+use super::{Source, npz};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
+use crate::data::Dataset;
+use crate::data::sample::Samples;
+use crate::data::sample::float::{Floats, channels};
+use crate::data::sample::pixel::{Pixels, summaries};
+use crate::data::transform::label::{Labels, numbered};
+use crate::data::transform::normalize::{Scaling, Summary};
+use crate::data::transform::split::{Selection, learnt};
 use crate::error::Result;
 use crate::resource::require_memory;
 use crate::rng::{Purpose, Stream};
@@ -103,17 +104,17 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     };
     let notes = vec![format!("{} training and {} test samples of {input}, made", keys.samples, keys.test_samples)];
     let c = channels(input);
-    let (inputs, scaling) = if let Shape::Image { h, w, .. } = input {
+    let (inputs, scaling): (Box<dyn Samples>, Scaling) = if let Shape::Image { h, w, .. } = input {
         let pixel = |v: f32| (127.5 + 63.0 * v).clamp(0.0, 255.0) as u8;
         let of = [train, test].map(|part| part.into_iter().map(pixel).collect::<Vec<u8>>());
         let scaling =
             Scaling::new(config, &normalize, c, || Ok(summaries(&learnt(&selection, &of[0], input.len()), c)))?;
-        (Inputs::Pixels(Pixels::new(of, (h, w, c), &scaling)), scaling)
+        (Box::new(Pixels::new(of, (h, w, c), &scaling)), scaling)
     } else {
         let known = learnt(&selection, &train, input.len());
         let scaling = Scaling::new(config, &normalize, c, || Ok(Summary::of_channels(&known, c)))?;
         drop(known);
-        (Inputs::Floats(Floats::new("synthetic data", [train, test], input, &scaling)), scaling)
+        (Box::new(Floats::new("synthetic data", [train, test], input, &scaling)), scaling)
     };
     Ok(Dataset::new(config, input, inputs, labels, scaling, notes)?.keep_back(selection))
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// Sample numbers in the training part, ascending.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Selection {
+pub(in crate::data) struct Selection {
     /// To learn from.
     pub train: Vec<u32>,
     /// Kept back.
@@ -41,7 +41,11 @@ impl Selection {
 }
 
 /// Of samples of `width` values each, those that are learnt from: what is fitted on the training part is fitted on them.
-pub(super) fn learnt<'v, T: Copy>(selection: &Option<Selection>, values: &'v [T], width: usize) -> Cow<'v, [T]> {
+pub(in crate::data) fn learnt<'v, T: Copy>(
+    selection: &Option<Selection>,
+    values: &'v [T],
+    width: usize,
+) -> Cow<'v, [T]> {
     match selection {
         None => Cow::Borrowed(values),
         Some(selection) => {
@@ -52,7 +56,7 @@ pub(super) fn learnt<'v, T: Copy>(selection: &Option<Selection>, values: &'v [T]
 }
 
 /// How many of `len` samples are kept back: at least one, and not all.
-pub(super) fn wanted(config: &DataConfig, len: usize) -> Option<usize> {
+pub(in crate::data) fn wanted(config: &DataConfig, len: usize) -> Option<usize> {
     let share = config.validation;
     (share > 0.0).then(|| ((share * len as f64).round() as usize).clamp(1, len.saturating_sub(1).max(1)).min(len))
 }

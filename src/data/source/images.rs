@@ -1,15 +1,15 @@
 //! `images`: folders of PNG and JPEG pictures, one class a folder.
 
-use super::dataset::Inputs;
-use super::format::image::{Folder, Picture, append_file, classes, loose, scan};
-use super::format::reserve;
-use super::label::Labels;
-use super::normalize::Scaling;
-use super::pixel::{Pixels, summaries};
-use super::selection::{Selection, learnt};
-use super::{Dataset, Input, Source};
+use super::Source;
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
+use crate::data::format::image::{Folder, Picture, append_file, classes, loose, scan};
+use crate::data::format::reserve;
+use crate::data::sample::pixel::{Pixels, summaries};
+use crate::data::transform::label::Labels;
+use crate::data::transform::normalize::Scaling;
+use crate::data::transform::split::{Selection, learnt};
+use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -127,7 +127,7 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let scaling = Scaling::new(config, &super::normalization(config)?, c, || {
         Ok(summaries(&learnt(&selection, &pixels[0], h * w * c), c))
     })?;
-    let inputs = Inputs::Pixels(Pixels::new(pixels, (h, w, c), &scaling));
+    let inputs = Box::new(Pixels::new(pixels, (h, w, c), &scaling));
     let labels = Labels::Classes { names, of };
     let dataset = Dataset::new(config, Shape::Image { c, h, w }, inputs, labels, scaling, vec![note])?;
     Ok(dataset.keep_back(selection))
@@ -158,6 +158,6 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
     for file in &files {
         append_file(file, &mut picture, &mut pixels)?;
     }
-    let inputs = Inputs::Pixels(Pixels::new([Vec::new(), pixels], (h, w, c), &Scaling::of(trained)));
+    let inputs = Box::new(Pixels::new([Vec::new(), pixels], (h, w, c), &Scaling::of(trained)));
     Dataset::new(config, trained.shape, inputs, labels, Scaling::of(trained), Vec::new())
 }

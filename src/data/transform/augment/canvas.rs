@@ -1,6 +1,6 @@
 //! What an image is painted on: its size, and what black, white and grey are in network input.
 
-use crate::data::normalize::Scaling;
+use crate::data::transform::normalize::Scaling;
 
 /// Images of a data set.
 pub(in crate::data) struct Canvas {

@@ -1,9 +1,11 @@
 //! `npz`: arrays as `numpy.savez` or `savez_compressed` writes them.
 
+use super::Source;
 use super::array::{self, ArrayFile, KEYS, Keys};
-use super::{Dataset, Input, Source, file};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
+use crate::data::format::file;
+use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
 use crate::resource::{memory, open_file};
 use crate::store::table::{Array, Values};

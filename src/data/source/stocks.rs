@@ -1,14 +1,15 @@
 //! `stocks`: windows over daily prices, one series a ticker, split in time; nothing ever looks ahead.
 
-use super::dataset::Inputs;
-use super::delimited::Rows;
-use super::label::Labels;
-use super::normalize::{Scaling, Summary};
-use super::selection::{Selection, wanted};
-use super::window::{Series, Windows};
-use super::{Dataset, Input, Part, Source, Unit, file};
+use super::Source;
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize, nearest};
+use crate::data::format::csv::Rows;
+use crate::data::format::file;
+use crate::data::transform::label::Labels;
+use crate::data::transform::normalize::{Scaling, Summary};
+use crate::data::transform::split::{Selection, wanted};
+use crate::data::transform::window::{Columns, Series, Windows};
+use crate::data::{Dataset, Input, Part, Unit};
 use crate::error::{Error, Result, shorten};
 use crate::resource::memory;
 use crate::shape::Shape;
@@ -16,6 +17,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 pub(super) const SOURCE: Source = Source {
     name: "stocks",
@@ -69,6 +71,10 @@ impl Keys {
         Ok(keys)
     }
 
+    fn columns(&self) -> Columns {
+        Columns { all: 1, inputs: 1, targets: vec![0] }
+    }
+
     fn input(&self) -> Shape {
         Shape::Sequence { t: self.window, f: 1 }
     }
@@ -84,7 +90,7 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
     }
     let mut notes = prices.notes();
     let by_window = normalize == Normalize::Named(NormalizeMethod::Window);
-    let mut windows = Windows::new(keys.window, keys.horizon, by_window);
+    let mut windows = Windows::new(keys.window, keys.horizon, by_window, keys.columns());
     let (mut short, mut runs) = (Vec::new(), Vec::new());
     for ticker in prices.tickers {
         let (dates, raw): (Vec<Date>, Vec<f64>) = ticker.rows.into_iter().unzip();
@@ -101,7 +107,7 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
         // What is kept back to validate on is unknown to the scaler, too.
         let unit = fit(config, &normalize, &raw[..cut - wanted(config, run).unwrap_or(0)])?;
         let scaled = scale(&raw, unit, by_window, path, &ticker.name)?;
-        let series = Series { name: ticker.name, dates, raw, scaled, unit };
+        let series = Series { name: ticker.name, dates, raw, scaled, units: vec![unit] };
         windows.add(series, [keys.window..train_end, cut..test_end]);
     }
     if !short.is_empty() {
@@ -113,14 +119,15 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
         let what = format!("no ticker is long enough for windows of {} rows", keys.window);
         return Err(Error::data(path.display().to_string(), what, "give longer series or lower data.window"));
     }
-    if windows.len(Part::Test) == 0 && keys.train_fraction < 1.0 && config.source.table.contains_key("train_fraction") {
+    if windows.count(Part::Test) == 0 && keys.train_fraction < 1.0 && config.source.table.contains_key("train_fraction")
+    {
         let what = format!("{} leaves no test sample", keys.train_fraction);
         let mend =
             format!("lower it, so that the last {} rows are left to test on, or set 1 to test on none", keys.horizon);
         return Err(config.source.error("train_fraction", what, mend));
     }
     let scaling = Scaling::new(config, &Normalize::Named(NormalizeMethod::None), 1, || Ok(Vec::new()))?;
-    let dataset = Dataset::new(config, keys.input(), Inputs::Windows(windows), Labels::InWindows, scaling, notes)?;
+    let dataset = windowed(config, &keys, windows, scaling, notes)?;
     Ok(dataset.keep_back(Selection::last(config, &runs)))
 }
 
@@ -131,7 +138,7 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
     let known = &trained.series;
     let prices = Prices::read(path, &keys.column)?;
     let mut notes = prices.notes();
-    let mut windows = Windows::new(keys.window, keys.horizon, by_window);
+    let mut windows = Windows::new(keys.window, keys.horizon, by_window, keys.columns());
     let mut short = Vec::new();
     // One unnamed series for a job of one series: file names may differ.
     let alone = known.first().filter(|_| known.len() == 1 && !prices.named);
@@ -143,8 +150,8 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
         }
         let unit = match known.iter().find(|(name, _)| *name == ticker.name).or(alone) {
             _ if by_window => Unit::IDENTITY,
-            Some((_, unit)) => *unit,
-            None => {
+            Some((_, units)) if units.len() == 1 => units[0],
+            _ => {
                 let what = format!("ticker {} is none of the job's, so there is no scale for it", ticker.name);
                 let mend = "leave it out, or train with normalize = \"window\"";
                 return Err(Error::data(path.display().to_string(), what, mend));
@@ -152,13 +159,27 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
         };
         let scaled = scale(&raw, unit, by_window, path, &ticker.name)?;
         let times = keys.window..raw.len() + 1;
-        windows.add(Series { name: ticker.name, dates, raw, scaled, unit }, [0..0, times]);
+        windows.add(Series { name: ticker.name, dates, raw, scaled, units: vec![unit] }, [0..0, times]);
     }
     if !short.is_empty() {
         let skipped = count(short.len(), "ticker");
         notes.push(format!("{skipped} skipped, with fewer than {} rows: {}", keys.window, some(&short)));
     }
-    Dataset::new(config, keys.input(), Inputs::Windows(windows), Labels::InWindows, Scaling::of(trained), notes)
+    windowed(config, &keys, windows, Scaling::of(trained), notes)
+}
+
+fn windowed(
+    config: &DataConfig,
+    keys: &Keys,
+    windows: Windows,
+    scaling: Scaling,
+    notes: Vec<String>,
+) -> Result<Dataset> {
+    let windows = Rc::new(windows);
+    let mut new =
+        Dataset::new(config, keys.input(), Box::new(windows.clone()), Labels::Windows(windows), scaling, notes)?;
+    new.columns = [vec![keys.column.clone()], vec![keys.column.clone()]];
+    Ok(new)
 }
 
 /// The scaler of one ticker, fitted on its training part.

@@ -2,15 +2,16 @@
 //!
 //! A record is one label byte, then the red, green and blue planes of a 32x32 image, 1024 bytes each.
 
+use super::Source;
 use super::cifar100::{is_cifar10_python, open_cifar10_python, open_cifar10_python_inputs};
-use super::dataset::Inputs;
-use super::label::Labels;
-use super::normalize::Scaling;
-use super::pixel::{Images, Pixels, append_planar, interleave, summaries};
-use super::samples::{Samples, Unread};
-use super::selection::{Selection, learnt};
-use super::{Dataset, Input, Source, file};
 use crate::config::{DataConfig, Normalize};
+use crate::data::format::file;
+use crate::data::sample::kept::{Bulk, Unread};
+use crate::data::sample::pixel::{Images, Pixels, append_planar, interleave, summaries};
+use crate::data::transform::label::Labels;
+use crate::data::transform::normalize::Scaling;
+use crate::data::transform::split::{Selection, learnt};
+use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
 use crate::resource::{memory, open_file};
 use crate::shape::Shape;
@@ -66,9 +67,9 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let selection = Selection::drawn(config, seed, train.len());
     let scaling = Scaling::new(config, &normalize, 3, || match &images[0] {
         Images::Kept(pixels) => Ok(summaries(&learnt(&selection, pixels, IMAGE_BYTES), 3)),
-        Images::Unread(unread) => Ok(summaries(&learnt(&selection, &Samples::in_files(unread).all()?, IMAGE_BYTES), 3)),
+        Images::Unread(unread) => Ok(summaries(&learnt(&selection, &Bulk::in_files(unread).all()?, IMAGE_BYTES), 3)),
     })?;
-    let inputs = Inputs::Pixels(Pixels::new(images, (32, 32, 3), &scaling));
+    let inputs = Box::new(Pixels::new(images, (32, 32, 3), &scaling));
     let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: labels };
     Ok(Dataset::new(config, INPUT, inputs, labels, scaling, vec![note])?.keep_back(selection))
 }
@@ -79,7 +80,7 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
     }
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     read_file(path, ALL, &mut |record| append(record, &mut pixels, &mut labels))?;
-    let inputs = Inputs::Pixels(Pixels::new([Vec::new(), pixels], (32, 32, 3), &Scaling::of(trained)));
+    let inputs = Box::new(Pixels::new([Vec::new(), pixels], (32, 32, 3), &Scaling::of(trained)));
     let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: [Vec::new(), labels] };
     Dataset::new(config, INPUT, inputs, labels, Scaling::of(trained), Vec::new())
 }

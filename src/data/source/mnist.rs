@@ -3,13 +3,14 @@
 //! The format, big-endian: two zero bytes, the element type (8 = u8), the number of dimensions, each dimension as u32,
 //! then the elements (LeCun, Cortes and Burges, "The MNIST database of handwritten digits").
 
-use super::dataset::Inputs;
-use super::label::{Labels, numbered};
-use super::normalize::Scaling;
-use super::pixel::{Pixels, summaries};
-use super::selection::{Selection, learnt};
-use super::{Dataset, Input, Source, file};
+use super::Source;
 use crate::config::{DataConfig, Normalize};
+use crate::data::format::file;
+use crate::data::sample::pixel::{Pixels, summaries};
+use crate::data::transform::label::{Labels, numbered};
+use crate::data::transform::normalize::Scaling;
+use crate::data::transform::split::{Selection, learnt};
+use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
 use crate::resource::memory;
 use crate::shape::Shape;
@@ -50,7 +51,7 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
         Ok(summaries(&learnt(&selection, &train.pixels, h * w), 1))
     })?;
     let note = format!("{} training and {} test images of {h}x{w}", train_labels.len(), test_labels.len());
-    let inputs = Inputs::Pixels(Pixels::new([train.pixels, test.pixels], (h, w, 1), &scaling));
+    let inputs = Box::new(Pixels::new([train.pixels, test.pixels], (h, w, 1), &scaling));
     let labels = Labels::Classes { names, of: [train_labels, test_labels] };
     let dataset = Dataset::new(config, Shape::Image { c: 1, h, w }, inputs, labels, scaling, vec![note])?;
     Ok(dataset.keep_back(selection))
@@ -65,7 +66,7 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
     }
     let inputs = Pixels::new([Vec::new(), images.pixels], (images.h, images.w, 1), &Scaling::of(trained));
     let (labels, scaling) = (Labels::unknown(trained), Scaling::of(trained));
-    Dataset::new(config, input, Inputs::Pixels(inputs), labels, scaling, Vec::new())
+    Dataset::new(config, input, Box::new(inputs), labels, scaling, Vec::new())
 }
 
 /// The images and labels of one part, as many of the one as of the other.

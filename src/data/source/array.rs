@@ -1,14 +1,15 @@
 //! What arrays mean, for every format that holds some (`npz`, `hdf5`): the rank of the inputs gives the kind of sample, the
 //! type of the targets the task.
 
-use super::dataset::Inputs;
-use super::float::{Floats, channels};
-use super::label::{Classes, Labels, MOST_CLASSES, numbered};
-use super::normalize::{Scaling, Summary};
-use super::pixel::{Pixels, append_planar, summaries};
-use super::selection::{Selection, learnt};
-use super::{Dataset, Input, file};
 use crate::config::{DataConfig, Normalize};
+use crate::data::format::file;
+use crate::data::sample::Samples;
+use crate::data::sample::float::{Floats, channels};
+use crate::data::sample::pixel::{Pixels, append_planar, summaries};
+use crate::data::transform::label::{Classes, Labels, MOST_CLASSES, numbered};
+use crate::data::transform::normalize::{Scaling, Summary};
+use crate::data::transform::split::{Selection, learnt};
+use crate::data::{Dataset, Input};
 use crate::error::{Error, Result, shorten};
 use crate::resource::memory;
 use crate::shape::Shape;
@@ -216,7 +217,7 @@ fn inputs(
     shape: Shape,
     arrays: [Option<Array>; 2],
     scaling: impl FnOnce(Option<&[u8]>, Option<&[f32]>) -> Result<Scaling>,
-) -> Result<(Inputs, Scaling)> {
+) -> Result<(Box<dyn Samples>, Scaling)> {
     if let Shape::Image { c, h, w } = shape
         && arrays.iter().flatten().all(|array| matches!(array.values, Values::U8(_)))
     {
@@ -227,7 +228,7 @@ fn inputs(
             }
         }
         let scaling = scaling(Some(&of[0]), None)?;
-        return Ok((Inputs::Pixels(Pixels::new(of, (h, w, c), &scaling)), scaling));
+        return Ok((Box::new(Pixels::new(of, (h, w, c), &scaling)), scaling));
     }
     let room = |e: io::Error| file::no_room(place, &e);
     let mut of: [Vec<f32>; 2] = Default::default();
@@ -236,7 +237,7 @@ fn inputs(
         *of = floats(array.values).and_then(|values| interleaved(values, shape)).map_err(room)?;
     }
     let scaling = scaling(None, Some(&of[0]))?;
-    Ok((Inputs::Floats(Floats::new(place, of, shape, &scaling)), scaling))
+    Ok((Box::new(Floats::new(place, of, shape, &scaling)), scaling))
 }
 
 /// u8 spans 0 to 1, whatever it stands for; anything else is as it is.

@@ -1,9 +1,10 @@
 //! `hdf5`: the arrays of [`super::npz`] as datasets of one HDF5 file.
 
+use super::Source;
 use super::array::{self, ArrayFile, KEYS, Keys};
-use super::{Dataset, Input, Source};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
+use crate::data::{Dataset, Input};
 use crate::error::Result;
 use crate::store::table::{self, Array, Contents};
 use std::path::{Path, PathBuf};
