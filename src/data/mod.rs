@@ -18,7 +18,7 @@ pub use dataset::{Dataset, Kept};
 pub use raw::Raw;
 pub use sample::kept::Bulk;
 pub use source::{Source, registry};
-pub use transform::window::Series;
+pub use transform::window::{Series, display};
 
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
