@@ -189,8 +189,8 @@ fn csv_files() {
     folder.write("d.csv", format!("date,close\n{days}"));
     let keys = ", window = 3, horizon = 5, train_fraction = 0.9";
     refused(&folder.on("stocks", "d.csv", keys), 2, &["train_fraction", "0.9 leaves no test sample", "lower it"]);
-    folder.write("d.csv", "a,y\nx,1\n");
-    refused(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:2, column a", "\"x\"", "correct"]);
+    folder.write("d.csv", "a,y\n1,1\nx,1\n");
+    refused(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:3, column a", "\"x\"", "data.categories"]);
     refused(&folder.on("csv", "d.csv", ", target = \"z\""), 65, &["d.csv:1", "no column \"z\"", "a, y"]);
     refused(&folder.on("csv", "", ", target = \"z\", pat = 1"), 2, &["unknown key `pat`", "Known: target"]);
     for window in ["0", "1000000000000000000"] {
@@ -213,10 +213,10 @@ fn input_of_any_length_is_cut() {
         refused(ended, code, parts);
         assert!(ended.stderr.len() < 8000, "{} bytes", ended.stderr.len());
     };
-    folder.write("d.csv", format!("a,y\n{long},1\n"));
-    short(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:2, column a", "is no usable number", "correct"]);
-    folder.write("d.csv", format!("a,{long}\n1,z\n"));
-    short(&folder.on("csv", "d.csv", ", target = \"a\""), 65, &["d.csv:2, column x yx", "\"z\" is no usable"]);
+    folder.write("d.csv", format!("a,y\n1,1\n{long},1\n"));
+    short(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:3, column a", "is no usable number", "correct"]);
+    folder.write("d.csv", format!("a,{long}\n1,1\n1,z\n"));
+    short(&folder.on("csv", "d.csv", ", target = \"a\""), 65, &["d.csv:3, column x yx", "\"z\" is no usable"]);
     short(&folder.on("csv", "d.csv", ", target = \"y\""), 65, &["d.csv:1", "no column \"y\"", "are: a, x yx"]);
     folder.write("d.csv", format!("date,close,Name\n2010-01-01,1,{long}\n"));
     short(&folder.on("stocks", "d.csv", ", window = 3"), 65, &["d.csv", "lower data.window"]);

@@ -15,7 +15,7 @@ fn csv_values_are_standardised_on_the_training_rows() -> Result<()> {
     let data = Dataset::open(&job, 1)?;
     assert_eq!((data.input(), data.task()), (Shape::Vector { n: 2 }, &Task::Values(1)));
     assert_eq!((data.len(Part::Train), data.len(Part::Test)), (4, 1));
-    assert_eq!(data.notes(), ["4 training and 1 test rows of 2 features", "1 rows with empty fields dropped"]);
+    assert_eq!(data.notes(), ["4 training and 1 test rows of 2 features", "1 rows with missing values dropped"]);
     let (x, targets) = fill(&data, Part::Train, &[1, 0]);
     assert_eq!((x, targets.values), (vec![1.0, 0.0, -1.0, 0.0], vec![1.0, -1.0]));
     let (x, targets) = fill(&data, Part::Test, &[0]);
@@ -76,7 +76,7 @@ fn csv_inputs_keep_the_numbers_of_their_rows() -> Result<()> {
     assert_eq!([0, 1, 2].map(|sample| new.row(sample)), [1, 2, 4]);
     assert_eq!(fill(&new, Part::Test, &[0, 1, 2]).0, [3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
     assert_eq!([0, 1, 2].map(|sample| new.target_value(Part::Test, sample, 0)), [Some(2.0), None, Some(4.0)]);
-    assert_eq!(new.notes(), ["3 of 6 rows have empty fields, and no prediction"]);
+    assert_eq!(new.notes(), ["3 of 6 rows have missing values, and no prediction"]);
     Ok(())
 }
 

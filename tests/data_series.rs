@@ -160,7 +160,7 @@ fn broken_files_are_named_with_line_and_column() {
     check("", "empty");
     check("date,close,Name\n", "no row with a close");
     check("date,close,Name\n2020-01-01,1O.5,A\n", "x.csv:2, column close: \"1O.5\"");
-    check("date,close,Name\n2020-01-01,1,A\n2020-01-02,nan,A\n", "x.csv:3, column close");
+    check("date,close,Name\n2020-01-01,1,A\n2020-01-02,inf,A\n", "x.csv:3, column close");
     check("date,close,Name\n2020-01-01,1e300,A\n", "column close");
     check("date,close,Name\nyesterday,1,A\n", "x.csv:2, column date");
     check("date,close,Name\n2020-01-01,1,\n", "column Name");

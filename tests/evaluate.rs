@@ -114,7 +114,7 @@ fn rows_with_holes_stay_in_their_place() {
     };
     let checkpoint = trained(folder.path(), &data("classes", "y", "a"), 2, "cross_entropy");
     let (out, said) = predict(&checkpoint, "p.csv", 2);
-    assert!(said.contains("1 of 4 rows have empty fields, and no prediction\nwrote 3 predictions"), "{said}");
+    assert!(said.contains("1 of 4 rows have missing values, and no prediction\nwrote 3 predictions"), "{said}");
     let columns = columns(&out);
     assert_eq!(column(&columns, "sample"), ["0", "1", "2", "3"]);
     for name in ["class", "probability", "p_no", "p_yes"] {

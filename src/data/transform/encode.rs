@@ -150,9 +150,9 @@ impl Encoder {
         reserve(&mut rows.values, width.saturating_mul(wanted.len()), path)?;
         rows.values.resize(width * wanted.len(), 0.0);
         let mut first = 0;
-        for column in &self.columns {
+        for column in self.columns.iter().filter(|_| !wanted.is_empty()) {
             let (Encoded::Number { name, .. } | Encoded::Category { name, .. }) = column;
-            let of_row = rows.values[first..].chunks_mut(width).zip(wanted);
+            let of_row = rows.values[first..].chunks_mut(width.max(1)).zip(wanted);
             match (column, &require(table, name, path)?.cells) {
                 (Encoded::Number { fill, .. }, Cells::Numbers(values)) => {
                     let fill = fill.unwrap_or(f64::NAN);

@@ -265,9 +265,15 @@ pub(super) fn open(
         Some(test) => [of_file(&train)?, of_file(test)?],
         None => split::parts(meaning, seed, of_file(&train)?, &train),
     };
+    if rows[0].is_empty() {
+        return Err(Error::data(path.display().to_string(), "there is no training sample", "give more data"));
+    }
     let tables = [&train, test.as_ref().unwrap_or(&train)];
     let encoder = Encoder::fit(&train, &rows[0], &names, meaning.missing, path)?;
     let f = encoder.names().len();
+    if f == 0 {
+        return Err(Error::data(path.display().to_string(), "the features are empty", "give a file with features"));
+    }
     let of = [encoder.encode(tables[0], &rows[0], path)?, encoder.encode(tables[1], &rows[1], path)?];
     let mut notes = vec![format!("{} training and {} test rows of {f} features", rows[0].len(), rows[1].len())];
     let all = train.rows + test.as_ref().map_or(0, |test| test.rows);
