@@ -348,6 +348,13 @@ fn ticker_of(path: &Path) -> String {
 
 /// `2013-02-08`, perhaps with a time after it, or `2/8/2013` (month first).
 fn parse_date(text: &str) -> Option<Date> {
+    // The common form, without looking for where its parts end.
+    if let &[a, b, c, d, b'-', e, f, b'-', g, h] = text.as_bytes()
+        && [a, b, c, d, e, f, g, h].iter().all(u8::is_ascii_digit)
+    {
+        let two = |tens: u8, ones: u8| (10 * (tens - b'0') + ones - b'0') as i8;
+        return Date::new(100 * i16::from(two(a, b)) + i16::from(two(c, d)), two(e, f), two(g, h)).ok();
+    }
     let text = text.split([' ', 'T']).next()?;
     let number = |text: &str| {
         (!text.is_empty() && text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
