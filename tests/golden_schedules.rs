@@ -184,7 +184,7 @@ fn one_cycle_moves_momentum_as_torch_does() {
     for case in cases() {
         for walk in &case.walks {
             let schedule = case.build("");
-            let keys = if walk.optimizer == "sgd" { "momentum = 0.9" } else { "" };
+            let keys = if walk.optimizer == "sgd" { "lr = 0.1\nmomentum = 0.9" } else { "" };
             let optimizer = optimizer::build(&Component::new(&walk.optimizer, keys).unwrap()).unwrap();
             let mut layout = Layout::default();
             layout.push("0", "weight", &[3], Storage::Plain);
