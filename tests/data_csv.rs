@@ -44,6 +44,18 @@ fn a_byte_order_mark_is_no_part_of_the_header() -> Result<()> {
     Ok(())
 }
 
+/// White space around a field is no part of it: in the header, in quotes, and where there is nothing else.
+#[test]
+fn white_space_around_fields_does_not_count() -> Result<()> {
+    let (_folder, path) = csv(" x ,\"y\t\", kind\n 1 ,\t2.5 , rose\n\" 3 \",4,iris\n5, \t,rose\n 7,8,\" rose \"\n");
+    let keys = "target = 'kind'\ntask = 'classes'\nnormalize = 'none'\ntest_fraction = 0";
+    let data = Dataset::open(&config("csv", &path, keys), 1)?;
+    assert_eq!(data.task(), &Task::Classes(vec!["iris".into(), "rose".into()]));
+    let (x, targets) = fill(&data, Part::Train, &[0, 1, 2]);
+    assert_eq!((x, targets.classes), (vec![1.0, 2.5, 3.0, 4.0, 7.0, 8.0], vec![1, 0, 1]));
+    Ok(())
+}
+
 #[test]
 fn csv_classes_are_names_or_integers() -> Result<()> {
     let (_folder, path) = csv("kind,x\nrose,1\niris,2\nrose,3\nlily,4\n");

@@ -150,6 +150,21 @@ fn a_folder_holds_one_file_a_ticker() -> Result<()> {
     Ok(())
 }
 
+/// Which windows there are is settled by the rows alone, so `normalize` cannot leave a part without samples.
+#[test]
+fn no_way_to_normalize_takes_samples_away() -> Result<()> {
+    let folder = TempDir::new().unwrap();
+    // The last rows are constant: there is no deviation to divide by.
+    let closes = [1, 3, 2, 4, 3, 5, 4, 4, 4, 4];
+    let rows: String = closes.iter().enumerate().map(|(i, v)| format!("2020-01-{:02},{v}\n", i + 1)).collect();
+    let path = file(&folder, "still.csv", &format!("date,close\n{rows}"));
+    for normalize in ["\"none\"", "\"standard\"", "\"minmax\"", "\"window\"", "{ mean = [1.0], std = [2.0] }"] {
+        let data = Dataset::open(&config(&path, &format!("window = 2\nnormalize = {normalize}")), 1)?;
+        assert_eq!((data.len(Part::Train), data.len(Part::Test)), (6, 2), "{normalize}");
+    }
+    Ok(())
+}
+
 #[test]
 fn broken_files_are_named_with_line_and_column() {
     let folder = TempDir::new().unwrap();

@@ -2,10 +2,14 @@
 //!
 //! `golden/make_schedules.py` tells how the cases were made.
 
+mod support;
+
+use ddl::arena::{Buffer, Layout, Storage};
 use ddl::config::Component;
 use ddl::error::Result;
-use ddl::optimizer::{Schedule, schedule};
+use ddl::optimizer::{self, Schedule, Update, schedule};
 use serde::Deserialize;
+use support::value;
 use toml::Table;
 
 #[derive(Deserialize)]
@@ -16,6 +20,15 @@ struct Case {
     steps_per_epoch: u64,
     epochs: u64,
     lrs: Vec<f64>,
+    walks: Vec<Walk>,
+}
+
+/// What a schedule makes of an optimizer: the momentum of each step, and the weights in the end.
+#[derive(Deserialize)]
+struct Walk {
+    optimizer: String,
+    momenta: Vec<f64>,
+    weights: Vec<f64>,
 }
 
 fn cases() -> Vec<Case> {
@@ -164,28 +177,56 @@ fn every_schedule_of_the_registry_has_a_case() {
     }
 }
 
-/// Momentum goes against the rate, by the formula of torch.optim.lr_scheduler.OneCycleLR for 10 steps.
+/// Momentum and beta1 go against the rate as torch's scheduler sets them, and weights end where torch's optimizers lead them.
 #[test]
 fn one_cycle_moves_momentum_as_torch_does() {
-    let build = |kind: &str, keys: &str| Schedule::build(&Component::new(kind, keys).unwrap(), 0.1, 64, 5, 10);
-    let expected = [
-        0.95,
-        0.9,
-        0.85,
-        0.854951556604879,
-        0.8688255099070633,
-        0.8888739533021842,
-        0.9111260466978157,
-        0.9311744900929366,
-        0.945048443395121,
-        0.95,
-    ];
-    let schedule = build("one_cycle", "").unwrap();
-    for (step, expected) in expected.into_iter().enumerate() {
-        close(&format!("step {step}"), schedule.momentum(step as u64).unwrap(), expected, 1.0);
+    let (mut moved, mut still) = (0, 0);
+    for case in cases() {
+        for walk in &case.walks {
+            let schedule = case.build("");
+            let keys = if walk.optimizer == "sgd" { "lr = 0.1\nmomentum = 0.9" } else { "" };
+            let optimizer = optimizer::build(&Component::new(&walk.optimizer, keys).unwrap()).unwrap();
+            let mut layout = Layout::default();
+            layout.push("0", "weight", &[3], Storage::Plain);
+            let [weight] = layout.slots() else { panic!("one slot") };
+            let numbers = |tag: u32| (0..3).map(|i| value(tag, i)).collect::<Vec<f32>>();
+            let (mut params, mut grads) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
+            weight.write(&numbers(10), &mut params);
+            let mut moments: Vec<Buffer<f32>> = optimizer.slots().iter().map(|_| Buffer::zeros(layout.len())).collect();
+            assert_eq!(walk.momenta.len(), case.lrs.len(), "{}", case.name);
+            for (step, expected) in walk.momenta.iter().enumerate() {
+                let momentum = schedule.momentum(step as u64);
+                match momentum {
+                    Some(momentum) => close(&format!("{}, step {step}", case.name), momentum, *expected, 1.0),
+                    None => close("the optimizer's own", 0.9, *expected, 1.0),
+                }
+                *(if momentum.is_some() { &mut moved } else { &mut still }) += 1;
+                weight.write(&numbers(100 + step as u32), &mut grads);
+                let mut of_slots = moments.iter_mut();
+                optimizer.update(Update {
+                    layout: &layout,
+                    params: &mut params,
+                    grads: &mut grads,
+                    first: 0,
+                    moments: std::array::from_fn(|_| of_slots.next().map_or(&mut [][..], |moment| &mut moment[..])),
+                    lr: schedule.rate(step as u64) as f32,
+                    momentum,
+                    step: step as u64 + 1,
+                    grad_scale: 1.0,
+                });
+            }
+            for (found, expected) in weight.read(&params).iter().zip(&walk.weights) {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(error < 3e-6, "{} by {}: {found}, expected {expected}", case.name, walk.optimizer);
+            }
+        }
     }
-    let other = build("one_cycle", "base_momentum = 0.1\nmax_momentum = 0.3").unwrap();
-    close("step 2", other.momentum(2).unwrap(), 0.1, 1.0);
+    assert!(moved > 0 && still > 0, "cases with and without: {moved}, {still}");
+}
+
+#[test]
+fn momentum_moves_only_where_it_should() {
+    let build = |kind: &str, keys: &str| Schedule::build(&Component::new(kind, keys).unwrap(), 0.1, 64, 5, 10);
     assert_eq!(build("one_cycle", "cycle_momentum = false").unwrap().momentum(3), None);
     assert_eq!(build("cosine", "").unwrap().momentum(3), None);
     for key in ["base_momentum", "max_momentum"] {

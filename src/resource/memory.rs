@@ -5,6 +5,7 @@ use rustix::process::{Resource, getrlimit};
 use std::fs::read_to_string;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Whether this rank's share of the free memory covers `bytes` more.
 ///
@@ -108,14 +109,31 @@ pub fn reserve<T>(values: &mut Vec<T>, more: usize) -> io::Result<()> {
     if values.capacity() - values.len() >= more { Ok(()) } else { grow(values, more) }
 }
 
+/// So many bytes in all are taken between two questions: the kernel's answer takes up to a millisecond, and a thousand short
+/// series that grow step by step would ask thousands of times.
+const UNASKED: u64 = 1 << 23;
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// What to ask for when `bytes` more are taken, beside those `taken` since the last question; None if that can wait.
+fn due(taken: &AtomicU64, bytes: u64) -> Option<u64> {
+    let all = taken.load(Relaxed).saturating_add(bytes);
+    taken.store(if all < UNASKED { all } else { 0 }, Relaxed);
+    (all >= UNASKED).then_some(all)
+}
+
 #[cold]
 fn grow<T>(values: &mut Vec<T>, more: usize) -> io::Result<()> {
     let (len, capacity) = (values.len(), values.capacity());
     // By half, or near the limit by a sixteenth: never by so little that asking takes the time.
     let needed = len.saturating_add(more).max(64);
-    let room = |elements: usize| ask((elements - capacity) as f64 * size_of::<T>() as f64).map(|()| elements);
+    let bytes = |elements: usize| ((elements - capacity) as u64).saturating_mul(size_of::<T>() as u64);
+    let room = |elements: usize| due(&TAKEN, bytes(elements)).map_or(Ok(()), |all| ask(all as f64)).map(|()| elements);
     let elements = room(needed.max(capacity.saturating_add(capacity / 2)))
-        .or_else(|_| room(needed.max(capacity.saturating_add(capacity / 16))))?;
+        .or_else(|_| {
+            // Near the limit each step is asked for.
+            let elements = needed.max(capacity.saturating_add(capacity / 16));
+            ask(bytes(elements) as f64).map(|()| elements)
+        })?;
     values.try_reserve_exact(elements - len).map_err(|e| io::Error::new(ErrorKind::OutOfMemory, e))
 }
 
@@ -239,6 +257,13 @@ mod tests {
         let error = reserve(&mut bytes, 1 << 50).unwrap_err();
         assert!(error.kind() == ErrorKind::OutOfMemory && error.to_string().contains("GiB"), "{error}");
         assert!(reserve::<u64>(&mut Vec::new(), usize::MAX).is_err());
+        // Many that are small for themselves are asked for together.
+        let taken = AtomicU64::new(0);
+        assert_eq!(
+            [1, UNASKED - 2, 1, 5, UNASKED].map(|bytes| due(&taken, bytes)),
+            [None, None, Some(UNASKED), None, Some(UNASKED + 5)]
+        );
+        assert_eq!(due(&taken, u64::MAX), Some(u64::MAX));
         assert_eq!(converted(vec![1u8, 2], u64::from)?, [1, 2]);
         let mut steps = Steps::new(io::repeat(1));
         (steps.read, steps.asked) = (1 << 60, 1 << 60);

@@ -2,8 +2,10 @@
 
 Run: python tests/golden/make_schedules.py       (made with torch 2.15.0, CPU)
 
-A case is { name, schedule, lr, steps_per_epoch, epochs, lrs }: `schedule` as in the job file, `lr` the optimizer's,
-`lrs` the rate of each of the epochs * steps_per_epoch steps. step and one_cycle are torch's StepLR (per epoch) and
+A case is { name, schedule, lr, steps_per_epoch, epochs, lrs, walks }: `schedule` as in the job file, `lr` the optimizer's,
+`lrs` the rate of each of the epochs * steps_per_epoch steps. `walks`, of one_cycle only, has for torch's SGD (momentum 0.9) and
+Adam under that schedule { optimizer, momenta, weights }: the momentum or beta1 that OneCycleLR set for each step, and the three
+weights after the last one. They start as value(10, i), and the gradients of step t = 0, 1, ... are value(100 + t, i). step and one_cycle are torch's StepLR (per epoch) and
 OneCycleLR (per step, cosine annealing, `lr` being max_lr). cosine falls to min_lr per step, not per epoch:
 lr(t) = min_lr + (lr - min_lr) * (1 + cos(pi * t / T)) / 2, t and T counting the steps after the warm-up (Loshchilov,
 Hutter, SGDR, 2017, without restarts). Warm-up is linear from 0: lr * (s + 1) / warmup_steps for s < warmup_steps.
@@ -13,7 +15,7 @@ import math
 import warnings
 
 import torch
-from formula import numbers, write
+from formula import numbers, value, write
 
 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 
@@ -28,6 +30,24 @@ def torch_schedule(make, lr, count):
         if step + 1 < count:
             scheduler.step()
     return rates
+
+
+def walk(kind, schedule, lr, steps):
+    """What one_cycle makes of an optimizer with momentum."""
+    weights = torch.from_numpy(value(10, (3,))).double()
+    make = {"sgd": lambda of: torch.optim.SGD(of, lr=lr, momentum=0.9), "adam": lambda of: torch.optim.Adam(of, lr=lr)}[kind]
+    optimizer = make([weights])
+    keys = {key: v for key, v in schedule.items() if key != "type"}
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, **keys)
+    momenta = []
+    for step in range(steps):
+        group = optimizer.param_groups[0]
+        momenta.append(group["momentum"] if kind == "sgd" else group["betas"][0])
+        weights.grad = torch.from_numpy(value(100 + step, (3,))).double()
+        optimizer.step()
+        if step + 1 < steps:
+            scheduler.step()
+    return {"optimizer": kind, "momenta": numbers(momenta, 12), "weights": numbers(weights)}
 
 
 def rates(schedule, lr, steps_per_epoch, epochs):
@@ -69,12 +89,15 @@ CASES = [
         5,
         5,
     ),
+    ("one_cycle_momenta", {"type": "one_cycle", "pct_start": 0.4, "base_momentum": 0.6, "max_momentum": 0.8}, 0.1, 5, 2),
+    ("one_cycle_still", {"type": "one_cycle", "cycle_momentum": False}, 0.1, 5, 2),
 ]
 
 
 def case(name, schedule, lr, steps_per_epoch, epochs):
     """One case of the file."""
     lrs = numbers(rates(schedule, lr, steps_per_epoch, epochs), 12)
+    kinds = ("sgd", "adam") if schedule["type"] == "one_cycle" else ()
     return {
         "name": name,
         "schedule": schedule,
@@ -82,6 +105,7 @@ def case(name, schedule, lr, steps_per_epoch, epochs):
         "steps_per_epoch": steps_per_epoch,
         "epochs": epochs,
         "lrs": lrs,
+        "walks": [walk(kind, schedule, lr, len(lrs)) for kind in kinds],
     }
 
 

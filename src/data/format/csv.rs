@@ -3,7 +3,7 @@
 use super::file;
 use crate::error::{Error, Result, shorten};
 use crate::resource::memory::Steps;
-use csv::{ByteRecord, Reader, ReaderBuilder, Trim};
+use csv::{ByteRecord, Reader, ReaderBuilder};
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,6 @@ impl Rows {
         let mut reader = ReaderBuilder::new()
             .delimiter(delimiter)
             .flexible(true)
-            .trim(Trim::All)
             .buffer_capacity(1 << 16)
             .from_reader(Steps::new(Box::new(start.chain(text)) as Box<dyn Read>));
         let fields = reader.byte_headers().map_err(|e| csv_error(path, e))?;
@@ -75,7 +74,8 @@ impl Rows {
 
     /// A field of the current row.
     pub fn text(&self, column: usize) -> Result<&str> {
-        let bytes = self.row.get(column).unwrap_or_default();
+        // Trimmed here and not by the parser, which would build each row a second time.
+        let bytes = self.row.get(column).unwrap_or_default().trim_ascii();
         std::str::from_utf8(bytes).map_err(|_| self.error(column, "not UTF-8 text", "save the file as UTF-8"))
     }
 
