@@ -5,6 +5,7 @@
 # make instructions  counts instructions against bench/instructions.tsv    make valgrind  kernels and layers under memcheck
 # make test-prediction  what ddl scale --predict says of virtual hosts against what is measured (root)
 # make test-storage  trains from HTTP, S3, Azure and HDFS servers that it installs, the same weights as locally
+# make fuzz   looks for input that breaks a parser, 10 minutes for each of the targets (scripts/fuzz, which says more)
 # make setup  only install what is missing  make clean   remove what was built
 
 SHELL := /bin/bash
@@ -25,7 +26,7 @@ endif
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 # Exit code 77 of these scripts: not possible here, and they say why.
-.PHONY: run test test-storage test-hosts test-prediction test-mpich check instructions valgrind bench setup build clean
+.PHONY: run test test-storage test-hosts test-prediction test-mpich check instructions valgrind fuzz bench setup build clean
 .DEFAULT_GOAL := run
 
 run: build
@@ -63,6 +64,9 @@ valgrind: setup
 	@command -v valgrind > /dev/null || { echo "skipped: needs valgrind (apt-get install valgrind libc6-dbg)"; exit; }; \
 	PROPTEST_CASES=3 CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --error-exitcode=9" \
 	cargo test --release --locked --lib -- --test-threads=1 kernel:: arena:: layer::
+
+fuzz: setup
+	scripts/fuzz
 
 bench: setup
 	cargo bench --locked

@@ -1,50 +1,14 @@
-//! Mutated files through every parser of data: whatever comes in, an answer comes out, a data set or one clear line of bad
-//! data, and no allocation out of proportion. A short run is part of the suite; `PROPTEST_CASES=100000 cargo test --release
-//! --test fuzz_formats parquet` is a long one of one parser. Job files have `job_fuzz.rs`.
+//! Mutated seeds through every parser, and the seeds as they are: a short run of the targets that `scripts/fuzz` runs for long
+//! (`fuzz/targets/`). `PROPTEST_CASES=100000 cargo test --release --test fuzz_formats parquet` is a longer one without libFuzzer.
 
-use ddl::config::{Component, DataConfig};
-use ddl::data::Dataset;
-use ddl::store::weights;
+#[path = "../fuzz/targets/mod.rs"]
+mod targets;
+
 use proptest::prelude::*;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tempfile::TempDir;
-
-/// Remembers the largest allocation.
-struct Watched;
-
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
-/// More than any of the small files here needs; the limit of one picture is the largest there is.
-const MOST: usize = 1 << 29;
-
-// SAFETY: everything is handed to the system's allocator as it came.
-unsafe impl GlobalAlloc for Watched {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LARGEST.fetch_max(size, Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use targets::memory::Watched;
+use targets::{Room, TARGETS, Target, seeds};
 
 #[global_allocator]
 static WATCHED: Watched = Watched;
@@ -118,123 +82,73 @@ fn edited(bytes: &[u8], edits: &[Edit]) -> Vec<u8> {
     bytes
 }
 
-fn good(name: &str) -> Vec<u8> {
-    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+fn target(name: &str) -> &'static Target {
+    TARGETS.iter().find(|target| target.name == name).unwrap()
 }
 
-fn answered<T>(result: ddl::error::Result<T>) -> Result<(), TestCaseError> {
-    if let Err(error) = result {
-        let text = error.to_string();
-        prop_assert!([65, 74].contains(&error.exit_code()), "{} {text}", error.exit_code());
-        prop_assert!(!text.contains('\n') && text.len() < 2000, "{text}");
-    }
-    let largest = LARGEST.load(Ordering::Relaxed);
-    prop_assert!(largest < MOST, "an allocation of {largest} bytes");
-    Ok(())
+thread_local! {
+    static ROOM: Room = Room::new();
 }
 
-/// Opens a data set whose files are these.
-fn survives(kind: &str, keys: &str, path: &str, files: &[(&str, &[u8])]) -> Result<(), TestCaseError> {
-    let folder = TempDir::new().unwrap();
-    for (name, bytes) in files {
-        let file = folder.path().join(name);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, bytes).unwrap();
-    }
-    let text = format!("path = '{}'\nnormalize = 'none'\n{keys}", folder.path().join(path).display());
-    let config = DataConfig::from_component(Component::new(kind, &text).unwrap()).unwrap();
-    answered(Dataset::open(&config, 1))
+/// One of a target's seeds, changed.
+fn mutated(name: &str, seed: prop::sample::Index, edits: &[Edit]) {
+    let (target, seeds) = (target(name), seeds(target(name)));
+    let (_, bytes) = &seeds[seed.index(seeds.len())];
+    ROOM.with(|room| target.run(room, &edited(bytes, edits)));
 }
 
-/// A record of a TFRecord file with right checksums.
-fn record(data: &[u8]) -> Vec<u8> {
-    let masked = |bytes: &[u8]| crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes();
-    let length = (data.len() as u64).to_le_bytes();
-    [&length[..], &masked(&length), data, &masked(data)].concat()
+/// A quarter of what is usual, or as `PROPTEST_CASES` says: each case is several looks at a file.
+fn config() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { usual.cases } else { usual.cases / 4 };
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 200, ..usual }
 }
 
-/// A PNG file with right checksums of its chunks.
-fn summed(mut png: Vec<u8>) -> Vec<u8> {
-    let mut at = 8;
-    while let Some(length) = png.get(at..at + 4) {
-        let end = u32::from_be_bytes(length.try_into().unwrap()) as usize + at + 8;
-        if end.checked_add(4).is_none_or(|end| end > png.len()) {
-            break;
+/// A test for each of the targets, all but those that HDF5 may crash.
+macro_rules! every_target {
+    ($($name:ident)*) => {
+        const MUTATED: &[&str] = &[$(stringify!($name)),*];
+
+        proptest! {
+            #![proptest_config(config())]
+
+            $(#[test]
+            fn $name(seed in any::<prop::sample::Index>(), edits in edits()) {
+                mutated(stringify!($name), seed, &edits);
+            })*
         }
-        let sum = crc32fast::hash(&png[at + 4..end]).to_be_bytes();
-        png[end..end + 4].copy_from_slice(&sum);
-        at = end + 4;
-    }
-    png
+    };
 }
 
-/// An array in an NPZ file, stored, with the right checksum.
-fn npz(x: &[u8]) -> Vec<u8> {
-    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let mut y = Vec::new();
-    ndarray_npy::WriteNpyExt::write_npy(&ndarray::Array1::<i64>::zeros(3), &mut y).unwrap();
-    for (name, bytes) in [("x_train.npy", x), ("y_train.npy", &y)] {
-        let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-        zip.start_file(name, options).unwrap();
-        std::io::Write::write_all(&mut zip, bytes).unwrap();
-    }
-    zip.finish().unwrap().into_inner()
+every_target! {
+    idx cifar pickle image npz npy csv stocks parquet tfrecord example safetensors journal job tar index webhdfs
 }
 
-const BATCHES: [&str; 6] =
-    ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
+/// Those found by libFuzzer among them.
+#[test]
+fn all_seeds() {
+    for target in TARGETS {
+        for (name, bytes) in seeds(target) {
+            println!("{} {name}", target.name);
+            ROOM.with(|room| target.run(room, &bytes));
+        }
+    }
+}
 
-const FEATURES: &str = "target = 'label'\nfeatures = { label = { type = 'int64' }, image_raw = { type = 'bytes', dtype = \
-                        'uint8', shape = [28, 28, 1] } }";
+#[test]
+fn nothing_is_left_out() {
+    let of_targets: Vec<&str> = TARGETS.iter().filter(|target| !target.crashes).map(|target| target.name).collect();
+    assert_eq!(MUTATED, of_targets);
+    let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")).unwrap();
+    let mut folders: Vec<String> = folders.map(|it| it.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut targets: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+    folders.sort();
+    targets.sort();
+    assert_eq!(folders, targets);
+}
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() })]
-
-    #[test]
-    fn parquet_columns(edits in edits(), part in 0..5usize) {
-        let bytes = edited(&good(&format!("tests/formats/table/part-{part}.parquet")), &edits);
-        let keys = "target = 'y'\nmissing = 'mean'\nfeatures = ['i8', 'u32', 'i64', 'f16', 'f64', 'flag', 'day', 'at', \
-                    'price', 'color', 'size']";
-        survives("parquet", keys, "a.parquet", &[("a.parquet", &bytes)])?;
-        survives("parquet", "target = 'y'\nfeatures = ['list']", "a.parquet", &[("a.parquet", &bytes)])?;
-    }
-
-    #[test]
-    fn parquet_pictures(edits in edits()) {
-        let bytes = edited(&good("tests/formats/digits/test-png.parquet"), &edits);
-        survives("parquet", "target = 'label'\nbytes = 'image'\nfeatures = ['image']", "a.parquet", &[("a.parquet", &bytes)])?;
-        let bytes = edited(&good("tests/formats/digits/test.parquet"), &edits);
-        survives("parquet", "target = 'label'", "a.parquet", &[("a.parquet", &bytes)])?;
-    }
-
-    #[test]
-    fn tfrecord_framing(edits in edits(), packed in any::<bool>()) {
-        let name = if packed { "test" } else { "train" };
-        let bytes = edited(&good(&format!("tests/formats/digits/{name}.tfrecord")), &edits);
-        survives("tfrecord", FEATURES, "a.tfrecord", &[("a.tfrecord", &bytes)])?;
-    }
-
-    #[test]
-    fn tfrecord_examples(edits in edits()) {
-        let file = good("tests/formats/digits/train.tfrecord");
-        let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
-        let bytes = record(&edited(&file[12..12 + length], &edits));
-        survives("tfrecord", FEATURES, "a.tfrecord", &[("a.tfrecord", &bytes)])?;
-    }
-
-    #[test]
-    fn pictures(edits in edits(), name in prop::sample::select(vec!["warm/0.png", "warm/palette.png", "warm/4.jpg", "cold/grey.jpeg"])) {
-        let bytes = summed(edited(&good(&format!("tests/formats/pictures/{name}")), &edits));
-        let name = format!("a/1.{}", name.rsplit('.').next().unwrap());
-        survives("images", "", "", &[(&name, &bytes)])?;
-    }
-
-    #[test]
-    fn pickles(edits in edits(), protocol in 2..5usize) {
-        let bytes = edited(&good(&format!("tests/formats/cifar/protocol-{protocol}.pickle")), &edits);
-        survives("cifar10", "", "", &BATCHES.map(|name| (name, &bytes[..])))?;
-        survives("cifar100", "", "", &["train", "test"].map(|name| (name, &bytes[..])))?;
-    }
+    #![proptest_config(config())]
 
     /// Any opcodes at all, most of them in the part that holds no pixels.
     #[test]
@@ -246,62 +160,6 @@ proptest! {
             b"cnumpy.core.multiarray\n_reconstruct\n", b"\x8a\x01\xff", b"J\xff\xff\xff\xff", b"c_codecs\nencode\n", b"X\x02\x00\x00\x00u1",
         ]).prop_map(<[u8]>::to_vec),
     ], 0..60)) {
-        let bytes = bytes.concat();
-        survives("cifar10", "", "", &BATCHES.map(|name| (name, &bytes[..])))?;
-    }
-
-    #[test]
-    fn cifar_records(edits in edits()) {
-        let bytes = edited(&[7; 3 * 3074], &edits);
-        survives("cifar100", "", "", &["train.bin", "test.bin"].map(|name| (name, &bytes[..])))?;
-        let bytes = edited(&[7; 3 * 3073], &edits);
-        let names = BATCHES.map(|name| format!("{name}.bin"));
-        let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &bytes[..])).collect();
-        survives("cifar10", "", "", &files)?;
-    }
-
-    #[test]
-    fn idx(edits in edits(), packed in any::<bool>()) {
-        let images = good("tests/formats/digits/idx/t10k-images-idx3-ubyte.gz");
-        let labels = good("tests/formats/digits/idx/t10k-labels-idx1-ubyte.gz");
-        let plain = |bytes: &[u8]| {
-            let mut plain = Vec::new();
-            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(bytes), &mut plain).unwrap();
-            plain
-        };
-        let (images, labels) = if packed { (images, labels) } else { (plain(&images), plain(&labels)) };
-        let (images, labels) = (edited(&images, &edits), edited(&labels, &edits[1..]));
-        let ending = if packed { ".gz" } else { "" };
-        let names = ["train", "t10k"].map(|part| [format!("{part}-images-idx3-ubyte{ending}"), format!("{part}-labels-idx1-ubyte{ending}")]);
-        let files: Vec<(&str, &[u8])> = names.iter().flat_map(|[x, y]| [(x.as_str(), &images[..]), (y.as_str(), &labels[..])]).collect();
-        survives("mnist", "", "", &files)?;
-    }
-
-    #[test]
-    fn npz_archives(edits in edits()) {
-        survives("npz", "", "a.npz", &[("a.npz", &edited(&good("tests/formats/digits/digits.npz"), &edits))])?;
-    }
-
-    #[test]
-    fn npz_arrays(edits in edits()) {
-        let mut npy = Vec::new();
-        ndarray_npy::WriteNpyExt::write_npy(&ndarray::Array2::<f32>::zeros((3, 4)), &mut npy).unwrap();
-        survives("npz", "", "a.npz", &[("a.npz", &npz(&edited(&npy, &edits)))])?;
-    }
-
-    #[test]
-    fn csv(edits in edits()) {
-        let text = b"name,x,y\r\nred,1,2.5\r\n\"a, b\",-3e4,5\r\nblue,,1\r\n\"say \"\"x\"\"\",4,0\r\n";
-        survives("csv", "target = 'y'\nfeatures = ['x']", "a.csv", &[("a.csv", &edited(text, &edits))])?;
-    }
-
-    #[test]
-    fn safetensors(edits in edits()) {
-        let header = br#"{"0.bias":{"dtype":"F32","shape":[2],"data_offsets":[16,24]},"0.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}"#;
-        let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 24]].concat();
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("w.safetensors");
-        fs::write(&path, edited(&bytes, &edits)).unwrap();
-        answered(weights::read(&path))?;
+        ROOM.with(|room| target("pickle").run(room, &bytes.concat()));
     }
 }

@@ -1,23 +1,13 @@
 //! Broken job files of every kind: none panics, and what resolves does so again.
 
+#[path = "../fuzz/targets/job.rs"]
+mod job;
+
 use ddl::config::{Job, Override};
+use job::survives;
 use proptest::prelude::*;
 
 const FULL: &str = include_str!("support/full.toml");
-
-/// Whatever comes in, an answer comes out: a job, or an error of usage.
-fn survives(text: &str) {
-    match Job::parse(text, "job.toml", &[]) {
-        Err(error) => assert_eq!(error.exit_code(), 2, "{error}"),
-        Ok(job) => match job.resolved() {
-            Err(error) => assert_eq!(error.exit_code(), 2, "{error}\n{text}"),
-            Ok(once) => {
-                let again = Job::parse(&once, "job.toml", &[]).and_then(|job| job.resolved());
-                assert_eq!(again.as_deref(), Ok(once.as_str()), "{text}");
-            }
-        },
-    }
-}
 
 /// Tokens that make what is almost a job.
 const TOKENS: &[&str] = &[

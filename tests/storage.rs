@@ -367,6 +367,20 @@ fn a_folder_is_what_its_page_links_to() {
     assert!(code == 74 && text.contains("cannot be a file's"), "{text}");
 }
 
+/// A server may answer so for ever.
+#[test]
+fn folders_in_folders_without_end_are_refused() {
+    let (web, cache) = (Web::start(), Cache::new());
+    let folder = r#"{"length":0,"modificationTime":1,"pathSuffix":"a","type":"DIRECTORY"}"#;
+    let both = format!(r#"{{"FileStatus":{folder},"FileStatuses":{{"FileStatus":[{folder}]}}}}"#);
+    for depth in 0..100 {
+        web.put(&format!("/webhdfs/v1/d{}", "/a".repeat(depth)), both.as_bytes(), "");
+    }
+    let (code, text) = cache.error(&format!("webhdfs://{}/d", web.host));
+    assert!(code == 74 && text.contains("more than 32 folders in folders"), "{code} {text}");
+    assert!(web.requests().len() < 40);
+}
+
 /// The shipped digits on the web server, below a folder that it cannot list.
 fn digits(web: &Web, folder: &str) {
     for entry in fs::read_dir(support::training::shipped("mnist")).unwrap().flatten() {

@@ -7,11 +7,17 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Whether this rank's share of the free memory covers `bytes` more.
+/// So few bytes are not worth the reading of what the system says of its memory.
+const NOT_ASKED: f64 = 65536.0;
+
+/// Whether this rank's share of the free memory covers `bytes` more, if they are more than a few.
 ///
 /// # Errors
 /// `OutOfMemory`, with both sizes.
 pub fn ask(bytes: f64) -> io::Result<()> {
+    if bytes <= NOT_ASKED {
+        return Ok(());
+    }
     let ranks = local_ranks();
     let share = available().unwrap_or(1 << 42) as f64 / ranks as f64;
     if bytes <= share {

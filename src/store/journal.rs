@@ -12,6 +12,7 @@ use super::{RunSummary, summary::Figures};
 use crate::error::{Error, Result};
 use crate::resource::open_file;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,24 @@ pub(super) enum Event {
 }
 
 impl Event {
+    /// Whether a run file can keep it: what is not so is damage, whatever its checksum says.
+    fn is_sound(&self) -> bool {
+        match self {
+            Event::Start { attributes, environment, .. } => are_names(attributes) && are_names(environment),
+            Event::Whole(run) => {
+                let (columns, timing) = (are_names(&run.epochs) && are_names(&run.steps), are_names(&run.timing));
+                let figures = are_names(&run.result) && run.baselines.iter().all(|(_, figures)| are_names(figures));
+                let about = are_names(&run.attributes) && are_names(&run.environment);
+                about && columns && timing && are_names(&run.baselines) && figures
+            }
+            Event::Epoch(row) => are_names(row),
+            Event::Timing(phases) => are_names(phases),
+            Event::Baseline(name, figures) => is_name(name) && are_names(figures),
+            Event::Result(figures) => are_names(figures),
+            Event::Steps(_) | Event::End { .. } => true,
+        }
+    }
+
     /// Lets it happen.
     pub(super) fn apply(self, run: &mut RunSummary) {
         match self {
@@ -96,6 +115,17 @@ impl Event {
             }
         }
     }
+}
+
+/// Whether HDF5 can name something so.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && !name.contains(['\0', '/'])
+}
+
+/// Whether these can stand side by side.
+fn are_names<T>(list: &[(String, T)]) -> bool {
+    let mut known = HashSet::new();
+    list.iter().all(|(name, _)| is_name(name) && known.insert(name))
 }
 
 /// The value of `name`, made if it is not there.
@@ -238,6 +268,9 @@ fn replay(path: &Path) -> Result<Option<(RunSummary, u64)>> {
             break;
         }
         let Ok(event) = postcard::from_bytes::<Event>(&payload) else { break };
+        if !event.is_sound() {
+            break;
+        }
         event.apply(&mut run);
         records += 1;
         len += 8 + u64::from(bytes);

@@ -89,8 +89,9 @@ impl Http {
         if !found.is_empty() {
             return Ok(found);
         }
-        let (mut open, mut files) = (vec![(folder.clone(), String::new(), 0)], Vec::new());
+        let (mut open, mut files, mut seen) = (vec![(folder.clone(), String::new(), 0)], Vec::new(), 0);
         while let Some((url, prefix, depth)) = open.pop() {
+            seen += 1;
             for name in self.index(&url).await? {
                 let mut next = url.clone();
                 next.set_path(&format!("{}{name}", url.path()));
@@ -103,7 +104,7 @@ impl Http {
                 } else {
                     files.push((next, plain));
                 }
-                if files.len() + open.len() > MOST_OBJECTS {
+                if files.len() + open.len() + seen > MOST_OBJECTS {
                     return Err(Trouble::Refused(format!("the folder has more than {MOST_OBJECTS} objects")));
                 }
             }

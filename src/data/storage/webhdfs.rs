@@ -15,6 +15,9 @@ use url::Url;
 /// The longest answer on a folder.
 const MOST_ANSWER: usize = 256 << 20;
 
+/// Folders in folders that are followed.
+const MOST_DEPTH: usize = 32;
+
 /// A path in HDFS.
 pub(super) struct WebHdfs {
     client: Client,
@@ -75,8 +78,12 @@ impl WebHdfs {
         if status.r#type != "DIRECTORY" {
             return Ok(Listing::single(object(&status, self.path.clone(), name.to_owned())));
         }
-        let (mut open, mut found) = (vec![String::new()], Vec::new());
+        let (mut open, mut found, mut seen) = (vec![String::new()], Vec::new(), 0);
         while let Some(folder) = open.pop() {
+            seen += 1;
+            if folder.matches('/').count() > MOST_DEPTH {
+                return Err(Trouble::Refused(format!("more than {MOST_DEPTH} folders in folders")));
+            }
             let path = format!("{}/{folder}", self.path.trim_end_matches('/'));
             let Many { file_statuses } = self.ask(path.trim_end_matches('/'), "LISTSTATUS").await?;
             for status in file_statuses.file_status {
@@ -86,7 +93,7 @@ impl WebHdfs {
                 } else {
                     found.push(object(&status, format!("{path}{}", status.path_suffix), name));
                 }
-                if found.len() + open.len() > MOST_OBJECTS {
+                if found.len() + open.len() + seen > MOST_OBJECTS {
                     return Err(Trouble::Refused(format!("the folder has more than {MOST_OBJECTS} objects")));
                 }
             }
