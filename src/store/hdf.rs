@@ -36,6 +36,15 @@ pub(super) fn options() -> FileBuilder {
     builder
 }
 
+/// For a file of which so many bytes of each dataset's chunks are kept as they are read. Their places are told apart well enough
+/// that none takes another's.
+pub(super) fn keeping_chunks(bytes: usize) -> FileBuilder {
+    const PLACES: usize = 100_003;
+    let mut builder = File::with_options();
+    builder.with_fapl(|fapl| fapl.chunk_cache(PLACES, bytes, 1.0));
+    builder
+}
+
 /// Opens a file for reading.
 ///
 /// # Errors

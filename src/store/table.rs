@@ -76,19 +76,30 @@ pub(super) fn contents(path: &Path) -> Result<Contents> {
     Ok(found)
 }
 
-/// Reads one dataset whole. Errors: no such file (74), no HDF5, no such dataset, a type that is no number (65).
-pub fn read(path: &Path, name: &str) -> Result<Array> {
-    let file = open(path)?;
+/// A dataset whose elements are in this file. `kept` bytes of its chunks are kept as they are read, or as many as HDF5 thinks fit.
+pub(super) fn find(path: &Path, name: &str, kept: Option<usize>) -> Result<hdf5::Dataset> {
+    let file = match kept {
+        None => open(path)?,
+        Some(bytes) => open_with(path, &hdf::keeping_chunks(bytes))?,
+    };
     let dataset = file.dataset(name).map_err(|_| {
         let known = contents(path).unwrap_or_default().datasets.join(", ");
         Error::data(path.display().to_string(), format!("no dataset \"{name}\""), format!("there are: {known}"))
     })?;
-    let place = || format!("{}, dataset {name}", path.display());
     let failed = |e: hdf5::Error| damaged(path, &format!("dataset {name}"), &e);
     if let Some(other) = hdf::elsewhere(&dataset).map_err(failed)? {
         let what = format!("its elements are in another file, \"{other}\", which is not followed");
-        return Err(Error::data(place(), what, "copy them into this file, as h5repack does"));
+        let place = format!("{}, dataset {name}", path.display());
+        return Err(Error::data(place, what, "copy them into this file, as h5repack does"));
     }
+    Ok(dataset)
+}
+
+/// Reads one dataset whole. Errors: no such file (74), no HDF5, no such dataset, a type that is no number (65).
+pub fn read(path: &Path, name: &str) -> Result<Array> {
+    let dataset = find(path, name, None)?;
+    let place = || format!("{}, dataset {name}", path.display());
+    let failed = |e: hdf5::Error| damaged(path, &format!("dataset {name}"), &e);
     let shape = dataset.shape();
     let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(failed)?;
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
@@ -122,14 +133,18 @@ pub fn read(path: &Path, name: &str) -> Result<Array> {
 }
 
 fn open(path: &Path) -> Result<hdf5::File> {
+    open_with(path, &hdf5::File::with_options())
+}
+
+fn open_with(path: &Path, options: &hdf5::FileBuilder) -> Result<hdf5::File> {
     open_file(path, "check the path")?;
     hdf::stay_inside();
-    hdf5::File::open(path).map_err(|_| {
+    options.open(path).map_err(|_| {
         Error::data(path.display().to_string(), "not an HDF5 file, or a damaged one", "give a whole HDF5 file")
     })
 }
 
-fn damaged(path: &Path, part: &str, error: &hdf5::Error) -> Error {
+pub(super) fn damaged(path: &Path, part: &str, error: &hdf5::Error) -> Error {
     let text = error.to_string();
     let what = format!("{part} cannot be read: {}", text.lines().next().unwrap_or_default());
     Error::data(path.display().to_string(), what, "the file is damaged; get it anew")
