@@ -108,6 +108,17 @@ fn streamed_rows_give_the_bits_of_resident_ones() {
     }
 }
 
+/// The last batch has 10 samples in three micro-batches, of which the fourth rank has none.
+#[test]
+fn a_rank_without_a_share_of_the_last_batch_reads_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = job(&rows(folder.path(), false), "", false)
+        .replace("batch_size = 42", "batch_size = 20")
+        .replace("validation = 0.15", "");
+    let resident = train(folder.path(), &job, 0, &RESIDENT);
+    same(&resident, &train(folder.path(), &job, 4, &STREAMED), "four ranks");
+}
+
 #[test]
 fn a_streamed_run_goes_on_inside_an_epoch_on_other_ranks() {
     let folder = tempfile::tempdir().unwrap();
@@ -220,7 +231,7 @@ fn what_streams_is_told_and_what_cannot_is_refused() {
     let job_file = folder.path().join("job.toml");
     fs::write(&job_file, job(&path, "", false)).unwrap();
     let job_file = job_file.display().to_string();
-    let (_, told) = ddl_ok(0, &[&["train", &job_file, "--dry-run"][..], &STREAMED].concat());
+    let (told, _) = ddl_ok(0, &[&["train", &job_file, "--dry-run"][..], &STREAMED].concat());
     assert!(
         told.contains("stay in their files") && told.contains("chunks of 16") && told.contains("\"blocks\""),
         "{told}"

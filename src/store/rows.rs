@@ -73,31 +73,29 @@ impl Rows {
         let place = opened.offset();
         let (own, size) = (native(&opened, kind).map_err(failed)?, size_of_kind(kind));
         let row = shape[1..].iter().product::<usize>() * size;
-        let mut rows = Self {
-            path: path.to_owned(),
-            name: name.to_owned(),
-            packed: chunk.filter(|_| packs),
-            chunk,
-            kind,
-            statistics,
-            from: From::Library(opened),
-            shape,
-        };
-        if let (Some(first), true, None) = (place, own, rows.chunk) {
-            let file = open_file(path, "check the path")?;
-            let len = file.metadata().map_err(|e| Error::io(path, e, "check the path"))?.len();
-            let last = first.checked_add((elements * size) as u64);
-            if last.is_none_or(|last| last > len) {
-                let what = format!("{:?} elements do not end within the file", rows.shape);
-                return Err(Error::data(rows.place(), what, "the file is damaged or cut off; get it anew"));
+        let from = match chunk {
+            None if own && let Some(first) = place => {
+                let file = open_file(path, "check the path")?;
+                let len = file.metadata().map_err(|e| Error::io(path, e, "check the path"))?.len();
+                let last = first.checked_add((elements * size) as u64);
+                if last.is_none_or(|last| last > len) {
+                    let what = format!("{shape:?} elements do not end within the file");
+                    let place = format!("{}, dataset {name}", path.display());
+                    return Err(Error::data(place, what, "the file is damaged or cut off; get it anew"));
+                }
+                From::File(file, first)
             }
-            rows.from = From::File(file, first);
-        } else if let Some(chunk) = rows.chunk {
-            // Unpacked chunks are not kept: of those the library reads just the rows it is asked for.
-            let kept = if packs { KEPT_BYTES.max(3 * chunk.saturating_mul(row)) } else { 0 };
-            rows.from = From::Library(table::find(path, name, Some(kept))?);
-        }
-        Ok(Some(rows))
+            None => From::Library(opened),
+            Some(chunk) => {
+                // Chunks that are not packed are not kept: of those the library reads just the rows it is asked for.
+                let kept = if packs { (KEPT_BYTES * size.div_ceil(4)).max(3 * chunk.saturating_mul(row)) } else { 0 };
+                // It is open once, or the first opening's setting stays.
+                drop(opened);
+                From::Library(table::find(path, name, Some(kept))?)
+            }
+        };
+        let packed = chunk.filter(|_| packs);
+        Ok(Some(Self { path: path.to_owned(), name: name.to_owned(), shape, kind, packed, chunk, statistics, from }))
     }
 
     fn place(&self) -> String {

@@ -78,11 +78,12 @@ pub(super) fn contents(path: &Path) -> Result<Contents> {
 
 /// A dataset whose elements are in this file. `kept` bytes of its chunks are kept as they are read, or as many as HDF5 thinks fit.
 pub(super) fn find(path: &Path, name: &str, kept: Option<usize>) -> Result<hdf5::Dataset> {
-    let file = match kept {
-        None => open(path)?,
-        Some(bytes) => open_with(path, &hdf::keeping_chunks(bytes))?,
+    let file = open(path)?;
+    let dataset = match kept {
+        None => file.dataset(name),
+        Some(bytes) => hdf::keeping_chunks(&file, name, bytes),
     };
-    let dataset = file.dataset(name).map_err(|_| {
+    let dataset = dataset.map_err(|_| {
         let known = contents(path).unwrap_or_default().datasets.join(", ");
         Error::data(path.display().to_string(), format!("no dataset \"{name}\""), format!("there are: {known}"))
     })?;
@@ -133,13 +134,9 @@ pub fn read(path: &Path, name: &str) -> Result<Array> {
 }
 
 fn open(path: &Path) -> Result<hdf5::File> {
-    open_with(path, &hdf5::File::with_options())
-}
-
-fn open_with(path: &Path, options: &hdf5::FileBuilder) -> Result<hdf5::File> {
     open_file(path, "check the path")?;
     hdf::stay_inside();
-    options.open(path).map_err(|_| {
+    hdf5::File::open(path).map_err(|_| {
         Error::data(path.display().to_string(), "not an HDF5 file, or a damaged one", "give a whole HDF5 file")
     })
 }

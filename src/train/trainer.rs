@@ -224,7 +224,9 @@ impl<'c> Trainer<'c> {
         let most = own(batch.div_ceil(micro), 0, ranks).len() * micro * (1 + usize::from(mixing.is_some()));
         Loader::new(data, Part::Train, (order, batch), most, move |number, samples, needed| {
             let mine = own(samples.len().div_ceil(micro), rank, ranks);
-            let range = mine.start * micro..samples.len().min(mine.end * micro);
+            // A rank may have nothing of the last batch, whose last micro-batch may be short.
+            let [first, last] = [mine.start, mine.end].map(|end| samples.len().min(end * micro));
+            let range = first..last;
             needed.own(range.clone(), samples);
             if let Some(mixing) = &mut mixing {
                 mixing.draw(seed, step + number, samples);
@@ -239,8 +241,11 @@ impl<'c> Trainer<'c> {
             return loader.next();
         }
         self.clock.enter(Phase::Data);
-        let batch = loader.next()?;
-        Some(agree(self.comm, batch))
+        let batch = loader.next().map(|batch| agree(self.comm, batch));
+        if batch.is_none() {
+            self.clock.leave();
+        }
+        batch
     }
 
     /// The model.
