@@ -269,6 +269,8 @@ fn no_sample_at_all_is_told() {
 fn a_wrong_source_is_told() {
     for (args, code, said) in [
         (&["explore", "none.toml"][..], 2, "there is no such job file"),
+        (&["explore", "mnst"], 2, "did you mean \"mnist\"?"),
+        (&["prepare", "nothing-near", "--out", "x.h5"], 2, "neither a job file nor the name of a source"),
         (&["explore", "mnst", "--path", "x"], 2, "is not the name of a source"),
         (&["explore", "mnist"], 2, "no path is given"),
         (&["explore", "mnist", "--path", "/none"], 74, "/none"),

@@ -2,7 +2,7 @@
 
 use super::train::overrides;
 use crate::comm::{Comm, accord, agree, on_root};
-use crate::config::{DataConfig, Job};
+use crate::config::{DataConfig, Job, nearest};
 use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::explore;
@@ -70,6 +70,17 @@ impl SourceArgs {
                 let known = data::registry().iter().map(|source| source.name).collect::<Vec<_>>().join(", ");
                 let what = format!("\"{}\" is not the name of a source", self.source);
                 return Err(Error::usage(format!("--path {}", path.display()), what, format!("give one of {known}")));
+            }
+            if !job.exists() && job.extension().is_none() {
+                let names = || data::registry().iter().map(|source| source.name);
+                let what = "neither a job file nor the name of a source";
+                let mend = match nearest(&self.source, names()) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => {
+                        format!("give a job file, or one of {} with --path", names().collect::<Vec<_>>().join(", "))
+                    }
+                };
+                return Err(Error::usage(&self.source, what, mend));
             }
             return Job::load_data(job, &overrides);
         }

@@ -20,7 +20,7 @@ pub use loader::{Batch, Loader, Picked};
 pub use raw::Raw;
 pub use sample::kept::Bulk;
 pub use source::{Source, registry};
-pub use transform::window::Series;
+pub use transform::window::{Series, display};
 
 use crate::config::DataConfig;
 use crate::error::{Error, Result};

@@ -44,6 +44,13 @@ impl Dataset {
         self.labels.series()
     }
 
+    /// The names of the columns of each series: inputs, then targets that are none of them.
+    pub fn series_columns(&self) -> Vec<String> {
+        let [features, targets] = &self.columns;
+        let others = targets.iter().filter(|name| !features.contains(name));
+        features.iter().chain(others).cloned().collect()
+    }
+
     /// For each column of a table that has any: how many rows have an empty field there, and so are no samples.
     pub fn missing(&self) -> &[(String, u64)] {
         &self.missing

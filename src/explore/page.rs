@@ -1,6 +1,7 @@
 //! A survey as pictures in a folder, and as one page that holds them all.
 
 use super::picture::{Classes, Heat, Histograms, Lines, MOST_DRAWN, Sheet, range};
+use super::series::lines;
 use super::{Survey, image, text};
 use crate::chart;
 use crate::comm::{Comm, on_root};
@@ -35,7 +36,7 @@ pub fn write(survey: Option<&Survey>, data: &Dataset, folder: &Path, comm: &dyn 
             svgs.push(chart::write(&Sheet::of_samples(survey, data, range), folder, "samples")?);
         }
         if data.is_series() {
-            svgs.push(chart::write(&Lines(data.series()), folder, "series")?);
+            svgs.push(chart::write(&Lines(&lines(data)), folder, "series")?);
         }
         if let Some(histograms) = Histograms::of(survey) {
             svgs.push(chart::write(&histograms, folder, "histograms")?);

@@ -2,10 +2,11 @@
 
 use super::distribution::Histogram;
 use super::image::white;
+use super::series::Line;
 use super::text::figure;
 use super::{Correlations, Survey};
 use crate::chart::{Area, BLUE, Drawn, GRID, INK, ORANGE, PALE, Picture, RED, Raster, bold, line, write_at};
-use crate::data::{Dataset, Part, Raw, Series};
+use crate::data::{Dataset, Part, Raw};
 use crate::shape::Shape;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -269,13 +270,13 @@ impl Picture for Heat<'_> {
 }
 
 /// The values and returns of the first series, over time.
-pub(super) struct Lines<'d>(pub &'d [Series]);
+pub(super) struct Lines<'d>(pub &'d [Line]);
 
 /// Height of one series' two panels.
 const LINES: i32 = 300;
 
 impl Lines<'_> {
-    fn drawn(&self) -> &[Series] {
+    fn drawn(&self) -> &[Line] {
         &self.0[..self.0.len().min(6)]
     }
 }
@@ -296,14 +297,13 @@ impl Picture for Lines<'_> {
         for (index, series) in self.drawn().iter().enumerate() {
             let top = 70 + LINES * index as i32;
             caption(area, &short(&series.name), (30, top), 20)?;
-            let pairs = series.raw.windows(2);
+            let pairs = series.values.windows(2);
             let returns: Vec<f64> =
                 pairs.map(|pair| if pair[0] > 0.0 { 100.0 * (pair[1] / pair[0] - 1.0) } else { 0.0 }).collect();
-            curve(area, &series.raw, (100, 680, top + 36, top + LINES - 50), "")?;
+            curve(area, &series.values, (100, 680, top + 36, top + LINES - 50), "")?;
             curve(area, &returns, (790, 1370, top + 36, top + LINES - 50), " %")?;
             for (left, right) in [(100, 680), (790, 1370)] {
-                let [first, last] = [series.dates.first(), series.dates.last()]
-                    .map(|day| day.map_or(String::new(), |day| day.to_string()));
+                let [first, last] = [0, series.values.len() - 1].map(|row| series.time(row));
                 write_at(area, &first, (left, top + LINES - 32), 15, PALE, HPos::Left)?;
                 write_at(area, &last, (right, top + LINES - 32), 15, PALE, HPos::Right)?;
             }

@@ -3,10 +3,10 @@
 use super::distribution::{Distribution, Moments};
 use super::gather::gathered;
 use crate::comm::Comm;
-use crate::data::{Dataset, Series};
+use crate::data::{Dataset, display};
 use crate::error::Result;
 use crate::shard::own;
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use serde::{Deserialize, Serialize};
 
 /// A return, and the day it ended on.
@@ -81,59 +81,101 @@ fn weekdays_until(date: Date) -> i64 {
     day.div_euclid(7) * 5 + (day.rem_euclid(7) + 1).min(5)
 }
 
-/// The daily returns of a series, each with the place of its day.
-fn returns(series: &Series) -> impl Iterator<Item = (usize, f64)> + Clone {
-    let pairs = series.raw.windows(2).enumerate();
+/// A column of a series.
+pub(super) struct Line {
+    /// The series' name, with the column's where there are several.
+    pub name: String,
+    /// Of each row; empty where rows are not known by a date.
+    pub times: Vec<DateTime>,
+    /// In the data's unit.
+    pub values: Vec<f64>,
+}
+
+impl Line {
+    /// When a row is.
+    pub fn time(&self, row: usize) -> String {
+        self.times.get(row).map_or_else(|| row.to_string(), |&time| display(time))
+    }
+}
+
+/// Every column of every series.
+pub(super) fn lines(data: &Dataset) -> Vec<Line> {
+    let columns = data.series_columns();
+    let mut lines = Vec::new();
+    for series in data.series() {
+        for (c, column) in columns.iter().enumerate() {
+            let name = match (columns.len(), series.name.is_empty()) {
+                (1, false) => series.name.clone(),
+                (_, true) => column.clone(),
+                _ => format!("{} {column}", series.name),
+            };
+            lines.push(Line { name, times: series.times.clone(), values: series.column(c).collect() });
+        }
+    }
+    lines
+}
+
+/// The returns from row to row, each with the place of its row.
+fn returns(line: &Line) -> impl Iterator<Item = (usize, f64)> + Clone {
+    let pairs = line.values.windows(2).enumerate();
     pairs.filter(|(_, pair)| pair[0] > 0.0).map(|(before, pair)| (before + 1, pair[1] / pair[0] - 1.0))
 }
 
 /// `days` are those of all series, ascending.
-fn figures(series: &Series, days: &[Date]) -> SeriesFigures {
-    let dates = &series.dates;
-    let (first, last) = (dates[0], dates[dates.len() - 1]);
-    let values = Moments::of(series.raw.iter().copied());
-    let of_returns = Moments::of(returns(series).map(|(_, value)| value));
-    let is_weekday = |date: &&Date| (day_number(**date) + 2).rem_euclid(7) < 5;
-    let present = dates.iter().filter(is_weekday).count() as i64;
-    let weekdays = weekdays_until(last) - weekdays_until(first) + i64::from(is_weekday(&&first));
-    let known = days.partition_point(|day| *day <= last) - days.partition_point(|day| *day < first);
-    let gap = |at: &usize| day_number(dates[at + 1]) - day_number(dates[*at]);
-    // The first of the longest.
-    let longest = (0..dates.len() - 1).rev().max_by_key(gap);
-    let day = |(at, value): (usize, f64)| Return { value, date: dates[at].to_string() };
+fn figures(line: &Line, days: &[Date]) -> SeriesFigures {
+    let rows = line.values.len();
+    let values = Moments::of(line.values.iter().copied());
+    let of_returns = Moments::of(returns(line).map(|(_, value)| value));
+    let day = |(at, value): (usize, f64)| Return { value, date: line.time(at) };
     let by_value = |a: &(usize, f64), b: &(usize, f64)| a.1.total_cmp(&b.1);
-    SeriesFigures {
-        name: series.name.clone(),
-        rows: dates.len() as u64,
-        first: first.to_string(),
-        last: last.to_string(),
+    let mut figures = SeriesFigures {
+        name: line.name.clone(),
+        rows: rows as u64,
+        first: line.time(0),
+        last: line.time(rows - 1),
         min: values.min,
         mean: values.mean,
         max: values.max,
-        missing_weekdays: (weekdays - present) as u64,
-        missing_of_others: (known - dates.len()) as u64,
-        longest_gap: longest.map_or(0, |at| gap(&at) as u64),
-        gap_after: longest.map_or_else(String::new, |at| dates[at].to_string()),
+        missing_weekdays: 0,
+        missing_of_others: 0,
+        longest_gap: 0,
+        gap_after: String::new(),
         returns: of_returns.count,
         return_mean: of_returns.mean,
         return_deviation: of_returns.deviation(),
-        largest_loss: returns(series).min_by(by_value).map(day),
-        largest_gain: returns(series).max_by(by_value).map(day),
+        largest_loss: returns(line).min_by(by_value).map(day),
+        largest_gain: returns(line).max_by(by_value).map(day),
+    };
+    let mut dates: Vec<Date> = line.times.iter().map(|time| time.date()).collect();
+    dates.dedup();
+    if let (Some(&first), Some(&last)) = (dates.first(), dates.last()) {
+        let is_weekday = |date: &&Date| (day_number(**date) + 2).rem_euclid(7) < 5;
+        let present = dates.iter().filter(is_weekday).count() as i64;
+        let weekdays = weekdays_until(last) - weekdays_until(first) + i64::from(is_weekday(&&first));
+        let known = days.partition_point(|day| *day <= last) - days.partition_point(|day| *day < first);
+        let gap = |at: &usize| day_number(dates[at + 1]) - day_number(dates[*at]);
+        // The first of the longest.
+        let longest = (0..dates.len() - 1).rev().max_by_key(gap);
+        figures.missing_weekdays = (weekdays - present) as u64;
+        figures.missing_of_others = (known - dates.len()) as u64;
+        figures.longest_gap = longest.map_or(0, |at| gap(&at) as u64);
+        figures.gap_after = longest.map_or_else(String::new, |at| dates[at].to_string());
     }
+    figures
 }
 
 /// All series, on rank 0; None where samples are no windows of series. Collective.
 pub(super) fn series(data: &Dataset, comm: &dyn Comm) -> Result<Option<SeriesSurvey>> {
-    let all = data.series();
+    let all = lines(data);
     if all.is_empty() {
         return Ok(None);
     }
-    let mut days: Vec<Date> = all.iter().flat_map(|series| series.dates.iter().copied()).collect();
+    let mut days: Vec<Date> = all.iter().flat_map(|line| line.times.iter().map(|time| time.date())).collect();
     days.sort_unstable();
     days.dedup();
     let mine = &all[own(all.len(), comm.rank(), comm.size())];
-    let series = gathered(comm, mine.iter().map(|series| figures(series, &days)).collect())?;
-    let pooled = || all.iter().flat_map(|series| returns(series).map(|(_, value)| value)).collect();
+    let series = gathered(comm, mine.iter().map(|line| figures(line, &days)).collect())?;
+    let pooled = || all.iter().flat_map(|line| returns(line).map(|(_, value)| value)).collect();
     Ok((comm.rank() == 0).then(|| SeriesSurvey { returns: Distribution::of(pooled()), series }))
 }
 

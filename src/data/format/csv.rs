@@ -79,21 +79,6 @@ impl Rows {
         std::str::from_utf8(bytes).map_err(|_| self.error(column, "not UTF-8 text", "save the file as UTF-8"))
     }
 
-    /// A field of the current row as a finite number that f32 can hold; None where it is empty.
-    pub fn number(&self, column: usize) -> Result<Option<f64>> {
-        let text = self.text(column)?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        match text.parse::<f64>() {
-            Ok(value) if value.abs() <= f64::from(f32::MAX) => Ok(Some(value)),
-            _ => {
-                let what = format!("\"{text}\" is no usable number");
-                Err(self.error(column, what, "correct the field or leave it empty"))
-            }
-        }
-    }
-
     /// An error at a field of the current row.
     pub fn error(&self, column: usize, what: impl Into<String>, mend: &str) -> Error {
         let name = self.header.get(column).map_or("?".into(), |name| shorten(name));

@@ -3,6 +3,7 @@
 
 pub(super) mod cifar;
 pub(super) mod csv;
+pub(super) mod csv_table;
 pub(super) mod file;
 pub(super) mod files;
 pub(super) mod image;
@@ -14,7 +15,7 @@ pub(super) mod tfrecord;
 use crate::data::format::file::no_room;
 use crate::error::{Error, Result};
 use crate::resource::memory;
-use crate::store::table::{Array, Values};
+use crate::store::table::Array;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -23,6 +24,23 @@ use std::path::Path;
 pub(super) struct Table {
     pub columns: Vec<Column>,
     pub rows: usize,
+}
+
+/// Rows in one file or several, read piece by piece in bounded memory.
+pub(super) trait Tables {
+    /// About so many further rows; None at the end. The first one comes even without rows.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is damaged.
+    fn next(&mut self, rows: usize) -> Result<Option<Table>>;
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// As of [`Tables::next`].
+    fn whole(&mut self) -> Result<Table> {
+        Ok(self.next(usize::MAX)?.unwrap_or_default())
+    }
 }
 
 /// One column.
@@ -84,28 +102,18 @@ impl Texts {
 }
 
 impl Cells {
-    /// Rows from `at` on, taken off.
-    pub fn split_off(&mut self, at: usize) -> Cells {
+    /// Whether a row has a value.
+    pub fn has(&self, row: usize) -> bool {
         match self {
-            Cells::Numbers(values) => Cells::Numbers(values.split_off(at)),
-            Cells::Texts(texts) => {
-                let of = texts.of.split_off(at);
-                Cells::Texts(Texts { of, ..texts.clone() })
-            }
-            Cells::Arrays(array) => {
-                let elements = at * array.shape[1..].iter().product::<usize>();
-                let values = match &mut array.values {
-                    Values::U8(values) => Values::U8(values.split_off(elements)),
-                    Values::F32(values) => Values::F32(values.split_off(elements)),
-                    Values::F64(values) => Values::F64(values.split_off(elements)),
-                    Values::I64(values) => Values::I64(values.split_off(elements)),
-                };
-                let mut shape = array.shape.clone();
-                shape[0] -= at;
-                array.shape[0] = at;
-                Cells::Arrays(Array { shape, values })
-            }
+            Cells::Numbers(values) => !values[row].is_nan(),
+            Cells::Texts(texts) => texts.of[row] != Texts::MISSING,
+            Cells::Arrays(_) => true,
         }
+    }
+
+    /// Takes out of `whole` the rows that have none.
+    pub fn mark(&self, whole: &mut [bool]) {
+        whole.iter_mut().enumerate().for_each(|(row, whole)| *whole &= self.has(row));
     }
 }
 
@@ -118,15 +126,6 @@ impl Table {
     /// The names of the columns.
     pub fn names(&self) -> Vec<String> {
         self.columns.iter().map(|column| column.name.clone()).collect()
-    }
-
-    /// Rows from `at` on, taken off.
-    pub fn split_off(&mut self, at: usize) -> Table {
-        let off = |column: &mut Column| Column { name: column.name.clone(), cells: column.cells.split_off(at) };
-        let columns = self.columns.iter_mut().map(off).collect();
-        let rows = self.rows - at;
-        self.rows = at;
-        Table { columns, rows }
     }
 }
 

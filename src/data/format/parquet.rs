@@ -2,7 +2,7 @@
 //! Read column by column without Arrow. Times become seconds and dates days since 1970; decimals numbers.
 
 use super::raw::{Arrays, Dtype, Form};
-use super::{Cells, Column, Table, Texts, damaged, reserve};
+use super::{Cells, Column, Table, Tables, Texts, damaged, reserve};
 use crate::error::{Error, Result};
 use crate::resource::contain::contain;
 use crate::resource::open_file;
@@ -56,69 +56,149 @@ impl ChunkReader for Bounded {
     }
 }
 
-/// Reads the wanted columns of all files, whose rows follow one another.
-pub fn read(files: &[PathBuf], wanted: &Wanted) -> Result<Table> {
-    let mut table = Table::default();
-    let mut columns: Vec<(String, Into)> = Vec::new();
-    for (i, path) in files.iter().enumerate() {
-        let read = contain(|| read_file(path, i == 0, files, wanted, &mut table, &mut columns));
-        read.unwrap_or_else(|| Err(damaged(path, "its pages", "no part of a Parquet file")))?;
-    }
-    for (name, into) in columns {
-        let cells = match into {
-            Into::Numbers(values) => Cells::Numbers(values),
-            Into::Texts(texts) => Cells::Texts(texts),
-            Into::Lists(arrays) | Into::Bytes(arrays) => Cells::Arrays(arrays.finish(table.rows)),
-        };
-        table.columns.push(Column { name, cells });
-    }
-    Ok(table)
+/// The wanted columns of some files, whose rows follow one another.
+pub struct ParquetTables {
+    files: Vec<PathBuf>,
+    /// How many of them were opened.
+    opened: usize,
+    wanted: Wanted,
+    /// The names of the columns, from the first file on.
+    names: Vec<String>,
+    current: Option<Open>,
+    /// Rows before the current piece.
+    before: usize,
+    begun: bool,
 }
 
-/// Appends the wanted columns of one file.
-fn read_file(
-    path: &Path,
-    first_file: bool,
-    files: &[PathBuf],
-    wanted: &Wanted,
-    table: &mut Table,
-    columns: &mut Vec<(String, Into)>,
-) -> Result<()> {
-    let file = Bounded(open_file(path, "check data.path")?);
-    let reader = SerializedFileReader::new(file).map_err(|e| failed(path, "its metadata", &e))?;
-    let leaves = leaves(&reader, wanted, path)?;
-    let schema = reader.metadata().file_metadata().schema_descr();
-    if first_file {
-        for (name, leaf) in &leaves {
-            let place = || format!("{}, column {name}", path.display());
-            columns.push((name.clone(), Into::of(&schema.column(*leaf), wanted, &place)?));
+/// A file being read.
+struct Open {
+    path: PathBuf,
+    reader: SerializedFileReader<Bounded>,
+    leaves: Vec<usize>,
+    next_group: usize,
+    group: Option<Group>,
+}
+
+/// A row group being read.
+struct Group {
+    number: usize,
+    /// Rows that have not been read yet.
+    left: usize,
+    columns: Vec<(ColumnReader, Kind)>,
+}
+
+impl ParquetTables {
+    /// Opens no file yet.
+    pub fn new(files: Vec<PathBuf>, wanted: Wanted) -> Self {
+        Self { files, opened: 0, wanted, names: Vec::new(), current: None, before: 0, begun: false }
+    }
+
+    /// Opens the next file; false after the last.
+    fn open_next(&mut self) -> Result<bool> {
+        let Some(path) = self.files.get(self.opened) else { return Ok(false) };
+        let file = Bounded(open_file(path, "check data.path")?);
+        let reader = SerializedFileReader::new(file).map_err(|e| failed(path, "its metadata", &e))?;
+        let leaves = leaves(&reader, &self.wanted, path)?;
+        let names: Vec<String> = leaves.iter().map(|(name, _)| name.clone()).collect();
+        if self.opened == 0 {
+            self.names = names;
+        } else if names != self.names {
+            let (here, first) = (names.join(", "), self.names.join(", "));
+            let what = format!("the columns {here} where {} has {first}", self.files[0].display());
+            return Err(Error::data(path.display().to_string(), what, "give files of the same columns"));
         }
+        let leaves = leaves.into_iter().map(|(_, leaf)| leaf).collect();
+        self.current = Some(Open { path: path.clone(), reader, leaves, next_group: 0, group: None });
+        self.opened += 1;
+        Ok(true)
     }
-    let names = |columns: &mut dyn Iterator<Item = &String>| columns.cloned().collect::<Vec<_>>().join(", ");
-    let (here, first) =
-        (names(&mut leaves.iter().map(|(name, _)| name)), names(&mut columns.iter().map(|(name, _)| name)));
-    if here != first {
-        let what = format!("the columns {here} where {} has {first}", files[0].display());
-        return Err(Error::data(path.display().to_string(), what, "give files of the same columns"));
-    }
-    for group in 0..reader.num_row_groups() {
-        let rows = reader.metadata().row_group(group).num_rows();
-        let rows =
-            usize::try_from(rows).map_err(|_| damaged(path, format!("row group {group}"), format!("{rows} rows")))?;
-        let opened = reader.get_row_group(group).map_err(|e| failed(path, &format!("row group {group}"), &e))?;
-        for ((name, leaf), (_, into)) in leaves.iter().zip(columns.iter_mut()) {
-            let place = format!("row group {group}, column {name}");
-            let column = opened.get_column_reader(*leaf).map_err(|e| failed(path, &place, &e))?;
-            let (descriptor, first) = (schema.column(*leaf), table.rows);
-            let chunk = Chunk { path, place: &place, first, rows, most: descriptor.max_def_level() };
-            match Kind::of(&descriptor) {
-                Some(kind) => chunk.read(column, kind, into)?,
-                None => return Err(chunk.error(OTHER)),
+
+    fn read(&mut self, wanted: usize) -> Result<Option<Table>> {
+        let (mut columns, mut rows): (Vec<Into>, usize) = (Vec::new(), 0);
+        while rows < wanted {
+            let Some(open) = &mut self.current else {
+                if self.open_next()? {
+                    continue;
+                }
+                break;
+            };
+            if columns.is_empty() {
+                for (name, &leaf) in self.names.iter().zip(&open.leaves) {
+                    let place = || format!("{}, column {name}", open.path.display());
+                    let schema = open.reader.metadata().file_metadata().schema_descr();
+                    columns.push(Into::of(&schema.column(leaf), &self.wanted, &place)?);
+                }
+            }
+            let Some(group) = &mut open.group else {
+                if !open.open_group(&self.names)? {
+                    self.current = None;
+                }
+                continue;
+            };
+            let count = group.left.min(wanted - rows);
+            let schema = open.reader.metadata().file_metadata().schema_descr();
+            let inner = group.columns.iter_mut().zip(&mut columns).zip(self.names.iter().zip(&open.leaves));
+            for (((column, kind), into), (name, &leaf)) in inner {
+                let place = format!("row group {}, column {name}", group.number);
+                let most = schema.column(leaf).max_def_level();
+                let chunk = Chunk { path: &open.path, place: &place, first: self.before + rows, rows: count, most };
+                chunk.read(column, *kind, into)?;
+            }
+            rows += count;
+            group.left -= count;
+            if group.left == 0 {
+                open.group = None;
             }
         }
-        table.rows = table.rows.saturating_add(rows);
+        self.before = self.before.saturating_add(rows);
+        if std::mem::replace(&mut self.begun, true) && rows == 0 {
+            return Ok(None);
+        }
+        let finish = |into| match into {
+            Into::Numbers(values) => Cells::Numbers(values),
+            Into::Texts(texts) => Cells::Texts(texts),
+            Into::Lists(arrays) | Into::Bytes(arrays) => Cells::Arrays(arrays.finish(rows)),
+        };
+        let columns = self.names.iter().zip(columns);
+        let columns = columns.map(|(name, into)| Column { name: name.clone(), cells: finish(into) }).collect();
+        Ok(Some(Table { columns, rows }))
     }
-    Ok(())
+}
+
+impl Tables for ParquetTables {
+    fn next(&mut self, rows: usize) -> Result<Option<Table>> {
+        let read = contain(|| self.read(rows));
+        let path = self.files.get(self.opened.saturating_sub(1)).cloned().unwrap_or_default();
+        read.unwrap_or_else(|| Err(damaged(&path, "its pages", "no part of a Parquet file")))
+    }
+}
+
+impl Open {
+    /// Goes to the next row group; false after the last.
+    fn open_group(&mut self, names: &[String]) -> Result<bool> {
+        let number = self.next_group;
+        if number == self.reader.num_row_groups() {
+            return Ok(false);
+        }
+        let path = &self.path;
+        let rows = self.reader.metadata().row_group(number).num_rows();
+        let left =
+            usize::try_from(rows).map_err(|_| damaged(path, format!("row group {number}"), format!("{rows} rows")))?;
+        let opened = self.reader.get_row_group(number).map_err(|e| failed(path, &format!("row group {number}"), &e))?;
+        let schema = self.reader.metadata().file_metadata().schema_descr();
+        let mut columns = Vec::new();
+        for (name, &leaf) in names.iter().zip(&self.leaves) {
+            let place = format!("row group {number}, column {name}");
+            let column = opened.get_column_reader(leaf).map_err(|e| failed(path, &place, &e))?;
+            match Kind::of(&schema.column(leaf)) {
+                Some(kind) => columns.push((column, kind)),
+                None => return Err(damaged(path, &place, OTHER)),
+            }
+        }
+        self.next_group += 1;
+        self.group = (left > 0).then_some(Group { number, left, columns });
+        Ok(true)
+    }
 }
 
 /// The names and numbers of the leaf columns that are wanted, in the order wanted.
@@ -249,7 +329,7 @@ struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    fn read(&self, column: ColumnReader, kind: Kind, into: &mut Into) -> Result<()> {
+    fn read(&self, column: &mut ColumnReader, kind: Kind, into: &mut Into) -> Result<()> {
         let number = move |value: f64| if let Kind::Number(by) = kind { value / by } else { value };
         let signed = move |bytes: &ByteArray| match kind {
             Kind::Half => {
@@ -281,7 +361,7 @@ impl Chunk<'_> {
     /// Numbers, or lists of them.
     fn numbers<T: DataType>(
         &self,
-        reader: ColumnReaderImpl<T>,
+        reader: &mut ColumnReaderImpl<T>,
         into: &mut Into,
         number: impl Fn(&T::T) -> f64,
     ) -> Result<()> {
@@ -299,7 +379,7 @@ impl Chunk<'_> {
     /// Texts, pictures, raw bytes, or numbers in bytes.
     fn bytes<T: DataType>(
         &self,
-        reader: ColumnReaderImpl<T>,
+        reader: &mut ColumnReaderImpl<T>,
         into: &mut Into,
         bytes: impl Fn(&T::T) -> &ByteArray,
         number: impl Fn(&ByteArray) -> f64,
@@ -322,7 +402,7 @@ impl Chunk<'_> {
     /// Hands each row's value, if there is one, to `each`.
     fn cells<T: DataType>(
         &self,
-        mut reader: ColumnReaderImpl<T>,
+        reader: &mut ColumnReaderImpl<T>,
         mut each: impl FnMut(usize, Option<&T::T>) -> Result<()>,
     ) -> Result<()> {
         let (mut levels, mut values, mut done) = (Vec::new(), Vec::new(), 0);
@@ -350,7 +430,7 @@ impl Chunk<'_> {
     /// Appends each row's list, of lists in lists all elements.
     fn lists<T: DataType>(
         &self,
-        mut reader: ColumnReaderImpl<T>,
+        reader: &mut ColumnReaderImpl<T>,
         arrays: &mut Arrays,
         number: impl Fn(&T::T) -> f64,
     ) -> Result<()> {

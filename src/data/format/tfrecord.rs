@@ -4,7 +4,7 @@
 //! little-endian. The message's fields are those of TensorFlow's `example.proto` and `feature.proto`.
 
 use super::raw::{Arrays, Dtype, Form};
-use super::{Cells, Column, Table, Texts, damaged, reserve};
+use super::{Cells, Column, Table, Tables, Texts, damaged, reserve};
 use crate::error::{Error, Result};
 use crate::resource::open_file;
 use crate::store::table::Values;
@@ -90,16 +90,34 @@ enum Reading {
     Arrays(Arrays),
 }
 
-/// The declared features of all records in `files`, one after the other.
-pub fn read(files: &[PathBuf], declared: &[Declared]) -> Result<Table> {
-    let mut columns = Vec::new();
-    for feature in declared {
+/// The declared features of all records in some files, one after the other.
+pub struct RecordTables {
+    declared: Vec<Declared>,
+    files: std::vec::IntoIter<PathBuf>,
+    records: Option<Records>,
+    record: Vec<u8>,
+    begun: bool,
+}
+
+impl RecordTables {
+    /// Opens no file yet.
+    ///
+    /// # Errors
+    /// A shape that cannot be.
+    pub fn new(files: Vec<PathBuf>, declared: Vec<Declared>) -> Result<Self> {
+        declared.iter().try_for_each(|feature| Reading::of(feature).map(drop))?;
+        Ok(Self { declared, files: files.into_iter(), records: None, record: Vec::new(), begun: false })
+    }
+}
+
+impl Reading {
+    fn of(feature: &Declared) -> Result<Self> {
         let arrays = |form| {
             let wrong =
                 |what: String| Error::usage(format!("data.features.{}", feature.name), what, "correct its shape");
             Arrays::new(form).map(Reading::Arrays).map_err(wrong)
         };
-        columns.push(match &feature.kind {
+        Ok(match &feature.kind {
             Declaration::Text => Reading::Texts(Texts::default()),
             Declaration::Bytes(form) => arrays(form.clone())?,
             Declaration::Floats(shape) | Declaration::Integers(shape) if shape.is_empty() => {
@@ -107,38 +125,62 @@ pub fn read(files: &[PathBuf], declared: &[Declared]) -> Result<Table> {
             }
             Declaration::Floats(shape) => arrays(Form::Raw(Dtype::Float32, shape.clone()))?,
             Declaration::Integers(shape) => arrays(Form::Raw(Dtype::Int64, shape.clone()))?,
-        });
+        })
     }
-    let (mut rows, mut record) = (0, Vec::new());
-    for path in files {
-        let mut records = Records::open(path)?;
-        while records.next(&mut record)? {
-            let example = Example::decode(&record[..])
-                .map_err(|e| damaged(path, records.place(), format!("no tf.train.Example: {e}")))?;
-            let mut features = example.features.unwrap_or_default().feature;
-            for (feature, column) in declared.iter().zip(&mut columns) {
-                let found = features.remove(&feature.name).and_then(|feature| feature.kind);
-                let place = || format!("{}, {}, feature {}", path.display(), records.place(), feature.name);
-                if found.is_none() && !matches!(column, Reading::Numbers(_) | Reading::Texts(_)) {
-                    let mut known: Vec<&str> = features.keys().map(String::as_str).collect();
-                    known.sort_unstable();
-                    let mend = format!("correct data.features; the others here are: {}", known.join(", "));
-                    return Err(Error::data(place(), "no such feature", mend));
-                }
-                append(found, &feature.kind, column, path, &place)?;
-            }
-            rows += 1;
-        }
-    }
-    let finish = |(feature, column): (&Declared, Reading)| Column {
-        name: feature.name.clone(),
-        cells: match column {
+
+    fn finish(self, rows: usize) -> Cells {
+        match self {
             Reading::Texts(texts) => Cells::Texts(texts),
             Reading::Numbers(values) => Cells::Numbers(values),
             Reading::Arrays(arrays) => Cells::Arrays(arrays.finish(rows)),
-        },
-    };
-    Ok(Table { columns: declared.iter().zip(columns).map(finish).collect(), rows })
+        }
+    }
+}
+
+impl Tables for RecordTables {
+    fn next(&mut self, wanted: usize) -> Result<Option<Table>> {
+        let mut columns = self.declared.iter().map(Reading::of).collect::<Result<Vec<_>>>()?;
+        let mut rows = 0;
+        while rows < wanted {
+            let Some(records) = &mut self.records else {
+                let Some(path) = self.files.next() else { break };
+                self.records = Some(Records::open(&path)?);
+                continue;
+            };
+            if !records.next(&mut self.record)? {
+                self.records = None;
+                continue;
+            }
+            append_record(&self.record, records, &self.declared, &mut columns)?;
+            rows += 1;
+        }
+        if std::mem::replace(&mut self.begun, true) && rows == 0 {
+            return Ok(None);
+        }
+        let column =
+            |(feature, column): (&Declared, Reading)| Column { name: feature.name.clone(), cells: column.finish(rows) };
+        Ok(Some(Table { columns: self.declared.iter().zip(columns).map(column).collect(), rows }))
+    }
+}
+
+/// Appends the declared features of a record.
+fn append_record(record: &[u8], records: &Records, declared: &[Declared], columns: &mut [Reading]) -> Result<()> {
+    let path = &records.path;
+    let example =
+        Example::decode(record).map_err(|e| damaged(path, records.place(), format!("no tf.train.Example: {e}")))?;
+    let mut features = example.features.unwrap_or_default().feature;
+    for (feature, column) in declared.iter().zip(columns) {
+        let found = features.remove(&feature.name).and_then(|feature| feature.kind);
+        let place = || format!("{}, {}, feature {}", path.display(), records.place(), feature.name);
+        if found.is_none() && !matches!(column, Reading::Numbers(_) | Reading::Texts(_)) {
+            let mut known: Vec<&str> = features.keys().map(String::as_str).collect();
+            known.sort_unstable();
+            let mend = format!("correct data.features; the others here are: {}", known.join(", "));
+            return Err(Error::data(place(), "no such feature", mend));
+        }
+        append(found, &feature.kind, column, path, &place)?;
+    }
+    Ok(())
 }
 
 /// Appends what a record has of a feature.

@@ -1,32 +1,26 @@
 //! `parquet`: columns of Parquet files, one or several to predict from others.
 
 use super::Source;
-use super::table::{self, Kind, Layout, Meaning};
+use super::table::{self, Kind, Layout, Meaning, table_docs, table_keys};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
-use crate::data::format::Table;
 use crate::data::format::files::files;
 use crate::data::format::image::Picture;
-use crate::data::format::parquet::{Wanted, read};
+use crate::data::format::parquet::{ParquetTables, Wanted};
 use crate::data::format::raw::{Dtype, Form};
-use crate::data::transform::encode::Missing;
+use crate::data::format::{Table, Tables};
 use crate::data::{Dataset, Input};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(super) const SOURCE: Source = Source {
     name: "parquet",
     doc: "a Parquet file, a folder of them or a pattern such as `part-*.parquet`: columns to predict from others, or one \
           column of lists or pictures; texts become one number for each of theirs",
-    keys: &[
-        ("target", "the column to predict"),
-        ("targets", "several columns to predict, instead of `target`"),
+    keys: table_docs![
         ("features", "the columns to predict from ([]: all others)"),
         ("task", "\"values\" or \"classes\" (none: classes for texts, and where the input is a list or a picture)"),
-        ("missing", "\"drop\" rows that lack a number, or fill it by the \"mean\" or a number (\"drop\")"),
-        ("test_path", "the files to test on (none: the last rows)"),
-        ("test_fraction", "without test_path, the share of rows at the end to test on (0.2)"),
         ("shape", "of lists and raw bytes, such as [1, 28, 28] (none: a row)"),
         ("layout", "of images in `shape`: \"chw\" or \"hwc\" (\"chw\")"),
         ("bytes", "what columns of bytes hold: \"image\" (PNG or JPEG) or a dtype such as \"uint8\" (none)"),
@@ -55,93 +49,56 @@ enum Image {
     Image,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Keys {
-    target: String,
-    targets: Vec<String>,
-    features: Vec<String>,
+table_keys! {
+    features: Vec<String> = Vec::new(),
     #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<Kind>,
-    missing: Missing,
+    task: Option<Kind> = None,
     #[serde(skip_serializing_if = "Option::is_none")]
-    test_path: Option<PathBuf>,
-    test_fraction: f64,
+    shape: Option<Vec<usize>> = None,
+    layout: Layout = Layout::First,
     #[serde(skip_serializing_if = "Option::is_none")]
-    shape: Option<Vec<usize>>,
-    layout: Layout,
+    bytes: Option<Bytes> = None,
     #[serde(skip_serializing_if = "Option::is_none")]
-    bytes: Option<Bytes>,
+    size: Option<(usize, usize)> = None,
     #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<(usize, usize)>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channels: Option<usize>,
+    channels: Option<usize> = None,
 }
 
-impl Default for Keys {
-    fn default() -> Self {
-        Self {
-            target: String::new(),
-            targets: Vec::new(),
-            features: Vec::new(),
-            task: None,
-            missing: Missing::default(),
-            test_path: None,
-            test_fraction: 0.2,
-            shape: None,
-            layout: Layout::First,
-            bytes: None,
-            size: None,
-            channels: None,
-        }
-    }
+/// The keys, and what the columns mean.
+fn keys(config: &DataConfig) -> Result<(Keys, Meaning)> {
+    let keys: Keys = config.source.parse()?;
+    Picture::check(config, keys.size, keys.channels)?;
+    let layout = if matches!(keys.bytes, Some(Bytes::Image(_))) { Layout::Last } else { keys.layout };
+    let meaning = keys.meaning(config, keys.features.clone(), keys.task, layout)?;
+    Ok((keys, meaning))
 }
 
 impl Keys {
-    fn of(config: &DataConfig) -> Result<Self> {
-        let keys: Self = config.source.parse()?;
-        keys.meaning().check(config)?;
-        Picture::check(config, keys.size, keys.channels)?;
-        Ok(keys)
-    }
-
-    fn meaning(&self) -> Meaning<'_> {
-        let image = matches!(self.bytes, Some(Bytes::Image(_)));
-        Meaning {
-            targets: if self.targets.is_empty() { vec![self.target.clone()] } else { self.targets.clone() },
-            features: &self.features,
-            task: self.task,
-            missing: self.missing,
-            layout: if image { Layout::Last } else { self.layout },
-            test_fraction: self.test_fraction,
-        }
-    }
-
     /// The table in the files at `path`; `targets`: whether they must be there.
-    fn read(&self, path: &Path, targets: bool) -> Result<Table> {
+    fn read(&self, path: &Path, meaning: &Meaning, targets: bool) -> Result<Table> {
         let picture = Picture { size: self.size, resize: self.size.is_some(), channels: self.channels };
         let bytes = self.bytes.map(|bytes| match bytes {
             Bytes::Image(_) => Form::Picture(picture),
             Bytes::Raw(dtype) => Form::Raw(dtype, self.shape.clone().unwrap_or_default()),
         });
         let mut columns = self.features.clone();
-        if targets && !columns.is_empty() {
-            columns.extend(self.meaning().targets);
+        if !columns.is_empty() {
+            columns.extend(meaning.beside(targets));
         }
-        read(&files(path, ENDINGS)?, &Wanted { columns, shape: self.shape.clone(), bytes })
+        ParquetTables::new(files(path, ENDINGS)?, Wanted { columns, shape: self.shape.clone(), bytes }).whole()
     }
 }
 
 fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
-    let keys = Keys::of(config)?;
+    let (keys, meaning) = keys(config)?;
     let path = super::path(config)?;
-    let train = keys.read(path, true)?;
-    let test = keys.test_path.as_deref().map(|path| keys.read(path, true)).transpose()?;
-    table::open(config, seed, path, &keys.meaning(), train, test)
+    let train = keys.read(path, &meaning, true)?;
+    let test = keys.test_path.as_deref().map(|path| keys.read(path, &meaning, true)).transpose()?;
+    table::open(config, seed, path, &meaning, train, test)
 }
 
 fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
-    let keys = Keys::of(config)?;
-    let table = keys.read(path, true).or_else(|_| keys.read(path, false))?;
-    table::open_inputs(trained, config, path, &keys.meaning(), table)
+    let (keys, meaning) = keys(config)?;
+    let table = keys.read(path, &meaning, true).or_else(|_| keys.read(path, &meaning, false))?;
+    table::open_inputs(trained, config, path, &meaning, table)
 }

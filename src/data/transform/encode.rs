@@ -28,6 +28,16 @@ pub enum Filling {
     Mean,
 }
 
+impl Missing {
+    /// Whether rows are dropped or filled by it, without what is fitted.
+    pub fn unfitted(self) -> Self {
+        match self {
+            Missing::Named(Filling::Mean) => Missing::Value(0.0),
+            other => other,
+        }
+    }
+}
+
 impl Default for Missing {
     fn default() -> Self {
         Missing::Named(Filling::Drop)
@@ -46,8 +56,6 @@ pub struct Encoder {
 pub struct Rows {
     /// (rows, numbers).
     pub values: Vec<f32>,
-    /// Which of the table's rows they are.
-    pub kept: Vec<u32>,
     /// Texts that the training part does not have.
     pub unknown: usize,
 }
@@ -56,11 +64,11 @@ pub struct Rows {
 const MOST_TEXTS: usize = 1000;
 
 impl Encoder {
-    /// Fitted on the columns `names` of the training part.
-    pub fn fit(table: &Table, names: &[String], missing: Missing, path: &Path) -> Result<Self> {
+    /// Fitted on the columns `names` of the training part, which is some `rows` of a table.
+    pub fn fit(table: &Table, rows: &[u32], names: &[String], missing: Missing, path: &Path) -> Result<Self> {
         let encode = |name: &String| match &require(table, name, path)?.cells {
             Cells::Numbers(values) => {
-                let there = values.iter().filter(|value| !value.is_nan());
+                let there = rows.iter().map(|&row| values[row as usize]).filter(|value| !value.is_nan());
                 let fill = match missing {
                     Missing::Named(Filling::Drop) => None,
                     Missing::Named(Filling::Mean) => {
@@ -76,14 +84,14 @@ impl Encoder {
             }
             Cells::Texts(column) => {
                 let mut used = vec![false; column.names.len()];
-                for &index in &column.of {
-                    used.get_mut(index as usize).map(|used| *used = true).unwrap_or_default();
+                for &row in rows {
+                    used.get_mut(column.of[row as usize] as usize).map(|used| *used = true).unwrap_or_default();
                 }
                 let used = column.names.iter().zip(used).filter(|&(_, used)| used).map(|(text, _)| text.clone());
                 let mut texts: Vec<String> = used.collect();
                 if texts.len() > MOST_TEXTS {
                     let what = format!("{} different texts are no category", texts.len());
-                    return Err(at(path, name, what, "name the columns to take in data.features, without it"));
+                    return Err(at(path, name, what, "correct it, or name the columns to take in data.features"));
                 }
                 texts.sort();
                 Ok(Encoded::Category { name: name.clone(), texts, fill: missing != Missing::Named(Filling::Drop) })
@@ -102,52 +110,72 @@ impl Encoder {
         self.columns.iter().flat_map(names).collect()
     }
 
-    /// The numbers of a table's rows, but for those that lack one.
-    pub fn encode(&self, table: &Table, path: &Path) -> Result<Rows> {
-        let width = self.names().len();
-        let mut columns = Vec::new();
+    /// Whether a row that lacks a value of this column is no sample.
+    fn needs(column: &Encoded) -> bool {
+        match column {
+            Encoded::Number { fill, .. } => fill.is_none(),
+            Encoded::Category { fill, .. } => !fill,
+        }
+    }
+
+    /// Takes out of `whole` the rows of a table that lack a value.
+    ///
+    /// # Errors
+    /// A column that is not there, or of another type than in the training part.
+    pub fn mark(&self, table: &Table, whole: &mut [bool], path: &Path) -> Result<()> {
         for column in &self.columns {
             let (Encoded::Number { name, .. } | Encoded::Category { name, .. }) = column;
             let cells = &require(table, name, path)?.cells;
-            let index = match (column, cells) {
-                (Encoded::Number { .. }, Cells::Numbers(_)) => Vec::new(),
+            let matching = matches!(
+                (column, cells),
+                (Encoded::Number { .. }, Cells::Numbers(_)) | (Encoded::Category { .. }, Cells::Texts(_))
+            );
+            if !matching {
+                return Err(at(path, name, "another type than in the training part", "give the same columns"));
+            }
+            if Self::needs(column) {
+                cells.mark(whole);
+            }
+        }
+        Ok(())
+    }
+
+    /// The numbers of some of a table's rows, none of which lacks one that it needs.
+    ///
+    /// # Errors
+    /// As of [`Encoder::mark`].
+    pub fn encode(&self, table: &Table, wanted: &[u32], path: &Path) -> Result<Rows> {
+        let width = self.names().len();
+        let mut rows = Rows::default();
+        reserve(&mut rows.values, width.saturating_mul(wanted.len()), path)?;
+        rows.values.resize(width * wanted.len(), 0.0);
+        let mut first = 0;
+        for column in &self.columns {
+            let (Encoded::Number { name, .. } | Encoded::Category { name, .. }) = column;
+            let of_row = rows.values[first..].chunks_mut(width).zip(wanted);
+            match (column, &require(table, name, path)?.cells) {
+                (Encoded::Number { fill, .. }, Cells::Numbers(values)) => {
+                    let fill = fill.unwrap_or(f64::NAN);
+                    for (to, &row) in of_row {
+                        let value = values[row as usize];
+                        to[0] = if value.is_nan() { fill } else { value } as f32;
+                    }
+                    first += 1;
+                }
                 (Encoded::Category { texts, .. }, Cells::Texts(found)) => {
                     let known: HashMap<&String, usize> = texts.iter().zip(0..).collect();
-                    found.names.iter().map(|text| known.get(text).copied()).collect()
-                }
-                _ => return Err(at(path, name, "another type than in the training part", "give the same columns")),
-            };
-            columns.push((column, cells, index));
-        }
-        let mut rows = Rows::default();
-        'rows: for row in 0..table.rows {
-            let start = rows.values.len();
-            reserve(&mut rows.values, width, path)?;
-            for (column, cells, index) in &columns {
-                let whole = match (column, cells) {
-                    (Encoded::Number { fill, .. }, Cells::Numbers(values)) => {
-                        let value = Some(values[row]).filter(|value| !value.is_nan()).or(*fill);
-                        value.map(|value| rows.values.push(value as f32)).is_some()
-                    }
-                    (Encoded::Category { texts, fill, .. }, Cells::Texts(found)) => {
-                        let at = rows.values.len();
-                        rows.values.resize(at + texts.len(), 0.0);
-                        match index.get(found.of[row] as usize) {
-                            Some(Some(text)) => rows.values[at + text] = 1.0,
+                    let index: Vec<Option<usize>> = found.names.iter().map(|text| known.get(text).copied()).collect();
+                    for (to, &row) in of_row {
+                        match index.get(found.of[row as usize] as usize) {
+                            Some(Some(text)) => to[*text] = 1.0,
                             Some(None) => rows.unknown += 1,
                             None => {}
                         }
-                        *fill || index.get(found.of[row] as usize).is_some()
                     }
-                    _ => false,
-                };
-                if !whole {
-                    rows.values.truncate(start);
-                    continue 'rows;
+                    first += texts.len();
                 }
+                _ => return Err(at(path, name, "another type than in the training part", "give the same columns")),
             }
-            reserve(&mut rows.kept, 1, path)?;
-            rows.kept.push(row as u32);
         }
         Ok(rows)
     }
@@ -186,22 +214,27 @@ mod tests {
         let (path, names) = (Path::new("t"), ["n".to_owned(), "t".to_owned()]);
         let train = table(&[1.0, f64::NAN, 5.0, 2.0], &["red", "blue", "red", ""]);
         let rows = |missing| {
-            let encoder = Encoder::fit(&train, &names, missing, path)?;
+            let encoder = Encoder::fit(&train, &[0, 1, 2, 3], &names, missing, path)?;
             assert_eq!(encoder.names(), ["n", "t=blue", "t=red"]);
-            encoder.encode(&train, path)
+            let mut whole = [true; 4];
+            encoder.mark(&train, &mut whole, path)?;
+            let kept: Vec<u32> = (0..4).filter(|&row| whole[row as usize]).collect();
+            Ok::<_, Error>((encoder.encode(&train, &kept, path)?.values, kept))
         };
-        let dropped = rows(Missing::default())?;
-        assert_eq!((dropped.values, dropped.kept), (vec![1.0, 0.0, 1.0, 5.0, 0.0, 1.0], vec![0, 2]));
+        assert_eq!(rows(Missing::default())?, (vec![1.0, 0.0, 1.0, 5.0, 0.0, 1.0], vec![0, 2]));
         let mean = rows(Missing::Named(Filling::Mean))?;
-        assert_eq!(mean.values[3..], [8.0 / 3.0, 1.0, 0.0, 5.0, 0.0, 1.0, 2.0, 0.0, 0.0]);
-        assert_eq!(rows(Missing::Value(-1.0))?.values[3], -1.0);
+        assert_eq!(mean.0[3..], [8.0 / 3.0, 1.0, 0.0, 5.0, 0.0, 1.0, 2.0, 0.0, 0.0]);
+        assert_eq!(rows(Missing::Value(-1.0))?.0[3], -1.0);
+        // Of the rows that it is fitted on alone.
+        let part = Encoder::fit(&train, &[0, 3], &names, Missing::Named(Filling::Mean), path)?;
+        assert_eq!(part.encode(&train, &[1], path)?, Rows { values: vec![1.5, 0.0], unknown: 1 });
         // What was fitted goes on, over its text too; a new text is none of those known.
-        let encoder = Encoder::fit(&train, &names, Missing::Named(Filling::Mean), path)?;
+        let encoder = Encoder::fit(&train, &[0, 1, 2, 3], &names, Missing::Named(Filling::Mean), path)?;
         let encoder: Encoder = serde_json::from_str(&serde_json::to_string(&encoder).unwrap()).unwrap();
-        let other = encoder.encode(&table(&[f64::NAN], &["green"]), path)?;
+        let other = encoder.encode(&table(&[f64::NAN], &["green"]), &[0], path)?;
         assert_eq!((other.values, other.unknown), (vec![8.0 / 3.0, 0.0, 0.0], 1));
         let wrong = Table { columns: vec![train.columns[0].clone()], rows: 4 };
-        assert_eq!(encoder.encode(&wrong, path).map_err(|e| e.exit_code()), Err(65));
+        assert_eq!(encoder.mark(&wrong, &mut [true; 4], path).map_err(|e| e.exit_code()), Err(65));
         Ok(())
     }
 }

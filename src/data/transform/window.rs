@@ -3,15 +3,15 @@
 use crate::data::sample::Samples;
 use crate::data::transform::augment::Change;
 use crate::data::{Part, Raw, Targets, Unit};
-use jiff::civil::Date;
+use jiff::civil::{DateTime, Time};
 use std::rc::Rc;
 
 /// One series: rows of the same columns, ascending in time.
 pub struct Series {
     /// What it is called.
     pub name: String,
-    /// Of each row; ascending, no day twice. Empty where rows have only their number.
-    pub dates: Vec<Date>,
+    /// Of each row; ascending, none twice. Empty where rows are not known by a date.
+    pub times: Vec<DateTime>,
     /// (rows, columns) in the data's unit.
     pub raw: Vec<f64>,
     /// As the network sees them; empty where each window is normalised by itself.
@@ -156,14 +156,15 @@ impl Windows {
     /// The raw value of a target, where the series reaches so far.
     pub fn target_value(&self, part: Part, sample: usize, output: usize) -> Option<f64> {
         let (series, t) = self.locate(part, sample);
-        self.row(&series.raw, t + self.horizon - 1).map(|row| row[self.columns.targets[output]])
+        let row = self.row(&series.raw, t + self.horizon - 1)?;
+        Some(row[self.columns.targets[output]]).filter(|value| !value.is_nan())
     }
 
     /// The series' name and the time of the target; `+2` after the last time for the second row after the series' end.
     pub fn describe(&self, part: Part, sample: usize) -> String {
         let (series, t) = self.locate(part, sample);
         let (row, rows) = (t + self.horizon - 1, series.rows());
-        let time = |row: usize| series.dates.get(row).map_or_else(|| row.to_string(), Date::to_string);
+        let time = |row: usize| series.times.get(row).map_or_else(|| row.to_string(), |&time| display(time));
         let when = if row < rows { time(row) } else { format!("{}+{}", time(rows - 1), row + 1 - rows) };
         format!("{} {when}", series.name).trim_start().to_owned()
     }
@@ -204,13 +205,18 @@ impl Samples for Rc<Windows> {
 
     fn bytes(&self) -> usize {
         let units: usize = self.units.iter().map(|units| size_of_val(&units[..])).sum();
-        let of = |s: &Series| size_of_val(&s.dates[..]) + size_of_val(&s.raw[..]) + size_of_val(&s.scaled[..]);
+        let of = |s: &Series| size_of_val(&s.times[..]) + size_of_val(&s.raw[..]) + size_of_val(&s.scaled[..]);
         units + self.series.iter().map(of).sum::<usize>()
     }
 
     fn size(&self) -> usize {
         self.window * self.columns.inputs * size_of::<f32>()
     }
+}
+
+/// A date, with the time of day if that is not midnight.
+pub fn display(time: DateTime) -> String {
+    if time.time() == Time::midnight() { time.date().to_string() } else { time.to_string() }
 }
 
 /// The mean and population deviation of a column of a window. One that is constant, but for rounding, is only shifted.

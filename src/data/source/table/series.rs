@@ -1,0 +1,486 @@
+//! Windows over rows: rows of a group are one series, sorted in time and split in time; nothing ever looks ahead.
+
+use super::{Kind, Meaning, Split};
+use crate::config::data::NormalizeMethod;
+use crate::config::{DataConfig, Normalize, nearest};
+use crate::data::format::csv_table::parse_time;
+use crate::data::format::{Cells, Table};
+use crate::data::source::normalization;
+use crate::data::transform::encode::{Filling, Missing, require};
+use crate::data::transform::label::Labels;
+use crate::data::transform::normalize::{Scaling, Summary};
+use crate::data::transform::split::{Selection, wanted};
+use crate::data::transform::window::{Columns, Series, Windows, display};
+use crate::data::{Dataset, Input, Part, Unit};
+use crate::error::{Error, Result, shorten};
+use crate::resource::memory;
+use crate::shape::Shape;
+use jiff::civil::DateTime;
+use std::cmp::Ordering;
+use std::path::Path;
+use std::rc::Rc;
+
+/// The keys of windows.
+#[derive(Debug, Clone)]
+pub(in crate::data::source) struct Keys {
+    pub window: usize,
+    pub horizon: usize,
+    /// The column that tells series apart.
+    pub group: Option<String>,
+    /// The column to sort by.
+    pub time: Option<String>,
+    /// The series to take; none: all.
+    pub select: Vec<String>,
+    /// What one series is called, and the key that selects some.
+    pub noun: &'static str,
+    /// The first share of each series, to learn from, and the key that says it.
+    pub learnt: f64,
+    pub fraction: &'static str,
+    /// Whether one series of a file may be that of the job whatever it is called.
+    pub any_name: bool,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self {
+            window: 0,
+            horizon: 1,
+            group: None,
+            time: None,
+            select: Vec::new(),
+            noun: "series",
+            learnt: 0.8,
+            fraction: "test_fraction",
+            any_name: false,
+        }
+    }
+}
+
+impl Keys {
+    /// Errors: lengths that cannot be, other keys that windows do not go with.
+    pub fn check(&self, config: &DataConfig, meaning: &Meaning, test_path: bool) -> Result<()> {
+        let error = |key: &str, what: String, mend: &str| Err(config.source.error(key, what, mend));
+        if self.window == 0 || self.window > 1 << 20 {
+            return error("window", format!("{} rows", self.window), "use 1 to 1048576, such as 60");
+        }
+        if self.horizon == 0 || self.horizon > 1 << 20 {
+            return error("horizon", format!("{} rows", self.horizon), "use 1 to 1048576; 1 is the next row");
+        }
+        let cut = "windows are cut in time: leave it out, and set data.test_fraction";
+        if test_path {
+            return error("test_path", "beside a window".into(), cut);
+        }
+        if meaning.split != Split::Last {
+            return error("split", "beside a window".into(), cut);
+        }
+        if meaning.task == Some(Kind::Classes) || meaning.classes.is_some() {
+            return error("window", "windows predict values, not classes".into(), "leave out task and classes");
+        }
+        if meaning.missing == Missing::Named(Filling::Mean) {
+            return error("missing", "the mean of a series looks ahead".into(), "use \"drop\" or a number");
+        }
+        Ok(())
+    }
+}
+
+/// What rows are sorted by.
+enum Clock<'t> {
+    /// The file's order.
+    Rows,
+    Numbers(&'t [f64]),
+    /// The times of the texts, and of each row its text.
+    Times(Vec<DateTime>, &'t [u32]),
+}
+
+impl<'t> Clock<'t> {
+    fn of(table: &'t Table, time: Option<&String>, path: &Path) -> Result<Self> {
+        let Some(name) = time else { return Ok(Clock::Rows) };
+        let error =
+            |what: String, mend: &str| Err(Error::data(format!("{}, column {name}", path.display()), what, mend));
+        let cells = &require(table, name, path)?.cells;
+        if let Some(row) = (0..table.rows).find(|&row| !cells.has(row)) {
+            return error(format!("row {row} has no time"), "give it one, or remove the row");
+        }
+        match cells {
+            Cells::Numbers(values) => Ok(Clock::Numbers(values)),
+            Cells::Texts(texts) => {
+                let mut times = Vec::new();
+                for text in &texts.names {
+                    match parse_time(text) {
+                        Some(time) => times.push(time),
+                        None => {
+                            return error(format!("\"{}\" is no date", shorten(text)), "write it as 2013-02-08 16:30");
+                        }
+                    }
+                }
+                Ok(Clock::Times(times, &texts.of))
+            }
+            Cells::Arrays(_) => error("an array".into(), "name a column of times or numbers"),
+        }
+    }
+
+    fn compare(&self, a: u32, b: u32) -> Ordering {
+        let (a, b) = (a as usize, b as usize);
+        match self {
+            Clock::Rows => a.cmp(&b),
+            Clock::Numbers(values) => values[a].total_cmp(&values[b]),
+            Clock::Times(times, of) => times[of[a] as usize].cmp(&times[of[b] as usize]),
+        }
+    }
+
+    fn times(&self, rows: &[u32]) -> Vec<DateTime> {
+        match self {
+            Clock::Times(times, of) => rows.iter().map(|&row| times[of[row as usize] as usize]).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The rows of one series in the order of their times.
+struct Group {
+    name: String,
+    rows: Vec<u32>,
+    holes: usize,
+    duplicates: usize,
+}
+
+/// The groups of a table by name, sorted in time, without rows that lack one of `needed` and times that come again.
+fn groups(keys: &Keys, table: &Table, needed: &[&Cells], clock: &Clock, path: &Path) -> Result<Vec<Group>> {
+    let mut whole = vec![true; table.rows];
+    needed.iter().for_each(|cells| cells.mark(&mut whole));
+    let group = |name: String| Group { name, rows: Vec::new(), holes: 0, duplicates: 0 };
+    let mut groups = Vec::new();
+    let add = |groups: &mut Vec<Group>, of: usize, row: usize| match whole[row] {
+        true => groups[of].rows.push(row as u32),
+        false => groups[of].holes += 1,
+    };
+    let error = |name: &str, row: usize| {
+        let place = format!("{}, column {name}, row {row}", path.display());
+        Err(Error::data(place, format!("a row without a {name}"), "name it or remove the row"))
+    };
+    match keys.group.as_ref().map(|name| Ok((name, &require(table, name, path)?.cells))).transpose()? {
+        None => {
+            groups.push(group(String::new()));
+            (0..table.rows).for_each(|row| add(&mut groups, 0, row));
+        }
+        Some((name, Cells::Texts(texts))) => {
+            groups.extend(texts.names.iter().cloned().map(group));
+            for row in 0..table.rows {
+                match texts.of[row] as usize {
+                    of if of < groups.len() => add(&mut groups, of, row),
+                    _ => return error(name, row),
+                }
+            }
+        }
+        Some((name, Cells::Numbers(values))) => {
+            let mut index = std::collections::HashMap::new();
+            for (row, value) in values.iter().enumerate() {
+                if value.is_nan() {
+                    return error(name, row);
+                }
+                let of = *index.entry(value.to_bits()).or_insert(groups.len());
+                if of == groups.len() {
+                    groups.push(group(value.to_string()));
+                }
+                add(&mut groups, of, row);
+            }
+        }
+        Some((name, Cells::Arrays(_))) => {
+            let place = format!("{}, column {name}", path.display());
+            return Err(Error::data(place, "an array", "name a column of texts or numbers as the group"));
+        }
+    }
+    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    for group in &mut groups {
+        group.rows.sort_by(|&a, &b| clock.compare(a, b));
+        let rows = group.rows.len();
+        group.rows.dedup_by(|a, b| clock.compare(*a, *b) == Ordering::Equal);
+        group.duplicates = rows - group.rows.len();
+    }
+    Ok(groups)
+}
+
+/// Keeps the series of the job.
+fn select(config: &DataConfig, keys: &Keys, groups: &mut Vec<Group>) -> Result<()> {
+    for name in &keys.select {
+        if !groups.iter().any(|group| group.name == *name) {
+            let noun = keys.noun;
+            let mend = match nearest(name, groups.iter().map(|group| group.name.as_str())) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("there are {} {noun}s; give some of them or []", groups.len()),
+            };
+            return Err(config.source.error(&format!("{noun}s"), format!("no {noun} \"{name}\" in the data"), mend));
+        }
+    }
+    if !keys.select.is_empty() {
+        groups.retain(|group| keys.select.contains(&group.name));
+    }
+    Ok(())
+}
+
+/// What was found, and the holes in it.
+fn notes(keys: &Keys, what: &[String], groups: &[Group], clock: &Clock) -> Vec<String> {
+    let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
+    let mut found = format!("{} of {}", count(rows, "row"), count(groups.len(), keys.noun));
+    let ends = groups.iter().flat_map(|group| group.rows.first().into_iter().chain(group.rows.last()));
+    let times = clock.times(&ends.copied().collect::<Vec<_>>());
+    if let (Some(&first), Some(&last)) = (times.iter().min(), times.iter().max()) {
+        found += &format!(", {} to {}", display(first), display(last));
+    }
+    let mut notes = vec![found];
+    let mut dropped = |what: &str, of_group: fn(&Group) -> usize| {
+        let of: Vec<&Group> = groups.iter().filter(|group| of_group(group) > 0).collect();
+        let total: usize = of.iter().map(|group| of_group(group)).sum();
+        if total > 0 {
+            let list: Vec<String> = of.iter().map(|group| format!("{} {}", group.name, of_group(group))).collect();
+            let (rows, groups) = (count(total, "row"), count(of.len(), keys.noun));
+            notes.push(format!("{rows} {what} dropped, of {groups}: {}", some(&list)));
+        }
+    };
+    dropped(&format!("without {}", what.join(" or ")), |group| group.holes);
+    let time = keys.time.as_deref().unwrap_or("time");
+    dropped(&format!("of a {time} that was there already"), |group| group.duplicates);
+    notes
+}
+
+/// The columns of windows: features, then targets that are none of them.
+struct Layout {
+    names: Vec<String>,
+    columns: Columns,
+}
+
+impl Layout {
+    fn of(features: &[String], targets: &[String]) -> Self {
+        let mut names = features.to_vec();
+        let place = |name: &String, names: &mut Vec<String>| {
+            names.iter().position(|known| known == name).unwrap_or_else(|| {
+                names.push(name.clone());
+                names.len() - 1
+            })
+        };
+        let targets = targets.iter().map(|name| place(name, &mut names)).collect();
+        Self { columns: Columns { all: names.len(), inputs: features.len(), targets }, names }
+    }
+
+    /// The numbers of each column.
+    fn cells<'t>(&self, table: &'t Table, path: &Path) -> Result<Vec<&'t Cells>> {
+        let of = |name: &String| match &require(table, name, path)?.cells {
+            cells @ Cells::Numbers(_) => Ok(cells),
+            _ => {
+                let place = format!("{}, column {name}", path.display());
+                Err(Error::data(place, "windows are of numbers alone", "name columns of numbers in data.features"))
+            }
+        };
+        self.names.iter().map(of).collect()
+    }
+}
+
+/// (rows, columns) of a group; what is missing is filled.
+fn raw(cells: &[&Cells], rows: &[u32], missing: Missing) -> Vec<f64> {
+    let fill = if let Missing::Value(value) = missing { value } else { f64::NAN };
+    let value = |cells: &&Cells, row: u32| match cells {
+        Cells::Numbers(values) => Some(values[row as usize]).filter(|value| !value.is_nan()).unwrap_or(fill),
+        _ => fill,
+    };
+    rows.iter().flat_map(|&row| cells.iter().map(move |cells| value(cells, row))).collect()
+}
+
+/// The windows over all rows of a table.
+pub(in crate::data::source) fn open(
+    config: &DataConfig,
+    path: &Path,
+    meaning: &Meaning,
+    keys: &Keys,
+    table: Table,
+) -> Result<Dataset> {
+    let normalize = normalization(config)?;
+    let by_window = normalize == Normalize::Named(NormalizeMethod::Window);
+    let layout = Layout::of(&features(meaning, keys, &table), &meaning.targets);
+    let cells = layout.cells(&table, path)?;
+    let clock = Clock::of(&table, keys.time.as_ref(), path)?;
+    let needed = if meaning.missing == Missing::default() { &cells[..] } else { &[] };
+    let mut groups = groups(keys, &table, needed, &clock, path)?;
+    let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
+    if rows == 0 {
+        let what = format!("no row with a {}", layout.names.join(" and a "));
+        return Err(Error::data(path.display().to_string(), what, "give a file with rows"));
+    }
+    require_room(&layout, rows, path)?;
+    select(config, keys, &mut groups)?;
+    let mut notes = notes(keys, &layout.names, &groups, &clock);
+    let mut windows = Windows::new(keys.window, keys.horizon, by_window, layout.columns.clone());
+    let (mut short, mut runs) = (Vec::new(), Vec::new());
+    for group in groups {
+        let n = group.rows.len();
+        let cut = (keys.learnt * n as f64) as usize;
+        // A target at t + horizon - 1 must still be in its part.
+        let (train_end, test_end) = ((cut + 1).saturating_sub(keys.horizon), (n + 1).saturating_sub(keys.horizon));
+        if cut <= keys.window || train_end <= keys.window {
+            short.push(group.name);
+            continue;
+        }
+        let run = train_end - keys.window;
+        runs.push(run);
+        let raw = raw(&cells, &group.rows, meaning.missing);
+        // What is kept back to validate on is unknown to the scaler, too.
+        let learnt = &raw[..(cut - wanted(config, run).unwrap_or(0)) * layout.columns.all];
+        let units = fit(config, &normalize, learnt, layout.columns.all)?;
+        let scaled = scale(&raw, &units, by_window, &|row| {
+            let what = format!("row {row} of {} {} leaves the range of f32 when scaled", keys.noun, group.name);
+            Error::data(path.display().to_string(), what, "correct the values")
+        })?;
+        let series = Series { times: clock.times(&group.rows), name: group.name, raw, scaled, units };
+        windows.add(series, [keys.window..train_end, cut..test_end]);
+    }
+    if !short.is_empty() {
+        let rows = keys.window + keys.horizon;
+        let skipped = count(short.len(), keys.noun);
+        notes.push(format!("{skipped} skipped, with fewer than {rows} training rows: {}", some(&short)));
+    }
+    if windows.series.is_empty() {
+        let what = format!("no {} is long enough for windows of {} rows", keys.noun, keys.window);
+        return Err(Error::data(path.display().to_string(), what, "give longer series or lower data.window"));
+    }
+    let given = config.source.table.contains_key(keys.fraction);
+    if windows.count(Part::Test) == 0 && keys.learnt < 1.0 && given {
+        let what = format!("{} leaves no test sample", config.source.table[keys.fraction]);
+        let (way, none) = if keys.fraction == "test_fraction" { ("raise", 0) } else { ("lower", 1) };
+        let mend = format!(
+            "{way} it, so that the last {} rows are left to test on, or set {none} to test on none",
+            keys.horizon
+        );
+        return Err(config.source.error(keys.fraction, what, mend));
+    }
+    let scaling =
+        Scaling::new(config, &Normalize::Named(NormalizeMethod::None), layout.columns.inputs, || Ok(Vec::new()))?;
+    let mut dataset = windowed(config, windows, scaling, notes)?;
+    dataset.columns = [layout.names[..layout.columns.inputs].to_vec(), meaning.targets.clone()];
+    Ok(dataset.keep_back(Selection::last(config, &runs)))
+}
+
+/// Every window of every series in a table, also the one that ends with the last row.
+pub(in crate::data::source) fn open_inputs(
+    trained: &Input,
+    config: &DataConfig,
+    path: &Path,
+    keys: &Keys,
+    mut table: Table,
+) -> Result<Dataset> {
+    let by_window = normalization(config)? == Normalize::Named(NormalizeMethod::Window);
+    let layout = Layout::of(&trained.features, &trained.targets);
+    let (needed, others) = layout.names.split_at(layout.columns.inputs);
+    for name in others.iter().filter(|_| !by_window) {
+        // A target that is no feature need not be known.
+        if table.column(name).is_none() {
+            let cells = Cells::Numbers(vec![f64::NAN; table.rows]);
+            table.columns.push(crate::data::format::Column { name: name.clone(), cells });
+        }
+    }
+    let cells = layout.cells(&table, path)?;
+    let clock = Clock::of(&table, keys.time.as_ref(), path)?;
+    let all = if by_window { cells.len() } else { needed.len() };
+    let groups = groups(keys, &table, &cells[..all], &clock, path)?;
+    require_room(&layout, table.rows, path)?;
+    let mut notes = notes(keys, needed, &groups, &clock);
+    let mut windows = Windows::new(keys.window, keys.horizon, by_window, layout.columns.clone());
+    let mut short = Vec::new();
+    // One unnamed series for a job of one series: file names may differ.
+    let alone = trained.series.first().filter(|_| trained.series.len() == 1 && keys.any_name);
+    for group in groups {
+        if group.rows.len() < keys.window {
+            short.push(group.name);
+            continue;
+        }
+        let units = match trained.series.iter().find(|(name, _)| *name == group.name).or(alone) {
+            _ if by_window => vec![Unit::IDENTITY; layout.columns.all],
+            Some((_, units)) if units.len() == layout.columns.all => units.clone(),
+            _ => {
+                let what = format!("{} {} is none of the job's, so there is no scale for it", keys.noun, group.name);
+                let mend = "leave it out, or train with normalize = \"window\"";
+                return Err(Error::data(path.display().to_string(), what, mend));
+            }
+        };
+        let raw = raw(&cells, &group.rows, Missing::default());
+        let inputs = layout.columns.inputs;
+        let scaled = scale(&raw, &units, by_window, &|row| {
+            let what = format!("row {row} of {} {} leaves the range of f32 when scaled", keys.noun, group.name);
+            Error::data(path.display().to_string(), what, "correct the values")
+        });
+        // What is not known is no error.
+        let scaled = match scaled {
+            Err(error) if inputs == layout.columns.all => return Err(error),
+            Err(_) => raw.iter().enumerate().map(|(i, &v)| units[i % units.len()].normalize(v)).collect(),
+            Ok(scaled) => scaled,
+        };
+        let times = keys.window..group.rows.len() + 1;
+        windows.add(Series { times: clock.times(&group.rows), name: group.name, raw, scaled, units }, [0..0, times]);
+    }
+    if !short.is_empty() {
+        let skipped = count(short.len(), keys.noun);
+        notes.push(format!("{skipped} skipped, with fewer than {} rows: {}", keys.window, some(&short)));
+    }
+    windowed(config, windows, Scaling::of(trained), notes)
+}
+
+fn windowed(config: &DataConfig, windows: Windows, scaling: Scaling, notes: Vec<String>) -> Result<Dataset> {
+    let windows = Rc::new(windows);
+    let shape = Shape::Sequence { t: windows.window, f: windows.columns.inputs };
+    let samples = Box::new(windows.clone());
+    Dataset::new(config, shape, samples, Labels::Windows(windows), scaling, notes)
+}
+
+/// The columns of numbers to predict from: the job's, or all but the group and the time.
+fn features(meaning: &Meaning, keys: &Keys, table: &Table) -> Vec<String> {
+    if !meaning.features.is_empty() {
+        return meaning.features.clone();
+    }
+    let apart = [&keys.group, &keys.time];
+    let numbers = table.columns.iter().filter(|column| matches!(column.cells, Cells::Numbers(_)));
+    let names = numbers.map(|column| column.name.clone());
+    names.filter(|name| !apart.iter().any(|apart| apart.as_ref() == Some(name))).collect()
+}
+
+/// Times, values and what each window is scaled by, in series of their own.
+fn require_room(layout: &Layout, rows: usize, path: &Path) -> Result<()> {
+    let bytes = (16 + 16 * layout.columns.all) as f64 * rows as f64;
+    memory::ask(bytes).map_err(|e| crate::data::format::file::read_error(path, &e))
+}
+
+/// The scaler of each column of a series, fitted on what is learnt from.
+fn fit(config: &DataConfig, normalize: &Normalize, learnt: &[f64], columns: usize) -> Result<Vec<Unit>> {
+    if *normalize == Normalize::Named(NormalizeMethod::Window) {
+        return Ok(vec![Unit::IDENTITY; columns]);
+    }
+    let column = |c: usize| learnt.iter().skip(c).step_by(columns).map(|&value| (value, 1.0));
+    let scaling =
+        Scaling::new(config, normalize, columns, || Ok((0..columns).map(|c| Summary::of(column(c))).collect()))?;
+    Ok(scaling.std.iter().zip(&scaling.mean).map(|(&scale, &offset)| Unit { scale, offset }).collect())
+}
+
+/// A series as the network sees it; nothing where each window is normalised by itself.
+fn scale(raw: &[f64], units: &[Unit], by_window: bool, error: &dyn Fn(usize) -> Error) -> Result<Vec<f32>> {
+    if by_window {
+        return Ok(Vec::new());
+    }
+    let row = |row: &[f64]| row.iter().zip(units).map(|(&value, unit)| unit.normalize(value)).collect::<Vec<f32>>();
+    let scaled: Vec<f32> = match units {
+        [unit] => raw.iter().map(|&value| unit.normalize(value)).collect(),
+        _ => raw.chunks_exact(units.len()).flat_map(row).collect(),
+    };
+    match scaled.iter().position(|value| !value.is_finite()) {
+        None => Ok(scaled),
+        Some(i) => Err(error(i / units.len())),
+    }
+}
+
+/// `1 row`, `2 rows`.
+fn count(n: usize, what: &str) -> String {
+    if n == 1 || what == "series" { format!("{n} {what}") } else { format!("{n} {what}s") }
+}
+
+/// The first few names of a list.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let list = names.iter().take(SHOWN).map(|name| shorten(name)).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{list} and {} more", names.len() - SHOWN) } else { list }
+}
