@@ -39,7 +39,9 @@ fn contents(data: &Dataset) -> Vec<Content> {
         let arrays = [(inputs, &sample), (targets, &width)];
         for (name, (element, of_one)) in names.into_iter().zip(arrays).filter(|_| data.len(part) > 0) {
             let shape = [&[data.len(part)], &of_one[..]].concat();
-            contents.push(Content { part, is_input: name.starts_with('x'), layout: Layout { name, element, shape } });
+            let is_input = name.starts_with('x');
+            let statistics = Some(data.statistics()).filter(|text| is_input && part == Part::Train && !text.is_empty());
+            contents.push(Content { part, is_input, layout: Layout { name, element, shape, statistics } });
         }
     }
     contents

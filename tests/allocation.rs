@@ -234,6 +234,41 @@ fn a_warm_step_with_overlapping_sums_allocates_nothing() {
     }
 }
 
+/// Samples that stay in a file: the loader's buffers go round.
+#[test]
+fn a_warm_step_with_samples_from_a_file_allocates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.h5");
+    let file = hdf5::File::create(&path).unwrap();
+    let x = ndarray::Array4::from_shape_fn((1000, 3, 6, 6), |(n, c, h, w)| (n * 7 + c * 5 + h * w) as u8);
+    file.new_dataset_builder().with_data(&x).create("x_train").unwrap();
+    let y = ndarray::Array1::from_shape_fn(1000, |n| (n % 5) as i32);
+    file.new_dataset_builder().with_data(&y).create("y_train").unwrap();
+    file.close().unwrap();
+    let text = format!(
+        "[data]\nsource = \"hdf5\"\npath = \"{}\"\naugment = [{{ type = \"mixup\", alpha = 1 }}]\n[model]\n\
+         layers = [{{ type = \"flatten\" }}, {{ type = \"linear\", out_features = 5 }}]\n[loss]\ntype = \"cross_entropy\"\n\
+         [optimizer]\ntype = \"sgd\"\nlr = 0.01\n[train]\nepochs = 1\nbatch_size = 16\nmicro_batch = 8",
+        path.display()
+    );
+    let job = Job::parse(&text, "job", &[]).unwrap();
+    let data = Dataset::open_unread(&job.data, job.seed).unwrap();
+    let mut trainer = Trainer::build(&job, &data, &Solo).unwrap();
+    let mut order = vec![0; data.len(Part::Train)];
+    data.order(job.seed, 0, &mut order);
+    let mut loader = trainer.loader(&data, &order, 16, 0);
+    assert!(loader.streams());
+    let (mut step, mut before) = (0, 0);
+    while let Some(batch) = trainer.next(&mut loader) {
+        trainer.step(&data, batch.unwrap(), 0, step, false).unwrap();
+        step += 1;
+        if step == 20 {
+            before = ALLOCATIONS.get();
+        }
+    }
+    assert_eq!((step, ALLOCATIONS.get() - before), (63, 0));
+}
+
 #[test]
 fn the_counter_counts() {
     let before = ALLOCATIONS.get();

@@ -23,8 +23,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("loss", &["config", "data::Targets", "data::Task", "error", "kernel"]),
     ("optimizer", &["arena", "config", "error", "kernel"]),
     ("model", &["arena", "config", "error", "kernel", "layer", "rng", "shape"]),
-    // Three that do not know each other, nor a layer. HDF5 data are read through the store's plain arrays.
-    ("data", &["config", "error", "input", "resource", "rng", "shape", "store::table"]),
+    // Three that do not know each other, nor a layer. HDF5 data are read through the store's plain arrays and rows of them.
+    ("data", &["config", "error", "input", "resource", "rng", "shape", "store::rows", "store::table"]),
     ("comm", &["arena", "error", "resource", "shard"]),
     ("store", &["arena", "error", "input", "resource", "shape"]),
     // What brings all together.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use ddl::config::{Augmentation, Batch, Job, Override, PaddingMode, Precision};
+use ddl::config::{Augmentation, Batch, Job, Override, PaddingMode, Precision, Resident, Shuffle};
 use ddl::error::Result;
 use ddl::model::Model;
 use ddl::shape::Shape;
@@ -40,7 +40,7 @@ fn every_key_of_the_contract_parses() {
     assert_eq!((job.name.as_str(), job.seed), ("cifar10-cnn", 42));
     assert_eq!(job.data.source.kind, "cifar10");
     assert_eq!(job.data.path.as_deref(), Some(Path::new("data/cifar10")));
-    assert!(!job.data.shuffle);
+    assert_eq!((job.data.shuffle, job.data.resident), (Shuffle::No, Resident::Yes));
     let augment = [
         Augmentation::RandomCrop { padding: 4, padding_mode: PaddingMode::Zeros },
         Augmentation::HorizontalFlip { p: 0.5 },
@@ -86,7 +86,8 @@ fn little_is_needed() {
                 optimizer.type = \"adam\"\ntrain = { epochs = 1, batch_size = 8 }";
     let job = Job::parse(text, "some/where/my-run.toml", &[]).unwrap();
     assert_eq!((job.name.as_str(), job.seed, job.schedule.kind.as_str()), ("my-run", 42, "constant"));
-    assert!(job.data.shuffle && job.data.augment.is_empty() && !job.distributed.overlap);
+    assert_eq!((job.data.shuffle, job.data.resident), (Shuffle::Exact, Resident::Auto));
+    assert!(job.data.augment.is_empty() && !job.distributed.overlap);
     // A byte order mark, as Windows' editors write.
     assert_eq!(Job::parse(&format!("\u{feff}{text}"), "some/where/my-run.toml", &[]).unwrap(), job);
 }
@@ -167,6 +168,8 @@ fn wrong_types_and_values_name_the_key() {
         ("name = \"cifar10-cnn\"", "name = \"../up\"", "name"),
         ("name = \"cifar10-cnn\"", "name = \"\"", "name"),
         ("shuffle = false", "shuffle = 1", "shuffle"),
+        ("shuffle = false", "shuffle = \"rows\"", "shuffle"),
+        ("resident = true", "resident = \"never\"", "resident"),
         ("path = \"data/cifar10\"", "path = 3", "path"),
         ("source = \"cifar10\"", "source = 10", "source"),
         (normalize, "normalize = \"standrd\"", "normalize"),

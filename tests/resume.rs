@@ -295,7 +295,7 @@ fn exported_weights_evaluate_as_their_checkpoint() {
     let [fresh, exported, saved] = [None, Some(&weights), Some(&path)].map(|file: Option<&PathBuf>| {
         let mut trainer = Trainer::build(&job, &data, &Solo).unwrap();
         file.iter().for_each(|file| load_weights(&mut trainer, file).unwrap());
-        trainer.evaluate(&data, Part::Test)
+        trainer.evaluate(&data, Part::Test).unwrap()
     });
     assert_eq!(exported, saved);
     assert_ne!(exported, fresh);

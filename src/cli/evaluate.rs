@@ -57,7 +57,7 @@ impl Evaluate {
         let mut network = Predictor::load(&job, &input, checkpoint.as_ref(), &self.checkpoint, comm)?;
         let host = agree(comm, comm.host(Some(data.bytes())))?;
         share(&*host, comm, &mut data)?;
-        let metrics = network.evaluate(&data, Part::Test);
+        let metrics = network.evaluate(&data, Part::Test)?;
         if comm.rank() == 0 {
             say(&if self.json { json(&metrics, &data) } else { text(&metrics, &data) });
         }

@@ -47,7 +47,7 @@ impl Predict {
         let mut inputs = agree(comm, open_inputs(&input, &job.data, file))?;
         agree(comm, inputs.read())?;
         let mut network = Predictor::load(&job, &input, checkpoint.as_ref(), &self.checkpoint, comm)?;
-        let outputs = network.outputs(&inputs, Part::Test);
+        let outputs = network.outputs(&inputs, Part::Test)?;
         // Ranks own consecutive samples, so their outputs in rank order are in sample order.
         let all: Vec<u8> = comm.gather_bytes(bytemuck::cast_slice(&outputs)).concat();
         on_root(comm, || {

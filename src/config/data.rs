@@ -116,6 +116,88 @@ pub enum Augmentation {
     },
 }
 
+/// The order of the training samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "ShuffleText")]
+pub enum Shuffle {
+    /// As they are.
+    No,
+    /// Any order is as likely, anew each epoch.
+    #[default]
+    Exact,
+    /// Blocks of consecutive samples in random order, and samples at random among those of some blocks.
+    Blocks,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "is no order: use true, false or \"blocks\"")]
+enum ShuffleText {
+    Flag(bool),
+    Named(InBlocks),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum InBlocks {
+    Blocks,
+}
+
+impl From<ShuffleText> for Shuffle {
+    fn from(text: ShuffleText) -> Self {
+        match text {
+            ShuffleText::Flag(false) => Shuffle::No,
+            ShuffleText::Flag(true) => Shuffle::Exact,
+            ShuffleText::Named(InBlocks::Blocks) => Shuffle::Blocks,
+        }
+    }
+}
+
+impl From<Shuffle> for toml::Value {
+    fn from(shuffle: Shuffle) -> Self {
+        match shuffle {
+            Shuffle::No => false.into(),
+            Shuffle::Exact => true.into(),
+            Shuffle::Blocks => "blocks".into(),
+        }
+    }
+}
+
+/// Whether samples are kept in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "ResidentText")]
+pub enum Resident {
+    /// Where they find room.
+    #[default]
+    Auto,
+    /// Always.
+    Yes,
+    /// Never: they are read as they are needed.
+    No,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "is neither true nor false nor \"auto\"")]
+enum ResidentText {
+    Flag(bool),
+    Named(Automatic),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Automatic {
+    Auto,
+}
+
+impl From<ResidentText> for Resident {
+    fn from(text: ResidentText) -> Self {
+        match text {
+            ResidentText::Flag(true) => Resident::Yes,
+            ResidentText::Flag(false) => Resident::No,
+            ResidentText::Named(Automatic::Auto) => Resident::Auto,
+        }
+    }
+}
+
 /// Which training samples an epoch has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -212,8 +294,10 @@ pub struct DataConfig {
     pub source: Component,
     /// A folder, a file, or the URL of one; None for sources that need none.
     pub path: Option<PathBuf>,
-    /// Whether the training samples are shuffled anew each epoch.
-    pub shuffle: bool,
+    /// The order of the training samples.
+    pub shuffle: Shuffle,
+    /// Whether samples are kept in memory. As it depends on this machine and changes no value, it is no part of the resolved job.
+    pub resident: Resident,
     /// Which of them an epoch has.
     pub sampling: Sampling,
     /// Random changes to training images, in this order.
@@ -230,9 +314,18 @@ pub struct DataConfig {
 
 impl DataConfig {
     /// The keys that all sources take, and what they are, for the documentation.
-    pub const KEYS: [(&str, &str); 7] = [
+    pub const KEYS: [(&str, &str); 8] = [
         ("path", "a folder, a file, or a URL of one: https, s3, az, abfss, hdfs or webhdfs"),
-        ("shuffle", "whether training samples are shuffled anew each epoch (true)"),
+        (
+            "shuffle",
+            "whether training samples are shuffled anew each epoch; \"blocks\": blocks of about 256 KiB in random order, samples at \
+             random within 32 MiB (true)",
+        ),
+        (
+            "resident",
+            "whether samples are kept in memory, one copy a host; false: they are read as they are needed, which HDF5 files and \
+             CIFAR-10's .bin files allow; \"auto\": false where they would not fit (\"auto\")",
+        ),
         (
             "sampling",
             "\"once\": each sample once an epoch; \"balanced\": an epoch has as many samples, of each class equally many, those of \
@@ -247,7 +340,8 @@ impl DataConfig {
     /// Takes the shared keys out of the table.
     pub fn from_component(mut source: Component) -> Result<Self> {
         let path = source.take("path")?;
-        let shuffle = source.take("shuffle")?.unwrap_or(true);
+        let shuffle = source.take("shuffle")?.unwrap_or_default();
+        let resident = source.take("resident")?.unwrap_or_default();
         let sampling = source.take("sampling")?.unwrap_or_default();
         let augment = source.take("augment")?.unwrap_or_default();
         let normalize = source.take("normalize")?;
@@ -259,6 +353,6 @@ impl DataConfig {
         if cache_gb.is_some_and(|gb| !(gb > 0.0 && gb.is_finite())) {
             return Err(source.error("cache_gb", "is not above 0", "give how many GB may be kept, such as 20"));
         }
-        Ok(Self { source, path, shuffle, sampling, augment, normalize, cache, cache_gb, validation: 0.0 })
+        Ok(Self { source, path, shuffle, resident, sampling, augment, normalize, cache, cache_gb, validation: 0.0 })
     }
 }

@@ -11,7 +11,7 @@ mod overrides;
 
 pub use changes::{Change, Meaning, changes};
 pub use component::{Component, nearest};
-pub use data::{Augmentation, DataConfig, Normalize, PaddingMode, Sampling, Span};
+pub use data::{Augmentation, DataConfig, Normalize, PaddingMode, Resident, Sampling, Shuffle, Span};
 pub use distributed::{Distributed, Exchange, Reduction, Wire};
 pub use job::{Batch, Job, Precision, Train};
 pub use overrides::Override;

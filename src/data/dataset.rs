@@ -1,13 +1,14 @@
 //! The data set that training sees: numbered samples of two parts, filled into micro-batches.
 
+use super::loader::Picked;
 use super::sample::Samples;
-use super::sample::kept::Bulk;
+use super::sample::kept::{Bulk, Unread};
 use super::transform::augment;
 use super::transform::label::Labels;
 use super::transform::normalize::Scaling;
 use super::transform::split::Selection;
 use super::{AugmentKey, Input, Part, Targets, Task, Unit, sampling, source};
-use crate::config::{Augmentation, DataConfig, Sampling};
+use crate::config::{Augmentation, DataConfig, Resident, Sampling, Shuffle};
 use crate::error::{Error, Result};
 use crate::input::Encoded;
 use crate::rng::{self, Purpose, Stream};
@@ -15,12 +16,13 @@ use crate::shape::Shape;
 use serde::Serialize;
 use std::cell::Cell;
 use std::ops::Deref;
+use std::sync::Arc;
 use toml::{Table, Value};
 
 /// Elements in memory, whoever's.
 pub type Kept<T> = Box<dyn Deref<Target = [T]>>;
 
-/// A data set in memory.
+/// A data set: its labels are in memory, its samples may be in files.
 pub struct Dataset {
     input: Shape,
     task: Task,
@@ -33,7 +35,12 @@ pub struct Dataset {
     room: Cell<Vec<f32>>,
     /// Room for a sample that is to be mixed with another, and its target.
     other: Cell<(Vec<f32>, Targets)>,
-    shuffle: bool,
+    shuffle: Shuffle,
+    /// Samples of a block, of which a block shuffle is made.
+    block: usize,
+    resident: Resident,
+    /// Whether values may be other than finite.
+    pub(super) any_value: bool,
     sampling: Sampling,
     /// Where some of the training part is kept back.
     selection: Option<Selection>,
@@ -62,15 +69,17 @@ impl Dataset {
     pub fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
         let mut dataset = Self::open_unread(config, seed)?;
         dataset.read()?;
+        dataset.check()?;
         Ok(dataset)
     }
 
     /// [`Dataset::open`], but where it can be, samples stay in their files until [`Dataset::keep_samples`] or
-    /// [`Dataset::read`], one of which must come before [`Dataset::fill`].
+    /// [`Dataset::read`]. Until then a [`Loader`](super::Loader) reads what [`Dataset::fill`] needs, and finds values that are
+    /// not finite.
     /// Errors: as there.
     pub fn open_unread(config: &DataConfig, seed: u64) -> Result<Dataset> {
         let dataset = Self::open_unchecked(config, seed)?;
-        dataset.require_finite()?;
+        dataset.check()?;
         Ok(dataset)
     }
 
@@ -124,11 +133,19 @@ impl Dataset {
                 let what = "is \"balanced\", but the targets are values, not classes";
                 return Err(config.source.error("sampling", what, "remove it"));
             }
-            if !config.shuffle {
-                let what = "is \"balanced\", which draws samples at random, but shuffle is false";
+            if config.shuffle != Shuffle::Exact {
+                let how = if config.shuffle == Shuffle::No { "false" } else { "\"blocks\"" };
+                let what = format!("is \"balanced\", which draws samples at random from all, but shuffle is {how}");
                 return Err(config.source.error("sampling", what, "remove one of the two"));
             }
         }
+        if config.resident == Resident::No && samples.unread(Part::Train).is_none() {
+            let what = format!("is false, but the source \"{}\" keeps these samples in memory", config.source.kind);
+            let mend = "remove it, or make a file of them that can be read as it is needed: ddl prepare --contiguous";
+            return Err(config.source.error("resident", what, mend));
+        }
+        let chunk = samples.unread(Part::Train).and_then(|unread| unread.chunk);
+        let block = chunk.unwrap_or_else(|| (sampling::BLOCK_BYTES / samples.size().max(1)).max(1));
         for part in [Part::Train, Part::Test] {
             if u32::try_from(samples.len(part)).is_err() {
                 let place = config.path.as_ref().map_or("data".into(), |path| path.display().to_string());
@@ -145,6 +162,9 @@ impl Dataset {
             room: Cell::new(vec![0.0; if config.augment.is_empty() { 0 } else { input.len() }]),
             other: Cell::default(),
             shuffle: config.shuffle,
+            block,
+            resident: config.resident,
+            any_value: false,
             sampling: config.sampling,
             selection: None,
             notes,
@@ -233,6 +253,50 @@ impl Dataset {
         self.keep_samples(true, &mut |samples| Ok(Box::new(samples.all()?)))
     }
 
+    /// The samples of a part that are still in files.
+    pub(super) fn unread(&self, part: Part) -> Option<&Arc<Unread>> {
+        self.samples.unread(if part == Part::Test { Part::Test } else { Part::Train })
+    }
+
+    /// Whether a part's samples are still in files.
+    pub fn is_unread(&self, part: Part) -> bool {
+        self.unread(part).is_some()
+    }
+
+    /// Bytes that samples take which are still in files.
+    pub fn unread_bytes(&self) -> usize {
+        let unread = [Part::Train, Part::Test].into_iter().filter_map(|part| self.samples.unread(part));
+        unread.map(|unread| unread.count * unread.size).sum()
+    }
+
+    /// Whether samples are to stay in their files, as the job says or because there is no room for all: `fits` tells of bytes.
+    pub fn should_stream(&self, fits: impl FnOnce(usize) -> bool) -> bool {
+        match (self.unread_bytes(), self.resident) {
+            (0, _) | (_, Resident::Yes) => false,
+            (_, Resident::No) => true,
+            (bytes, Resident::Auto) => !fits(bytes),
+        }
+    }
+
+    /// Notes that samples stay in their files.
+    pub fn stream(&mut self) {
+        let (mib, gib) = (f64::from(1 << 20), f64::from(1 << 30));
+        let size = match self.unread_bytes() as f64 {
+            bytes if bytes < gib => format!("{:.1} MiB", bytes / mib),
+            bytes => format!("{:.1} GiB", bytes / gib),
+        };
+        let why = if self.resident == Resident::No { "data.resident = false" } else { "they would not fit in memory" };
+        self.notes.push(format!("{size} of samples stay in their files and are read as they are needed: {why}"));
+        let packed = self.samples.unread(Part::Train).filter(|unread| unread.packed);
+        if let (Some(unread), Shuffle::Exact) = (packed, self.shuffle) {
+            self.notes.push(format!(
+                "the file is packed in chunks of {} samples, and each sample of an exact shuffle costs the unpacking of a chunk: set \
+                 data.shuffle = \"blocks\", or prepare the data with --contiguous",
+                unread.chunk.unwrap_or(1)
+            ));
+        }
+    }
+
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
         self.samples.bytes() + self.labels.bytes()
@@ -241,39 +305,50 @@ impl Dataset {
     /// Fills `x` (M, H, W, C), (M, T, F) or (M, N), normalised, and `targets` (cleared first) with the M `samples` of a part.
     /// With a key, images are changed at random as the job says: the same for a sample and an epoch wherever it stands in
     /// a batch and whoever fills it. Nothing allocates once `targets` has its capacity.
-    /// Panics if a sample is not below [`Dataset::len`], or `x` is shorter than M samples.
-    pub fn fill(&self, part: Part, samples: &[u32], augment: Option<AugmentKey>, x: &mut [f32], targets: &mut Targets) {
+    /// Panics if a sample is not below [`Dataset::len`], or in a file and its bytes are not there, or `x` is shorter than M samples.
+    pub fn fill<'a>(
+        &self,
+        part: Part,
+        picked: impl Into<Picked<'a>>,
+        augment: Option<AugmentKey>,
+        x: &mut [f32],
+        targets: &mut Targets,
+    ) {
+        let picked = picked.into();
+        let samples = picked.samples;
         assert!(x.len() >= samples.len() * self.input.len(), "x is too short for {} samples", samples.len());
         targets.classes.clear();
         targets.values.clear();
         targets.others.clear();
         targets.mixed = None;
         let mut room = self.room.take();
-        for (&sample, y) in samples.iter().zip(x.chunks_exact_mut(self.input.len())) {
-            self.fill_one(part, sample, augment, &mut room, y, targets);
+        for (i, (&sample, y)) in samples.iter().zip(x.chunks_exact_mut(self.input.len())).enumerate() {
+            self.fill_one(part, (sample, self.held(picked, i)), augment, &mut room, y, targets);
         }
         self.room.set(room);
     }
 
     /// Mixes filled samples with `others`, to be filled likewise: `share` of what is there, and the rest of the others.
     /// Panics if `x` is shorter than so many samples.
-    pub fn mix(
+    pub fn mix<'a>(
         &self,
         part: Part,
-        others: &[u32],
+        others: impl Into<Picked<'a>>,
         share: f32,
         augment: Option<AugmentKey>,
         x: &mut [f32],
         targets: &mut Targets,
     ) {
+        let picked = others.into();
+        let others = picked.samples;
         assert!(x.len() >= others.len() * self.input.len(), "x is too short for {} samples", others.len());
         let (mut room, (mut other, mut theirs)) = (self.room.take(), self.other.take());
         other.resize(self.input.len(), 0.0);
         theirs.classes.clear();
         theirs.values.clear();
         let blend = |ours: &mut f32, theirs: &f32| *ours = share * *ours + (1.0 - share) * theirs;
-        for (&sample, y) in others.iter().zip(x.chunks_exact_mut(self.input.len())) {
-            self.fill_one(part, sample, augment, &mut room, &mut other, &mut theirs);
+        for (i, (&sample, y)) in others.iter().zip(x.chunks_exact_mut(self.input.len())).enumerate() {
+            self.fill_one(part, (sample, self.held(picked, i)), augment, &mut room, &mut other, &mut theirs);
             y.iter_mut().zip(&other).for_each(|(ours, theirs)| blend(ours, theirs));
         }
         targets.values.iter_mut().zip(&theirs.values).for_each(|(ours, theirs)| blend(ours, theirs));
@@ -284,11 +359,17 @@ impl Dataset {
         self.other.set((other, theirs));
     }
 
-    /// Fills one sample, and appends its target.
+    /// The bytes of one of those that are picked.
+    fn held<'a>(&self, picked: Picked<'a>, i: usize) -> Option<&'a [u8]> {
+        let size = || self.samples.size();
+        picked.bytes.map(|bytes| &bytes[i * size()..][..size()])
+    }
+
+    /// Fills one sample, of which the bytes may be held, and appends its target.
     fn fill_one(
         &self,
         part: Part,
-        sample: u32,
+        (sample, held): (u32, Option<&[u8]>),
         augment: Option<AugmentKey>,
         room: &mut [f32],
         y: &mut [f32],
@@ -300,7 +381,7 @@ impl Dataset {
             stream: Stream::new(key.seed, Purpose::Augment, key.epoch, sample as u64),
             room,
         });
-        self.samples.fill(part, sample, change, y);
+        self.samples.fill(part, sample, held, change, y);
         self.labels.fill(part, sample, targets);
     }
 
@@ -319,8 +400,12 @@ impl Dataset {
                 let classes = (0..order.len() as u32).map(|sample| self.class(Part::Train, sample).unwrap_or(0));
                 sampling::balanced(classes, seed, epoch, order);
             }
-            (Sampling::Once, true) => rng::shuffle(seed, epoch, order),
-            (Sampling::Once, false) => order.iter_mut().enumerate().for_each(|(i, slot)| *slot = i as u32),
+            (Sampling::Once, Shuffle::Exact) => rng::shuffle(seed, epoch, order),
+            (Sampling::Once, Shuffle::Blocks) => {
+                let block = |sample: u32| self.place(Part::Train, sample).1 / self.block;
+                sampling::blocks(block, sampling::window(self.block, self.samples.size()), seed, epoch, order);
+            }
+            (Sampling::Once, Shuffle::No) => order.iter_mut().enumerate().for_each(|(i, slot)| *slot = i as u32),
         }
     }
 

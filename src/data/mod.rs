@@ -6,6 +6,7 @@
 
 mod dataset;
 mod format;
+pub mod loader;
 mod raw;
 mod sample;
 mod sampling;
@@ -15,6 +16,7 @@ mod transform;
 
 pub use crate::input::{Input, Unit};
 pub use dataset::{Dataset, Kept};
+pub use loader::{Batch, Loader, Picked};
 pub use raw::Raw;
 pub use sample::kept::Bulk;
 pub use source::{Source, registry};
@@ -81,12 +83,13 @@ pub struct AugmentKey {
 /// fitted on the training part. The test part of the result holds all samples. Targets that the file lacks
 /// are NaN, or left out for classes.
 pub fn open_inputs(input: &Input, config: &DataConfig, file: &Path) -> Result<Dataset> {
-    let inputs = (source::of(config)?.open_inputs)(input, config, file)?;
+    let mut inputs = (source::of(config)?.open_inputs)(input, config, file)?;
     if inputs.rows() == 0 {
         let what = ["there is no sample in it"].into_iter().chain(inputs.notes.iter().map(String::as_str));
         let what: Vec<&str> = what.collect();
         return Err(Error::data(file.display().to_string(), what.join("; "), "give a file with samples"));
     }
+    inputs.read()?;
     inputs.require_finite()?;
     Ok(inputs)
 }

@@ -1,9 +1,10 @@
 //! Samples as they are in their files, for those who look at data or copy them instead of training.
 
+use super::transform::normalize::Summary;
 use super::transform::window::Series;
 use super::{Dataset, Part};
 use crate::config::data::NormalizeMethod;
-use crate::config::{DataConfig, Normalize};
+use crate::config::{DataConfig, Normalize, Resident};
 use crate::error::Result;
 
 /// One sample's elements, in memory order: images (H, W, C), sequences (T, F), rows (N).
@@ -18,14 +19,17 @@ pub enum Raw<'a> {
 }
 
 impl Dataset {
-    /// As [`Dataset::open_unread`], but nothing is normalised, changed or kept back, and values that are not finite stay.
+    /// As [`Dataset::open_unread`], but samples are to be read into memory, nothing is normalised, changed or kept back, and values that are not finite stay.
     ///
     /// # Errors
     /// As there.
     pub fn open_raw(config: &DataConfig, seed: u64) -> Result<Dataset> {
         let normalize = Some(Normalize::Named(NormalizeMethod::None));
-        let config = DataConfig { normalize, augment: Vec::new(), validation: 0.0, ..config.clone() };
-        Self::open_unchecked(&config, seed)
+        let resident = Resident::Yes;
+        let config = DataConfig { normalize, resident, augment: Vec::new(), validation: 0.0, ..config.clone() };
+        let mut dataset = Self::open_unchecked(&config, seed)?;
+        dataset.any_value = true;
+        Ok(dataset)
     }
 
     /// A sample before normalisation; for f32 that is so only after [`Dataset::open_raw`]. Panics if it is not below
@@ -52,8 +56,21 @@ impl Dataset {
         &self.missing
     }
 
+    /// What normalisations are fitted on, as a text: a line a channel of the training part, of samples in memory.
+    pub fn statistics(&self) -> String {
+        Summary::text(&self.samples.summaries())
+    }
+
+    /// [`Dataset::require_finite`], unless all values are welcome.
+    ///
     /// # Errors
-    /// A sample holds a value that is not finite.
+    /// As there.
+    pub fn check(&self) -> Result<()> {
+        if self.any_value { Ok(()) } else { self.require_finite() }
+    }
+
+    /// # Errors
+    /// A sample in memory holds a value that is not finite.
     pub fn require_finite(&self) -> Result<()> {
         self.samples.require_finite()
     }

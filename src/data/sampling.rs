@@ -29,6 +29,33 @@ pub(super) fn balanced(classes: impl Iterator<Item = u32>, seed: u64, epoch: u64
     permute(&mut Stream::new(seed, Purpose::Shuffle, epoch, 0), order);
 }
 
+/// Bytes in memory of a block, where the file has no chunks, and of the samples that are shuffled among one another.
+pub(super) const BLOCK_BYTES: usize = 1 << 18;
+pub(super) const WINDOW_BYTES: usize = 1 << 25;
+
+/// How many blocks of so many samples of `size` bytes are shuffled among one another.
+pub(super) fn window(block: usize, size: usize) -> usize {
+    (WINDOW_BYTES / (block * size).max(1)).max(2)
+}
+
+/// A block shuffle of 0..order.len(): blocks in random order, and the samples of each `window` blocks among one another.
+/// `block` tells which block a sample is of; it never falls from one sample to the next.
+pub(super) fn blocks(block: impl Fn(u32) -> usize, window: usize, seed: u64, epoch: u64, order: &mut [u32]) {
+    let samples: Vec<u32> = (0..order.len() as u32).collect();
+    let blocks: Vec<&[u32]> = samples.chunk_by(|&before, &after| block(before) == block(after)).collect();
+    let mut turns: Vec<u32> = (0..blocks.len() as u32).collect();
+    permute(&mut Stream::new(seed, Purpose::Shuffle, epoch, 0), &mut turns);
+    let mut rest = order;
+    for (number, turns) in turns.chunks(window).enumerate() {
+        let len = turns.iter().map(|&turn| blocks[turn as usize].len()).sum();
+        let (now, later) = rest.split_at_mut(len);
+        rest = later;
+        let samples = turns.iter().flat_map(|&turn| blocks[turn as usize]);
+        now.iter_mut().zip(samples).for_each(|(slot, sample)| *slot = *sample);
+        permute(&mut Stream::new(seed, Purpose::Shuffle, epoch, 1 + number as u64), now);
+    }
+}
+
 /// What that does to the rarest and the commonest class, in words.
 pub(super) fn told(names: &[String], counts: &[u64]) -> Option<String> {
     let there = || counts.iter().enumerate().filter(|(_, count)| **count > 0);
@@ -83,6 +110,30 @@ mod tests {
             // Classes are mixed, not one after the other.
             assert!(order[..30].iter().any(|&s| s < 50) && order[..30].iter().any(|&s| s > 57));
         }
+    }
+
+    #[test]
+    fn a_block_shuffle_mixes_whole_blocks_and_loses_none() {
+        let of = |seed, epoch, len, window| {
+            let mut order = vec![0; len];
+            blocks(|sample| sample as usize / 10, window, seed, epoch, &mut order);
+            order
+        };
+        for (len, window) in [(1000, 4), (1003, 7), (5, 2), (0, 2), (95, 100)] {
+            let order = of(1, 2, len, window);
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..len as u32).collect::<Vec<_>>(), "{len}");
+            assert_eq!(order, of(1, 2, len, window));
+        }
+        let order = of(1, 2, 1000, 4);
+        assert!(order != of(1, 3, 1000, 4) && order != of(2, 2, 1000, 4));
+        let mut first: Vec<u32> = order[..40].iter().map(|sample| sample / 10).collect();
+        assert!(order[..40].windows(2).filter(|pair| pair[1] == pair[0] + 1).count() < 10, "samples are mixed");
+        first.sort_unstable();
+        first.dedup();
+        assert_eq!(first.len(), 4, "of four blocks");
+        assert!(first != [0, 1, 2, 3] || of(1, 3, 1000, 4)[..40].iter().any(|&sample| sample > 40));
     }
 
     #[test]

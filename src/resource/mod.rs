@@ -36,6 +36,13 @@ pub fn open_file(path: &Path, mend: &str) -> Result<File> {
     File::open(path).map_err(failed)
 }
 
+/// Tells the system that a part of a file will be read soon; it then reads ahead. What comes of it is no matter.
+pub fn will_read(file: &File, first: u64, bytes: usize) {
+    if let Some(bytes) = std::num::NonZeroU64::new(bytes as u64) {
+        let _ = rustix::fs::fadvise(file, first, Some(bytes), rustix::fs::Advice::WillNeed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

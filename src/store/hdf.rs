@@ -2,8 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::resource::open_file;
+use hdf5::plist::DatasetAccess;
 use hdf5::types::{TypeDescriptor, VarLenUnicode};
 use hdf5::{Dataset, File, FileBuilder, Group, H5Type, LinkType, Location};
+use hdf5_sys::h5d::H5Dopen2;
+use std::ffi::CString;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Once;
@@ -34,6 +37,21 @@ pub(super) fn options() -> FileBuilder {
     let mut builder = File::with_options();
     builder.with_fapl(|fapl| fapl.file_locking(false));
     builder
+}
+
+/// Opens a dataset of whose chunks so many bytes are kept as they are read. The file's own setting would not do: it is that of
+/// whoever opened the file first.
+pub(super) fn keeping_chunks(file: &File, name: &str, bytes: usize) -> hdf5::Result<Dataset> {
+    /// Chunks are told apart well enough that none takes another's place.
+    const PLACES: usize = 100_003;
+    let how = DatasetAccess::build().chunk_cache(PLACES, bytes, 1.0).finish()?;
+    let name = CString::new(name).map_err(|e| e.to_string())?;
+    hdf5::sync::sync(|| {
+        // SAFETY: the file, the list and the name live until the call returns.
+        let id = unsafe { H5Dopen2(file.id(), name.as_ptr(), how.id()) };
+        // SAFETY: the identifier is of a dataset that was just opened, or none, which is refused.
+        unsafe { hdf5::from_id(id) }
+    })
 }
 
 /// Opens a file for reading.

@@ -15,6 +15,7 @@ mod lock;
 pub mod predictions;
 pub mod prepared;
 pub mod probe;
+pub mod rows;
 pub mod run;
 mod safetensors;
 mod seal;

@@ -4,6 +4,7 @@
 use super::atomic;
 use super::hdf;
 use super::image::Image;
+use super::rows::STATISTICS;
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use flate2::Compression;
@@ -64,6 +65,8 @@ pub struct Layout {
     pub element: Element,
     /// Samples first. None of it is 0.
     pub shape: Vec<usize>,
+    /// What normalisations are fitted on, where it is known: an attribute.
+    pub statistics: Option<String>,
 }
 
 impl Layout {
@@ -174,7 +177,8 @@ fn write_array(
         }
     }
     let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    hdf::set_text(&dataset, "sha256", &digest)
+    hdf::set_text(&dataset, "sha256", &digest)?;
+    layout.statistics.iter().try_for_each(|text| hdf::set_text(&dataset, STATISTICS, text))
 }
 
 fn create<T: H5Type>(file: &File, layout: &Layout, storage: Storage) -> hdf5::Result<Dataset> {
@@ -226,8 +230,8 @@ mod tests {
         let values: Vec<f32> = (0..150_001 * 2).map(|i| (i as f32).sin()).collect();
         let labels: Vec<i32> = (0..150_001).map(|i| i % 7).collect();
         let layouts = [
-            Layout { name: "x_train", element: Element::F32, shape: vec![150_001, 2] },
-            Layout { name: "y_train", element: Element::I32, shape: vec![150_001] },
+            Layout { name: "x_train", element: Element::F32, shape: vec![150_001, 2], statistics: None },
+            Layout { name: "y_train", element: Element::I32, shape: vec![150_001], statistics: None },
         ];
         let mut sizes = Vec::new();
         for storage in [Storage::Chunked, Storage::Packed(4), Storage::Contiguous] {

@@ -76,19 +76,31 @@ pub(super) fn contents(path: &Path) -> Result<Contents> {
     Ok(found)
 }
 
-/// Reads one dataset whole. Errors: no such file (74), no HDF5, no such dataset, a type that is no number (65).
-pub fn read(path: &Path, name: &str) -> Result<Array> {
+/// A dataset whose elements are in this file. `kept` bytes of its chunks are kept as they are read, or as many as HDF5 thinks fit.
+pub(super) fn find(path: &Path, name: &str, kept: Option<usize>) -> Result<hdf5::Dataset> {
     let file = open(path)?;
-    let dataset = file.dataset(name).map_err(|_| {
+    let dataset = match kept {
+        None => file.dataset(name),
+        Some(bytes) => hdf::keeping_chunks(&file, name, bytes),
+    };
+    let dataset = dataset.map_err(|_| {
         let known = contents(path).unwrap_or_default().datasets.join(", ");
         Error::data(path.display().to_string(), format!("no dataset \"{name}\""), format!("there are: {known}"))
     })?;
-    let place = || format!("{}, dataset {name}", path.display());
     let failed = |e: hdf5::Error| damaged(path, &format!("dataset {name}"), &e);
     if let Some(other) = hdf::elsewhere(&dataset).map_err(failed)? {
         let what = format!("its elements are in another file, \"{other}\", which is not followed");
-        return Err(Error::data(place(), what, "copy them into this file, as h5repack does"));
+        let place = format!("{}, dataset {name}", path.display());
+        return Err(Error::data(place, what, "copy them into this file, as h5repack does"));
     }
+    Ok(dataset)
+}
+
+/// Reads one dataset whole. Errors: no such file (74), no HDF5, no such dataset, a type that is no number (65).
+pub fn read(path: &Path, name: &str) -> Result<Array> {
+    let dataset = find(path, name, None)?;
+    let place = || format!("{}, dataset {name}", path.display());
+    let failed = |e: hdf5::Error| damaged(path, &format!("dataset {name}"), &e);
     let shape = dataset.shape();
     let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(failed)?;
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
@@ -129,7 +141,7 @@ fn open(path: &Path) -> Result<hdf5::File> {
     })
 }
 
-fn damaged(path: &Path, part: &str, error: &hdf5::Error) -> Error {
+pub(super) fn damaged(path: &Path, part: &str, error: &hdf5::Error) -> Error {
     let text = error.to_string();
     let what = format!("{part} cannot be read: {}", text.lines().next().unwrap_or_default());
     Error::data(path.display().to_string(), what, "the file is damaged; get it anew")

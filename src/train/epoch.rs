@@ -8,7 +8,7 @@ use super::session::Session;
 use super::step::Outcome;
 use super::terminal::{EpochLine, Progress, tell};
 use crate::comm::{on_root, watch};
-use crate::data::Part;
+use crate::data::{Batch, Part};
 use crate::error::{Error, Result};
 use crate::store::{self, Best, StepRow, checkpoint};
 use std::path::PathBuf;
@@ -31,12 +31,13 @@ impl Session<'_> {
         let order = std::mem::take(&mut self.order);
         self.steps.reserve(samples.div_ceil(self.batch));
         let mut result = Ok(());
-        while (self.at.sample as usize) < samples && !self.limit_reached() {
-            let first = self.at.sample as usize;
-            let last = (first + self.batch).min(samples);
-            match self.step(&order[first..last], &mut lr) {
+        let mut loader = self.trainer.loader(self.data, &order[from as usize..], self.batch, self.at.step);
+        while !self.limit_reached()
+            && let Some(batch) = self.trainer.next(&mut loader)
+        {
+            match batch.and_then(|batch| self.step(batch, &mut lr)) {
                 Ok(loss) => {
-                    progress.update(last as u64, loss);
+                    progress.update(self.at.sample, loss);
                     self.show_steps();
                 }
                 Err(error) => {
@@ -45,7 +46,7 @@ impl Session<'_> {
                 }
             }
             let every = self.job.train.checkpoint_steps;
-            if every > 0 && self.at.step.is_multiple_of(every) && last < samples {
+            if every > 0 && self.at.step.is_multiple_of(every) && (self.at.sample as usize) < samples {
                 let pause = Instant::now();
                 result = self.checkpoint().map(|_| ());
                 paused += pause.elapsed().as_secs_f64();
@@ -54,6 +55,7 @@ impl Session<'_> {
                 }
             }
         }
+        drop(loader);
         self.order = order;
         progress.finish();
         result?;
@@ -61,9 +63,9 @@ impl Session<'_> {
         self.finish_epoch(seconds, (self.at.sample - from) as f64 / seconds, lr)
     }
 
-    fn step(&mut self, samples: &[u32], lr: &mut f64) -> Result<f64> {
-        let stop = self.stop.is_set();
-        let outcome = self.trainer.step(self.data, samples, self.at.epoch, self.at.step, stop)?;
+    fn step(&mut self, batch: Batch, lr: &mut f64) -> Result<f64> {
+        let (stop, samples) = (self.stop.is_set(), batch.samples);
+        let outcome = self.trainer.step(self.data, batch, self.at.epoch, self.at.step, stop)?;
         self.at.step += 1;
         let every = self.job.distributed.check_steps;
         if every > 0 && self.at.step.is_multiple_of(every) && self.job.distributed.average_every == 1 {
@@ -105,7 +107,7 @@ impl Session<'_> {
         if self.at.sample as usize == self.order.len() {
             self.at = Position { step: self.at.step, epoch, best: self.at.best, ..Position::default() };
         }
-        let validation = self.measure(Part::Validation);
+        let validation = self.measure(Part::Validation)?;
         let improved = validation.as_ref().is_some_and(|metrics| metrics.loss < self.at.best.loss);
         if let (Some(metrics), true) = (&validation, improved) {
             self.at.best = Best { loss: metrics.loss, epoch };
@@ -113,7 +115,7 @@ impl Session<'_> {
         let last = epoch == train.epochs || self.limit_reached() || self.gave_up();
         let due = |every: u64| last || (every > 0 && epoch.is_multiple_of(every));
         let (evaluate, save) = (due(train.evaluate_every), improved || due(train.checkpoint_every));
-        let test = if evaluate { self.measure(Part::Test) } else { None };
+        let test = if evaluate { self.measure(Part::Test)? } else { None };
         let accuracy = self.trainer.goal.classes.then_some(correct);
         let measured = [(Part::Validation, &validation), (Part::Test, &test)];
         let measured: Vec<_> =
@@ -147,15 +149,16 @@ impl Session<'_> {
         Ok(test)
     }
 
-    /// Metrics of a part, if it has samples.
-    fn measure(&mut self, part: Part) -> Option<Metrics> {
-        (self.data.len(part) > 0).then(|| {
-            self.trainer.average();
-            self.trainer.clock.enter(Phase::Evaluation);
-            let metrics = self.trainer.evaluate(self.data, part);
-            self.trainer.clock.leave();
-            metrics
-        })
+    /// Metrics of a part, if it has samples. Errors: they cannot be read any more; on every rank.
+    fn measure(&mut self, part: Part) -> Result<Option<Metrics>> {
+        if self.data.len(part) == 0 {
+            return Ok(None);
+        }
+        self.trainer.average();
+        self.trainer.clock.enter(Phase::Evaluation);
+        let metrics = self.trainer.evaluate(self.data, part);
+        self.trainer.clock.leave();
+        metrics.map(Some)
     }
 
     /// The epoch's times, and all rows so far, flushed.

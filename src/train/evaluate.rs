@@ -1,12 +1,13 @@
 //! Exact metrics on the test part at any number of ranks: every sample once, no padding.
 
 use super::trainer::{Goal, Trainer, over};
-use crate::comm::Comm;
-use crate::data::{Dataset, Part, Targets, Task};
+use crate::comm::{Comm, agree};
+use crate::data::{Dataset, Loader, Part, Targets, Task};
+use crate::error::Result;
 use crate::layer::Mode;
 use crate::loss::largest;
 use crate::model::Model;
-use crate::shard::{micro_batches, own};
+use crate::shard::own;
 
 /// Metrics of a pass over a part.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -134,7 +135,10 @@ pub(super) struct Evaluation<'a> {
 
 impl Trainer<'_> {
     /// The metrics of the whole of `part`, the same on every rank.
-    pub fn evaluate(&mut self, data: &Dataset, part: Part) -> Metrics {
+    ///
+    /// # Errors
+    /// Samples in files that cannot be read any more; on every rank.
+    pub fn evaluate(&mut self, data: &Dataset, part: Part) -> Result<Metrics> {
         let (model, goal, targets) = (&mut self.model, &self.goal, &mut self.targets);
         let (params, state) = (&self.replica.params, &self.replica.state);
         Evaluation { comm: self.comm, model, params, state, goal, targets, micro: self.micro }.evaluate(data, part)
@@ -143,43 +147,58 @@ impl Trainer<'_> {
 
 impl Evaluation<'_> {
     /// Calls `visit(sample, outputs)` for this rank's share of `part`, in evaluation mode. Returns Σ loss of each
-    /// micro-batch of the part, 0 for those of other ranks.
+    /// micro-batch of the part, 0 for those of other ranks. Collective where samples stay in their files.
+    ///
+    /// # Errors
+    /// They cannot be read any more; on every rank.
     pub(super) fn for_each_output(
         &mut self,
         data: &Dataset,
         part: Part,
         with_loss: bool,
         mut visit: impl FnMut(u32, &[f32], &Targets, usize),
-    ) -> Vec<f64> {
+    ) -> Result<Vec<f64>> {
         let len = data.len(part);
         let parts = len.div_ceil(self.micro);
         let mine = own(parts, self.comm.rank(), self.comm.size());
         self.model.stack.prepare(self.params);
         let mut statistics = vec![0.0; self.state.len()];
-        let mut samples = Vec::with_capacity(self.micro);
+        let samples: Vec<u32> = (mine.start * self.micro..len.min(mine.end * self.micro)).map(|i| i as u32).collect();
         let mut losses = vec![0.0; parts];
-        for (index, range) in micro_batches(len, self.micro).enumerate() {
-            if !mine.contains(&index) {
-                continue;
-            }
-            let m = range.len();
-            samples.clear();
-            samples.extend(range.start as u32..range.end as u32);
-            data.fill(part, &samples, None, self.model.stack.x(m), self.targets);
+        let mut loader = Loader::new(data, part, (&samples, self.micro), self.micro, |_, samples, needed| {
+            needed.own(0..samples.len(), samples);
+        });
+        let streams = data.is_unread(part);
+        let (mut index, mut read) = (mine.start, Ok(()));
+        while let Some(batch) = loader.next() {
+            // Others go on without this rank, up to where all agree.
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    read = Err(error);
+                    break;
+                }
+            };
+            let m = batch.samples.len();
+            data.fill(part, batch.pick(0..m), None, self.model.stack.x(m), self.targets);
             self.model.stack.forward(m, Mode::Eval, self.params, self.state, &mut statistics);
             let y = self.model.stack.y(m);
             if with_loss {
                 losses[index] = self.goal.loss.evaluate(m, self.goal.outputs, y, self.targets, 1.0, None);
             }
-            for (row, sample) in samples.iter().enumerate() {
+            for (row, sample) in batch.samples.iter().enumerate() {
                 visit(*sample, &y[row * self.goal.outputs..][..self.goal.outputs], self.targets, row);
             }
+            index += 1;
         }
-        losses
+        if streams {
+            agree(self.comm, read)?;
+        }
+        Ok(losses)
     }
 
-    /// The metrics of the whole of `part`, the same on every rank.
-    pub fn evaluate(&mut self, data: &Dataset, part: Part) -> Metrics {
+    /// The metrics of the whole of `part`, the same on every rank. Errors: as of [`Trainer::evaluate`].
+    pub fn evaluate(&mut self, data: &Dataset, part: Part) -> Result<Metrics> {
         let (samples, outputs) = (data.len(part), self.goal.outputs);
         let classes = match data.task() {
             Task::Classes(names) => names.len(),
@@ -201,7 +220,7 @@ impl Evaluation<'_> {
                 let unit = data.unit(part, sample, output);
                 errors.add(f64::from(*y) * unit.scale + unit.offset, truth, pivots[output]);
             }
-        });
+        })?;
         // Each micro-batch's sums come from one rank, so that they add up alike at any number of ranks.
         let mut sums = confusion;
         sums.extend(losses);
@@ -214,13 +233,13 @@ impl Evaluation<'_> {
             totals.iter_mut().zip(of_part).for_each(|(total, sum)| *total += sum);
         }
         let targets: Vec<Errors> = totals.chunks_exact(ERROR_SUMS).map(ErrorSums::from_array).collect();
-        Metrics {
+        Ok(Metrics {
             loss: over(losses.iter().sum(), self.goal.total(data, part, 0..samples as u32)),
             errors: (classes == 0).then(|| pooled(&totals, &targets)),
             targets: if classes == 0 && outputs > 1 { targets } else { Vec::new() },
             confusion: confusion.iter().map(|count| *count as u64).collect(),
             samples,
-        }
+        })
     }
 }
 

@@ -76,14 +76,17 @@ impl<'c> Predictor<'c> {
     }
 
     /// The outputs for this rank's share of `part`, (samples, outputs); ranks own consecutive samples, in their order.
-    pub fn outputs(&mut self, data: &Dataset, part: Part) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// Samples in files that cannot be read any more; on every rank.
+    pub fn outputs(&mut self, data: &Dataset, part: Part) -> Result<Vec<f32>> {
         let mut outputs = Vec::new();
-        self.evaluation().for_each_output(data, part, false, |_, y, _, _| outputs.extend(y));
-        outputs
+        self.evaluation().for_each_output(data, part, false, |_, y, _, _| outputs.extend(y))?;
+        Ok(outputs)
     }
 
-    /// The metrics of the whole of `part`, the same on every rank.
-    pub fn evaluate(&mut self, data: &Dataset, part: Part) -> Metrics {
+    /// The metrics of the whole of `part`, the same on every rank. Errors: as of [`Predictor::outputs`].
+    pub fn evaluate(&mut self, data: &Dataset, part: Part) -> Result<Metrics> {
         self.evaluation().evaluate(data, part)
     }
 }

@@ -182,7 +182,8 @@ impl Session<'_> {
                 };
                 tell(&format!("{what} is reached already, at step {}; raise it to go on", self.at.step));
             }
-            return Ok((self.data.len(Part::Test) > 0).then(|| self.trainer.evaluate(self.data, Part::Test)));
+            let measured = (self.data.len(Part::Test) > 0).then(|| self.trainer.evaluate(self.data, Part::Test));
+            return measured.transpose();
         }
         while self.at.epoch < epochs && !self.limit_reached() && !self.gave_up() {
             last = self.epoch()?;

@@ -5,7 +5,7 @@ use super::mixing::Mixing;
 use super::noise::Noise;
 use super::trainer::{Goal, Trainer, over};
 use crate::comm::{overlapped, watch};
-use crate::data::{AugmentKey, Dataset, Part, Targets};
+use crate::data::{AugmentKey, Batch, Dataset, Part, Targets};
 use crate::error::{Error, Result};
 use crate::kernel::sum::squares;
 use crate::layer::{Mode, Onto, Stack};
@@ -53,11 +53,11 @@ impl Outcome {
     }
 }
 
-/// A step's global batch.
+/// What a step works on: the global batch, and what becomes of it.
 #[derive(Clone, Copy)]
-pub(super) struct Batch<'a> {
+pub(super) struct Work<'a> {
     pub data: &'a Dataset,
-    pub samples: &'a [u32],
+    pub batch: Batch<'a>,
     augment: Option<AugmentKey>,
     mixing: Option<&'a Mixing>,
     /// Of a sample's loss in the batch's.
@@ -70,36 +70,38 @@ pub(super) struct Batch<'a> {
 }
 
 /// One of its micro-batches.
-pub(super) struct MicroBatch<'a> {
+pub(super) struct MicroBatch {
     pub index: usize,
-    samples: &'a [u32],
+    /// Where its samples stand in the batch.
+    range: Range<usize>,
     pub mode: Mode,
 }
 
-impl MicroBatch<'_> {
+impl MicroBatch {
     /// Samples in it.
     pub fn m(&self) -> usize {
-        self.samples.len()
+        self.range.len()
     }
 }
 
-impl<'a> Batch<'a> {
+impl Work<'_> {
     /// Those that this rank computes.
-    pub fn micro_batches(self, mine: Range<usize>) -> impl Iterator<Item = MicroBatch<'a>> {
-        let share = 1.0 / self.samples.len() as f64;
-        let all = micro_batches(self.samples.len(), self.micro).enumerate();
+    pub fn micro_batches(self, mine: Range<usize>) -> impl Iterator<Item = MicroBatch> {
+        let share = 1.0 / self.batch.samples.len() as f64;
+        let all = micro_batches(self.batch.samples.len(), self.micro).enumerate();
         all.skip(mine.start).take(mine.len()).map(move |(index, range)| {
             let (first, share) = (range.start as u64, range.len() as f64 * share);
             let mode = Mode::Train { seed: self.seed, step: self.step, first, share };
-            MicroBatch { index, samples: &self.samples[range], mode }
+            MicroBatch { index, range, mode }
         })
     }
 
     /// 1, 2: the samples of a micro-batch and their targets.
     pub fn fill(self, micro: &MicroBatch, stack: &mut Stack<f32>, targets: &mut Targets) {
-        self.data.fill(Part::Train, micro.samples, self.augment, stack.x(micro.m()), targets);
+        self.data.fill(Part::Train, self.batch.pick(micro.range.clone()), self.augment, stack.x(micro.m()), targets);
         if let Some(mixing) = self.mixing {
-            let others = mixing.others(micro.index * self.micro, micro.m());
+            let first = micro.range.start;
+            let others = self.batch.pick_others(first, mixing.others(first, micro.m()));
             self.data.mix(Part::Train, others, mixing.share(), self.augment, stack.x(micro.m()), targets);
         }
     }
@@ -116,11 +118,24 @@ impl<'a> Batch<'a> {
 }
 
 impl Trainer<'_> {
-    /// One step on the global batch `samples` of epoch `epoch`; `step` counts from 0. Allocates nothing once warm.
+    /// One step on a global batch of epoch `epoch`, from a [`Loader`](crate::data::Loader) or, where samples are in memory,
+    /// just their numbers; `step` counts from 0. Allocates nothing once warm.
     ///
     /// # Errors
     /// `Diverged`, on every rank; the weights are then of no more use.
-    pub fn step(&mut self, data: &Dataset, samples: &[u32], epoch: u64, step: u64, signalled: bool) -> Result<Outcome> {
+    pub fn step<'b>(
+        &mut self,
+        data: &Dataset,
+        batch: impl Into<Batch<'b>>,
+        epoch: u64,
+        step: u64,
+        signalled: bool,
+    ) -> Result<Outcome> {
+        self.step_on(data, batch.into(), epoch, step, signalled)
+    }
+
+    fn step_on(&mut self, data: &Dataset, batch: Batch, epoch: u64, step: u64, signalled: bool) -> Result<Outcome> {
+        let samples = batch.samples;
         watch::step(step + 1);
         self.clock.enter(Phase::Forward);
         let augment = self.augment.then_some(AugmentKey { seed: self.seed, epoch });
@@ -134,13 +149,13 @@ impl Trainer<'_> {
         let first = self.micro.min(samples.len());
         let first_scale = over(total(samples), total(&samples[..first]));
         let (seed, micro) = (self.seed, self.micro);
-        let batch = Batch { data, samples, augment, mixing: mixing.as_ref(), share, seed, step, signalled, micro };
+        let work = Work { data, batch, augment, mixing: mixing.as_ref(), share, seed, step, signalled, micro };
         let mine = self.exchange.begin(samples.len().div_ceil(self.micro));
         self.prepare();
         // 1 to 5: the gradients of my micro-batches.
         match self.together.is_some() {
-            false => self.pass_one_by_one(batch, mine.clone()),
-            true => self.pass_together(batch, mine.clone()),
+            false => self.pass_one_by_one(work, mine.clone()),
+            true => self.pass_together(work, mine.clone()),
         }
         self.mixing = mixing;
         self.clock.enter(Phase::Communication);
@@ -195,12 +210,12 @@ impl Trainer<'_> {
     }
 
     /// Forward and backward of one micro-batch after the other.
-    fn pass_one_by_one(&mut self, batch: Batch, mine: Range<usize>) {
+    fn pass_one_by_one(&mut self, work: Work, mine: Range<usize>) {
         let (params, state) = (&self.replica.params, &self.replica.state);
-        for micro in batch.micro_batches(mine.clone()) {
+        for micro in work.micro_batches(mine.clone()) {
             let (m, mode, stack) = (micro.m(), micro.mode, &mut self.model.stack);
             self.clock.enter(Phase::Data);
-            batch.fill(&micro, stack, &mut self.targets);
+            work.fill(&micro, stack, &mut self.targets);
             self.clock.enter(Phase::Forward);
             // 3: forward.
             self.exchange.open(micro.index);
@@ -208,7 +223,7 @@ impl Trainer<'_> {
             let (leaf, elder) = self.exchange.leaf_and_elder(micro.index);
             let [gradient, statistics, extras] = split(leaf, params.len(), state.len());
             stack.forward(m, mode, params, state, statistics);
-            batch.judge(&self.goal, m, stack, &self.targets, extras);
+            work.judge(&self.goal, m, stack, &self.targets, extras);
             self.clock.enter(Phase::Backward);
             // 5: backward; the last one hands finished parts of the gradient to the sum over ranks, if they overlap.
             let onto = match elder {
@@ -223,8 +238,8 @@ impl Trainer<'_> {
                 _ => stack.backward(m, mode, params, gradient, onto, false, usize::MAX, &mut |_| {}),
             }
             // Nothing was added to it yet.
-            let looked_at = self.measures_noise && micro.index == 0 && batch.step.is_multiple_of(NOISE_EVERY);
-            if looked_at && m < batch.samples.len() {
+            let looked_at = self.measures_noise && micro.index == 0 && work.step.is_multiple_of(NOISE_EVERY);
+            if looked_at && m < work.batch.samples.len() {
                 extras[FIRST_SQUARES] = squares(gradient) as f32;
             }
             self.exchange.finish(micro.index);

@@ -2,7 +2,7 @@
 //! (`batch_norm` with `sync`): each micro-batch has activations of its own.
 
 use super::clock::Phase;
-use super::step::{Batch, split};
+use super::step::{Work, split};
 use super::trainer::Trainer;
 use crate::comm::Comm;
 use crate::data::Targets;
@@ -67,13 +67,13 @@ enum Pass {
 
 impl Trainer<'_> {
     /// Forward and backward of all my micro-batches, which wait for the others' sums where layers stop.
-    pub(super) fn pass_together(&mut self, batch: Batch, mine: Range<usize>) {
+    pub(super) fn pass_together(&mut self, work: Work, mine: Range<usize>) {
         let Some(together) = &mut self.together else { return };
         self.clock.enter(Phase::Data);
-        for (micro, lane) in batch.micro_batches(mine.clone()).zip(&mut together.lanes) {
-            batch.fill(&micro, &mut lane.stack, &mut lane.targets);
+        for (micro, lane) in work.micro_batches(mine.clone()).zip(&mut together.lanes) {
+            work.fill(&micro, &mut lane.stack, &mut lane.targets);
         }
-        let (stops, leaves) = (together.lanes[0].stack.stops(), batch.samples.len().div_ceil(self.micro));
+        let (stops, leaves) = (together.lanes[0].stack.stops(), work.batch.samples.len().div_ceil(self.micro));
         for pass in [Pass::Forward, Pass::Backward] {
             for phase in 0..=stops {
                 if let (Some(together), 1..) = (&mut self.together, phase) {
@@ -81,17 +81,17 @@ impl Trainer<'_> {
                     together.sum(self.comm, leaves, &mine);
                 }
                 self.clock.enter(if pass == Pass::Forward { Phase::Forward } else { Phase::Backward });
-                self.phase_together(batch, mine.clone(), pass, phase);
+                self.phase_together(work, mine.clone(), pass, phase);
             }
         }
         mine.for_each(|index| self.exchange.finish(index));
     }
 
     /// One phase of a pass of all my micro-batches.
-    fn phase_together(&mut self, batch: Batch, mine: Range<usize>, pass: Pass, phase: usize) {
+    fn phase_together(&mut self, work: Work, mine: Range<usize>, pass: Pass, phase: usize) {
         let Some(together) = &mut self.together else { return };
         let (params, state) = (&self.replica.params, &self.replica.state);
-        for (micro, lane) in batch.micro_batches(mine).zip(&mut together.lanes) {
+        for (micro, lane) in work.micro_batches(mine).zip(&mut together.lanes) {
             let (m, stack) = (micro.m(), &mut lane.stack);
             let width = stack.sums_len();
             let sums = &mut together.sums[micro.index * width..][..width];
@@ -107,7 +107,7 @@ impl Trainer<'_> {
             }
             stack.forward_phase(phase, m, micro.mode, params, state, statistics, sums);
             if phase == stack.stops() {
-                batch.judge(&self.goal, m, stack, &lane.targets, extras);
+                work.judge(&self.goal, m, stack, &lane.targets, extras);
             }
         }
     }

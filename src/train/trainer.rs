@@ -1,6 +1,6 @@
 //! What trains: a model, its parameters and what updates them, built from a job.
 
-use super::clock::Clock;
+use super::clock::{Clock, Phase};
 use super::local::Local;
 use super::micro_batch::MicroBatch;
 use super::mixing::Mixing;
@@ -9,13 +9,14 @@ use super::step::EXTRAS;
 use super::together::Together;
 use crate::comm::{Comm, Host, Shared, agree};
 use crate::config::{Component, Job, Reduction, Train, Wire};
-use crate::data::{Dataset, Part, Targets, Task};
+use crate::data::{Batch, Dataset, Loader, Part, Targets, Task};
 use crate::error::{Error, Result};
 use crate::loss::{self, Loss};
 use crate::model::Model;
 use crate::optimizer::{self, Optimizer, Schedule};
 use crate::reduction::{Demand, Exchange};
-use crate::resource::require_memory;
+use crate::resource::{memory, require_memory};
+use crate::shard::own;
 use std::ops::Range;
 
 /// Everything a rank needs to train: the model, its parameters and what updates them.
@@ -215,6 +216,38 @@ impl<'c> Trainer<'c> {
         share(self.exchange.host(), self.comm, data)
     }
 
+    /// Batches of `batch` training samples from `order`, the first of which is that of `step`. Where samples stay in their files,
+    /// this rank's are read ahead.
+    pub fn loader<'a>(&self, data: &'a Dataset, order: &'a [u32], batch: usize, step: u64) -> Loader<'a> {
+        let (rank, ranks, micro, seed) = (self.comm.rank(), self.comm.size(), self.micro, self.seed);
+        let mut mixing = data.mixup().map(|alpha| Mixing::new(alpha, batch));
+        let most = own(batch.div_ceil(micro), 0, ranks).len() * micro * (1 + usize::from(mixing.is_some()));
+        Loader::new(data, Part::Train, (order, batch), most, move |number, samples, needed| {
+            let mine = own(samples.len().div_ceil(micro), rank, ranks);
+            // A rank may have nothing of the last batch, whose last micro-batch may be short.
+            let [first, last] = [mine.start, mine.end].map(|end| samples.len().min(end * micro));
+            let range = first..last;
+            needed.own(range.clone(), samples);
+            if let Some(mixing) = &mut mixing {
+                mixing.draw(seed, step + number, samples);
+                needed.others(mixing.others(range.start, range.len()));
+            }
+        })
+    }
+
+    /// The next batch; what one rank cannot read is every rank's error. Collective where samples stay in their files.
+    pub fn next<'l>(&mut self, loader: &'l mut Loader) -> Option<Result<Batch<'l>>> {
+        if !loader.streams() {
+            return loader.next();
+        }
+        self.clock.enter(Phase::Data);
+        let batch = loader.next().map(|batch| agree(self.comm, batch));
+        if batch.is_none() {
+            self.clock.leave();
+        }
+        batch
+    }
+
     /// The model.
     pub fn model(&self) -> &Model<f32> {
         &self.model
@@ -244,11 +277,19 @@ impl<'c> Trainer<'c> {
     }
 }
 
-/// Lets the ranks of a host keep one copy of the samples, if it has the memory. Collective.
+/// Lets the ranks of a host keep one copy of the samples, if it has the memory; or leaves them in their files, where the job
+/// says so or they would not fit. Collective.
 ///
 /// # Errors
-/// Samples that could not be read; on every rank.
+/// Samples that could not be read, or are not finite; on every rank.
 pub fn share(host: &dyn Host, comm: &dyn Comm, data: &mut Dataset) -> Result<()> {
+    // Some room is left for what else a run needs.
+    let fits = |bytes: usize| memory::ask(1.25 * bytes as f64 / host.size() as f64).is_ok();
+    if comm.max(i64::from(data.should_stream(fits))) > 0 {
+        data.stream();
+        return Ok(());
+    }
+    let unread = data.unread_bytes() > 0;
     // A rank that cannot read goes on as the others do, up to where all agree.
     let mut read = Ok(());
     if host.size() > 1 {
@@ -264,5 +305,6 @@ pub fn share(host: &dyn Host, comm: &dyn Comm, data: &mut Dataset) -> Result<()>
             log::info!("each rank keeps its own copy of the data: {error}");
         }
     }
-    agree(comm, read.and_then(|()| data.read()))
+    let checked = |data: &Dataset| if unread { data.check() } else { Ok(()) };
+    agree(comm, read.and_then(|()| data.read()).and_then(|()| checked(data)))
 }

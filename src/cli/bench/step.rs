@@ -55,10 +55,15 @@ impl Step {
         let mut run = |trainer: &mut Trainer, steps: u64| -> Result<f64> {
             comm.barrier();
             let began = Instant::now();
-            for _ in 0..steps {
-                let first = (done as usize * batch) % (order.len() - batch + 1);
-                trainer.step(&data, &order[first..first + batch], 0, done, false)?;
-                done += 1;
+            let last = done + steps;
+            while done < last {
+                let mut loader = trainer.loader(&data, &order[..order.len() / batch * batch], batch, done);
+                while done < last
+                    && let Some(samples) = trainer.next(&mut loader)
+                {
+                    trainer.step(&data, samples?, 0, done, false)?;
+                    done += 1;
+                }
             }
             comm.barrier();
             Ok((self.steps as usize * batch) as f64 / began.elapsed().as_secs_f64())

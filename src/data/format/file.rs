@@ -27,6 +27,17 @@ pub(in crate::data) fn read_error(path: &Path, error: &io::Error) -> Error {
     }
 }
 
+/// An error while samples are read that were there when the file was opened.
+pub(in crate::data) fn shrunk(path: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => {
+            let what = "it became shorter while its samples were read";
+            Error::data(path.display().to_string(), what, "give the whole file again, and go on with --resume")
+        }
+        _ => Error::io(path, format!("its samples cannot be read: {error}"), "check the disk, and go on with --resume"),
+    }
+}
+
 /// An error for data that find no room in memory.
 pub(in crate::data) fn no_room(place: impl Into<String>, shortage: &io::Error) -> Error {
     Error::data(place, shortage.to_string(), "give less data, or more memory")

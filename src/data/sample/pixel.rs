@@ -4,15 +4,23 @@ use super::Samples;
 use crate::data::sample::kept::{Bulk, Unread};
 use crate::data::transform::augment::{Canvas, Change};
 use crate::data::transform::normalize::{Scaling, Summary};
+use crate::data::transform::split::Selection;
 use crate::data::{Kept, Part, Raw};
 use crate::error::Result;
+use std::sync::Arc;
 
 /// The images (H, W, C) of a part, one after the other.
 pub(in crate::data) enum Images {
     /// In memory.
     Kept(Kept<u8>),
     /// Still in files.
-    Unread(Unread),
+    Unread(Arc<Unread>),
+}
+
+impl From<Unread> for Images {
+    fn from(unread: Unread) -> Self {
+        Images::Unread(Arc::new(unread))
+    }
 }
 
 impl From<Vec<u8>> for Images {
@@ -34,11 +42,6 @@ impl Pixels {
     pub fn new(of: [impl Into<Images>; 2], (h, w, c): (usize, usize, usize), scaling: &Scaling) -> Self {
         let scale = (0..w * c).map(|i| (1.0 / (255.0 * scaling.std[i % c])) as f32).collect();
         Self { of: of.map(Into::into), canvas: Canvas::new((h, w, c), scaling, true), scale }
-    }
-
-    /// Elements of an image.
-    fn size(&self) -> usize {
-        self.canvas.h * self.scale.len()
     }
 
     /// One image (H, W, C).
@@ -64,8 +67,8 @@ impl Samples for Pixels {
         }
     }
 
-    fn fill(&self, part: Part, sample: usize, change: Option<Change>, y: &mut [f32]) {
-        let image = self.image(part, sample);
+    fn fill(&self, part: Part, sample: usize, held: Option<&[u8]>, change: Option<Change>, y: &mut [f32]) {
+        let image = held.unwrap_or_else(|| self.image(part, sample));
         match change {
             Some(change) => change.apply(&self.canvas, image, y, |from, to| self.convert(from, to)),
             None => {
@@ -86,6 +89,24 @@ impl Samples for Pixels {
         self.of.iter().map(held).sum()
     }
 
+    fn size(&self) -> usize {
+        self.canvas.h * self.scale.len()
+    }
+
+    fn unread(&self, part: Part) -> Option<&Arc<Unread>> {
+        match &self.of[part as usize] {
+            Images::Unread(unread) => Some(unread),
+            Images::Kept(_) => None,
+        }
+    }
+
+    fn summaries(&self) -> Vec<Summary> {
+        match &self.of[0] {
+            Images::Kept(pixels) => summaries(pixels, self.canvas.c),
+            Images::Unread(_) => Vec::new(),
+        }
+    }
+
     fn keep(&mut self, unread: bool, keep: &mut dyn FnMut(&Bulk) -> Result<Kept<u8>>) -> Result<()> {
         let size = self.size();
         for images in self.of.iter_mut().rev() {
@@ -102,11 +123,34 @@ impl Samples for Pixels {
 /// The summary of each channel of images (.., C), in units where u8 spans 0 to 1.
 pub(in crate::data) fn summaries(pixels: &[u8], channels: usize) -> Vec<Summary> {
     let mut counts = vec![[0u64; 256]; channels];
-    for pixel in pixels.chunks_exact(channels) {
+    count(pixels, &mut counts);
+    summaries_of(&counts)
+}
+
+/// The same of images that are learnt from and still in files.
+///
+/// # Errors
+/// They cannot be read.
+pub(in crate::data) fn unread_summaries(
+    unread: &Unread,
+    selection: &Option<Selection>,
+    channels: usize,
+) -> Result<Vec<Summary>> {
+    let mut counts = vec![[0u64; 256]; channels];
+    unread.pass(selection, &mut |pixels| count(pixels, &mut counts))?;
+    Ok(summaries_of(&counts))
+}
+
+/// Counts the values of each channel.
+fn count(pixels: &[u8], counts: &mut [[u64; 256]]) {
+    for pixel in pixels.chunks_exact(counts.len()) {
         for (count, &value) in counts.iter_mut().zip(pixel) {
             count[usize::from(value)] += 1;
         }
     }
+}
+
+fn summaries_of(counts: &[[u64; 256]]) -> Vec<Summary> {
     let weighted =
         |count: &[u64; 256]| Summary::of(count.iter().enumerate().map(|(v, &n)| (v as f64 / 255.0, n as f64)));
     counts.iter().map(weighted).collect()

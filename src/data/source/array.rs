@@ -4,8 +4,9 @@
 use crate::config::{DataConfig, Normalize};
 use crate::data::format::file;
 use crate::data::sample::Samples;
-use crate::data::sample::float::{Floats, channels};
-use crate::data::sample::pixel::{Pixels, append_planar, summaries};
+use crate::data::sample::float::{self, Floats, channels};
+use crate::data::sample::kept::Unread;
+use crate::data::sample::pixel::{self, Images, Pixels, append_planar, interleave, summaries};
 use crate::data::transform::label::{Classes, Labels, MOST_CLASSES, numbered};
 use crate::data::transform::normalize::{Scaling, Summary};
 use crate::data::transform::split::{Selection, learnt};
@@ -13,10 +14,13 @@ use crate::data::{Dataset, Input};
 use crate::error::{Error, Result, shorten};
 use crate::resource::memory;
 use crate::shape::Shape;
+use crate::store::rows::{Kind, Rows};
 use crate::store::table::{Array, Values};
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The keys of a source of arrays.
 #[derive(Default, Serialize, Deserialize)]
@@ -62,8 +66,44 @@ pub(super) trait ArrayFile {
     fn classes(&self) -> &[String] {
         &[]
     }
+    /// One of which rows can be read as they are needed, where the format allows it.
+    fn rows(&mut self, name: &str) -> Result<Option<Rows>> {
+        let _ = name;
+        Ok(None)
+    }
     /// Reads one.
     fn read(&mut self, name: &str) -> Result<Array>;
+    /// One with inputs.
+    fn inputs(&mut self, name: &str) -> Result<Inputs> {
+        Ok(match self.rows(name)? {
+            Some(rows) => Inputs::Unread(rows),
+            None => Inputs::Read(self.read(name)?),
+        })
+    }
+}
+
+/// An array of inputs.
+pub(super) enum Inputs {
+    /// In memory.
+    Read(Array),
+    /// Still in its file.
+    Unread(Rows),
+}
+
+impl Inputs {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Inputs::Read(array) => &array.shape,
+            Inputs::Unread(rows) => &rows.shape,
+        }
+    }
+
+    fn is_u8(&self) -> bool {
+        match self {
+            Inputs::Read(array) => matches!(array.values, Values::U8(_)),
+            Inputs::Unread(rows) => rows.kind == Kind::U8,
+        }
+    }
 }
 
 /// What is wrong, and the mend, where nothing more is known.
@@ -87,7 +127,7 @@ pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn A
     }
     let mut notes = Vec::new();
     let test = match (has(&arrays.x_test, file), has(&arrays.y_test, file)) {
-        (true, true) => Some((file.read(&arrays.x_test)?, file.read(&arrays.y_test)?)),
+        (true, true) => Some((file.inputs(&arrays.x_test)?, file.read(&arrays.y_test)?)),
         (false, false) => {
             let default = Names::default();
             if arrays.x_test != default.x_test || arrays.y_test != default.y_test {
@@ -102,9 +142,9 @@ pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn A
             return Err(Error::data(path.display().to_string(), what, "give both or none"));
         }
     };
-    let (x_train, y_train) = (file.read(&arrays.x_train)?, file.read(&arrays.y_train)?);
+    let (x_train, y_train) = (file.inputs(&arrays.x_train)?, file.read(&arrays.y_train)?);
     let input = input_shape(&x_train, &place(&arrays.x_train))?;
-    let counts = (x_train.shape[0], test.as_ref().map_or(0, |(x, _)| x.shape.first().copied().unwrap_or(0)));
+    let counts = (x_train.shape()[0], test.as_ref().map_or(0, |(x, _)| x.shape().first().copied().unwrap_or(0)));
     notes.insert(0, format!("{} training and {} test samples of {input}", counts.0, counts.1));
     let train_targets = targets(y_train, counts.0, &place(&arrays.y_train))?;
     let named = |file: &dyn ArrayFile| Some(file.classes().to_vec()).filter(|names| !names.is_empty());
@@ -132,13 +172,15 @@ pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn A
         train_targets,
         test_targets,
     )?;
-    let (inputs, scaling) = inputs(&place(&arrays.x_train), input, [Some(x_train), x_test], |pixels, floats| {
-        Scaling::new(config, &normalize, channels(input), || match (pixels, floats) {
-            (Some(pixels), _) => Ok(summaries(&learnt(&selection, pixels, input.len()), channels(input))),
-            (_, floats) => {
-                let floats = learnt(&selection, floats.unwrap_or_default(), input.len());
-                Ok(Summary::of_channels(&floats, channels(input)))
+    let width = input.len();
+    let (inputs, scaling) = inputs(&place(&arrays.x_train), input, [Some(x_train), x_test], |train| {
+        Scaling::new(config, &normalize, channels(input), || match train {
+            Train::Pixels(Images::Kept(pixels)) => Ok(summaries(&learnt(&selection, pixels, width), channels(input))),
+            Train::Pixels(Images::Unread(unread)) => {
+                known(unread, &selection, channels(input), pixel::unread_summaries)
             }
+            Train::Floats(floats) => Ok(Summary::of_channels(&learnt(&selection, floats, width), channels(input))),
+            Train::Unread(unread) => known(unread, &selection, channels(input), float::unread_summaries),
         })
     })?;
     Ok(Dataset::new(config, input, inputs, labels, scaling, notes)?.keep_back(selection))
@@ -166,8 +208,8 @@ pub(super) fn open_inputs(
         }
     };
     let place = |name: &str| format!("{}, array {name}", path.display());
-    let array = file.read(&x)?;
-    let (shape, count) = (input_shape(&array, &place(&x))?, array.shape[0]);
+    let array = file.inputs(&x)?;
+    let (shape, count) = (input_shape(&array, &place(&x))?, array.shape()[0]);
     if shape != trained.shape {
         let what = format!("samples of {shape} where the job's are {}", trained.shape);
         return Err(Error::data(place(&x), what, "give samples of that shape"));
@@ -187,57 +229,151 @@ pub(super) fn open_inputs(
         }
         (labels, _) => labels,
     };
-    let (inputs, scaling) = inputs(&place(&x), shape, [None, Some(array)], |_, _| Ok(Scaling::of(trained)))?;
+    let (inputs, scaling) = inputs(&place(&x), shape, [None, Some(array)], |_| Ok(Scaling::of(trained)))?;
     Dataset::new(config, shape, inputs, labels, scaling, Vec::new())
 }
 
 /// (N, C, H, W) are images, (N, T, F) sequences, (N, F) rows.
-fn input_shape(array: &Array, place: &str) -> Result<Shape> {
-    let shape = match array.shape[..] {
+fn input_shape(array: &Inputs, place: &str) -> Result<Shape> {
+    let shape = match *array.shape() {
         [_, c, h, w] => Shape::Image { c, h, w },
         [_, t, f] => Shape::Sequence { t, f },
         [_, n] => Shape::Vector { n },
         _ => {
-            let what = format!("{} dimensions", array.shape.len());
+            let what = format!("{} dimensions", array.shape().len());
             let mend = "give images (N, C, H, W), sequences (N, time, features) or rows (N, features)";
             return Err(Error::data(place, what, mend));
         }
     };
-    let elements = array.shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim));
-    if shape.is_empty() || elements != Some(array.values.len()) {
-        return Err(Error::data(place, format!("the shape {:?} has no elements", array.shape), "give samples"));
+    let elements = array.shape().iter().try_fold(1usize, |n, &dim| n.checked_mul(dim));
+    if shape.is_empty() || matches!(array, Inputs::Read(array) if elements != Some(array.values.len())) {
+        return Err(Error::data(place, format!("the shape {:?} has no elements", array.shape()), "give samples"));
     }
     Ok(shape)
 }
 
-/// Inputs of the training and the test part in memory order, scaled as `scaling` says of the training part: its u8 images
-/// or its floats, where it has them.
+/// The training part before it is scaled.
+enum Train<'a> {
+    Pixels(&'a Images),
+    Floats(&'a [f32]),
+    Unread(&'a Unread),
+}
+
+/// The summary of what is learnt from: as `ddl prepare` left it, if that is all of the file, or else `found` by reading it.
+fn known(
+    unread: &Unread,
+    selection: &Option<Selection>,
+    channels: usize,
+    found: impl FnOnce(&Unread, &Option<Selection>, usize) -> Result<Vec<Summary>>,
+) -> Result<Vec<Summary>> {
+    let left = unread.statistics.as_deref().filter(|_| selection.is_none());
+    match left.and_then(|text| Summary::from_text(text, channels)) {
+        Some(summaries) => Ok(summaries),
+        None => found(unread, selection, channels),
+    }
+}
+
+/// Inputs of the training and the test part in memory order, scaled as `scaling` says of the training part.
 fn inputs(
     place: &str,
     shape: Shape,
-    arrays: [Option<Array>; 2],
-    scaling: impl FnOnce(Option<&[u8]>, Option<&[f32]>) -> Result<Scaling>,
+    arrays: [Option<Inputs>; 2],
+    scaling: impl FnOnce(Train) -> Result<Scaling>,
 ) -> Result<(Box<dyn Samples>, Scaling)> {
+    let room = |e: io::Error| file::no_room(place, &e);
     if let Shape::Image { c, h, w } = shape
-        && arrays.iter().flatten().all(|array| matches!(array.values, Values::U8(_)))
+        && arrays.iter().flatten().all(Inputs::is_u8)
     {
-        let mut of: [Vec<u8>; 2] = Default::default();
+        let mut of = [Images::from(Vec::new()), Images::from(Vec::new())];
         for (of, array) in of.iter_mut().zip(arrays) {
-            if let Some(Array { values: Values::U8(planes), .. }) = array {
-                *of = interleaved(planes, shape).map_err(|e| file::no_room(place, &e))?;
+            match array {
+                Some(Inputs::Read(Array { values: Values::U8(planes), .. })) => {
+                    *of = interleaved(planes, shape).map_err(room)?.into();
+                }
+                Some(Inputs::Unread(rows)) => *of = unread_pixels(rows, shape).into(),
+                _ => {}
             }
         }
-        let scaling = scaling(Some(&of[0]), None)?;
+        let scaling = scaling(Train::Pixels(&of[0]))?;
         return Ok((Box::new(Pixels::new(of, (h, w, c), &scaling)), scaling));
     }
-    let room = |e: io::Error| file::no_room(place, &e);
     let mut of: [Vec<f32>; 2] = Default::default();
-    for (of, array) in of.iter_mut().zip(arrays) {
-        let Some(array) = array else { continue };
-        *of = floats(array.values).and_then(|values| interleaved(values, shape)).map_err(room)?;
+    let mut unread = [None, None];
+    for (i, array) in arrays.into_iter().enumerate() {
+        match array {
+            Some(Inputs::Read(array)) => {
+                of[i] = floats(array.values).and_then(|values| interleaved(values, shape)).map_err(room)?;
+            }
+            Some(Inputs::Unread(rows)) => unread[i] = Some(unread_floats(rows, shape)),
+            None => {}
+        }
     }
-    let scaling = scaling(None, Some(&of[0]))?;
-    Ok((Box::new(Floats::new(place, of, shape, &scaling)), scaling))
+    let scaling = match &unread[0] {
+        Some(unread) => scaling(Train::Unread(unread))?,
+        None => scaling(Train::Floats(&of[0]))?,
+    };
+    let samples = Floats::new(place, of, shape, &scaling).with_unread(unread, shape, &scaling);
+    Ok((Box::new(samples), scaling))
+}
+
+/// Images that stay in their file, (H, W, C) as they are read.
+fn unread_pixels(rows: Rows, shape: Shape) -> Unread {
+    unread(rows, 1, shape, move |rows, wanted, to| {
+        let Some(channels) = planes(shape) else { return rows.bytes(wanted, to) };
+        let mut found = vec![0; to.len()];
+        rows.bytes(wanted, &mut found)?;
+        let images = found.chunks_exact(shape.len()).zip(to.chunks_exact_mut(shape.len()));
+        images.for_each(|(planes, image)| interleave(planes, channels, image));
+        Ok(())
+    })
+}
+
+/// Values that stay in their file, in memory order as they are read.
+fn unread_floats(rows: Rows, shape: Shape) -> Unread {
+    unread(rows, 4, shape, move |rows, wanted, to| {
+        let to: &mut [f32] = bytemuck::cast_slice_mut(to);
+        let Some(channels) = planes(shape) else { return rows.floats(wanted, to) };
+        let mut found = vec![0.0; to.len()];
+        rows.floats(wanted, &mut found)?;
+        let images = found.chunks_exact(shape.len()).zip(to.chunks_exact_mut(shape.len()));
+        images.for_each(|(planes, image)| interleave(planes, channels, image));
+        Ok(())
+    })
+}
+
+/// The number of planes of images that have several.
+fn planes(shape: Shape) -> Option<usize> {
+    match shape {
+        Shape::Image { c, .. } if c > 1 => Some(c),
+        _ => None,
+    }
+}
+
+/// Samples of elements of `size` bytes that `read` gives.
+fn unread(
+    rows: Rows,
+    size: usize,
+    shape: Shape,
+    read: impl Fn(&Rows, Range<usize>, &mut [u8]) -> Result<()> + Send + Sync + 'static,
+) -> Unread {
+    let rows = Arc::new(rows);
+    let (reader, announced) = (rows.clone(), rows.clone());
+    // However many are asked for, few are held twice.
+    let some = ((1 << 20) / (size * shape.len())).max(1);
+    let bytes_of_one = size * shape.len();
+    let read = move |wanted: Range<usize>, to: &mut [u8]| {
+        for (first, to) in wanted.clone().step_by(some).zip(to.chunks_mut(some * bytes_of_one)) {
+            read(&reader, first..wanted.end.min(first + some), to)?;
+        }
+        Ok(())
+    };
+    Unread {
+        chunk: rows.chunk,
+        packed: rows.packed.is_some(),
+        statistics: rows.statistics.clone(),
+        announce: Box::new(move |wanted| announced.announce(wanted)),
+        ..Unread::new(rows.shape[0], bytes_of_one, Box::new(read))
+    }
 }
 
 /// u8 spans 0 to 1, whatever it stands for; anything else is as it is.

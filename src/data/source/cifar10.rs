@@ -6,19 +6,22 @@ use super::Source;
 use super::cifar100::{is_cifar10_python, open_cifar10_python, open_cifar10_python_inputs};
 use crate::config::{DataConfig, Normalize};
 use crate::data::format::file;
-use crate::data::sample::kept::{Bulk, Unread};
-use crate::data::sample::pixel::{Images, Pixels, append_planar, interleave, summaries};
+use crate::data::sample::kept::Unread;
+use crate::data::sample::pixel::{Images, Pixels, append_planar, interleave, summaries, unread_summaries};
 use crate::data::transform::label::Labels;
 use crate::data::transform::normalize::Scaling;
 use crate::data::transform::split::{Selection, learnt};
 use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
-use crate::resource::{memory, open_file};
+use crate::resource::{memory, open_file, will_read};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(super) const SOURCE: Source = Source {
     name: "cifar10",
@@ -43,7 +46,6 @@ const TEST: usize = 5;
 const RECORD_BYTES: usize = 3073;
 /// Records read at a time.
 const CHUNK: usize = 64;
-const ALL: Range<usize> = 0..usize::MAX / RECORD_BYTES;
 const IMAGE_BYTES: usize = RECORD_BYTES - 1;
 const INPUT: Shape = Shape::Image { c: 3, h: 32, w: 32 };
 
@@ -67,7 +69,7 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let selection = Selection::drawn(config, seed, train.len());
     let scaling = Scaling::new(config, &normalize, 3, || match &images[0] {
         Images::Kept(pixels) => Ok(summaries(&learnt(&selection, pixels, IMAGE_BYTES), 3)),
-        Images::Unread(unread) => Ok(summaries(&learnt(&selection, &Bulk::in_files(unread).all()?, IMAGE_BYTES), 3)),
+        Images::Unread(unread) => unread_summaries(unread, &selection, 3),
     })?;
     let inputs = Box::new(Pixels::new(images, (32, 32, 3), &scaling));
     let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: labels };
@@ -79,7 +81,7 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
         return inputs;
     }
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    read_file(path, ALL, &mut |record| append(record, &mut pixels, &mut labels))?;
+    read_file(path, &mut |record| append(record, &mut pixels, &mut labels))?;
     let inputs = Box::new(Pixels::new([Vec::new(), pixels], (32, 32, 3), &Scaling::of(trained)));
     let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: [Vec::new(), labels] };
     Dataset::new(config, INPUT, inputs, labels, Scaling::of(trained), Vec::new())
@@ -102,52 +104,71 @@ fn scan_folder(path: &Path) -> Result<Parts> {
     for (i, name) in FILES.iter().enumerate() {
         let (file, part) = (folder.join(name), usize::from(i == TEST));
         let before = labels[part].len();
-        read_file(&file, ALL, &mut |record| {
+        read_file(&file, &mut |record| {
             memory::reserve(&mut labels[part], 1)?;
             labels[part].push(u32::from(record[0]));
             Ok(())
         })?;
-        files[part].push((file, labels[part].len() - before));
+        let open = open_file(&file, "check data.path")?;
+        files[part].push((file, open, labels[part].len() - before));
     }
-    let images = files.map(|files| {
-        let count = files.iter().map(|(_, records)| records).sum();
-        let read = Box::new(move |images: Range<usize>, to: &mut [u8]| read_images(&files, images, to));
-        Images::Unread(Unread { count, size: IMAGE_BYTES, read })
-    });
-    Ok((images, labels))
+    Ok((files.map(unread), labels))
 }
 
-/// Images of a range from files with so many records each.
-fn read_images(files: &[(PathBuf, usize)], images: Range<usize>, to: &mut [u8]) -> Result<()> {
-    let (mut first, mut to) = (0, to.chunks_exact_mut(IMAGE_BYTES));
-    for (file, records) in files {
+/// Images that stay in files with so many records each, which stay open: what happens to their names is no matter.
+fn unread(files: Vec<(PathBuf, File, usize)>) -> Images {
+    let count = files.iter().map(|(.., records)| records).sum();
+    let files = Arc::new(files);
+    let readers = files.clone();
+    let read = Box::new(move |images: Range<usize>, to: &mut [u8]| read_images(&readers, images, to));
+    let announce = Box::new(move |images: Range<usize>| {
+        each_file(&files, images, &mut |_, file, records| {
+            will_read(file, (records.start * RECORD_BYTES) as u64, records.len() * RECORD_BYTES);
+            Ok(())
+        })
+        .unwrap_or_default();
+    });
+    Images::from(Unread { announce, ..Unread::new(count, IMAGE_BYTES, read) })
+}
+
+/// Calls `each` for the files with images of a range, in order, with the records in them.
+fn each_file(
+    files: &[(PathBuf, File, usize)],
+    images: Range<usize>,
+    each: &mut dyn FnMut(&Path, &File, Range<usize>) -> Result<()>,
+) -> Result<()> {
+    let mut first = 0;
+    for (path, file, records) in files {
         let wanted = images.start.max(first)..images.end.min(first + records);
         if !wanted.is_empty() {
-            let mut missing = wanted.len();
-            read_file(file, wanted.start - first..wanted.end - first, &mut |record| {
-                if let Some(image) = to.next() {
-                    interleave(&record[1..], 3, image);
-                    missing -= 1;
-                }
-                Ok(())
-            })?;
-            if missing > 0 {
-                return Err(Error::data(file.display().to_string(), "it became shorter meanwhile", "start again"));
-            }
+            each(path, file, wanted.start - first..wanted.end - first)?;
         }
         first += records;
     }
     Ok(())
 }
 
-/// Hands the records of a file to `each`: those of a range, as far as they are there.
-fn read_file(path: &Path, records: Range<usize>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
+/// Images of a range.
+fn read_images(files: &[(PathBuf, File, usize)], images: Range<usize>, to: &mut [u8]) -> Result<()> {
+    let mut to = to.chunks_exact_mut(IMAGE_BYTES);
+    let mut bytes = [0; 16 * RECORD_BYTES];
+    each_file(files, images, &mut |path, file, wanted| {
+        for first in wanted.clone().step_by(16) {
+            let some = &mut bytes[..(wanted.end - first).min(16) * RECORD_BYTES];
+            file.read_exact_at(some, (first * RECORD_BYTES) as u64).map_err(|e| file::shrunk(path, &e))?;
+            for (record, image) in some.chunks_exact(RECORD_BYTES).zip(&mut to) {
+                interleave(&record[1..], 3, image);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Hands all records of a file to `each`.
+fn read_file(path: &Path, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
     let mend = "set data.path to the folder with the six .bin files, or to cifar-10-binary.tar.gz";
     let failed = |e: io::Error| file::read_error(path, &e);
-    let mut file = open_file(path, mend)?;
-    file.seek(SeekFrom::Start((records.start * RECORD_BYTES) as u64)).map_err(failed)?;
-    let mut wanted = file.take((records.len() * RECORD_BYTES) as u64);
-    read_records(&mut wanted, &path.display().to_string(), &failed, each)
+    read_records(&mut open_file(path, mend)?, &path.display().to_string(), &failed, each)
 }
 
 /// The six files in a .tar.gz, in whatever order they stand there.
@@ -249,7 +270,8 @@ mod tests {
             let path = folder.path().join(i.to_string());
             std::fs::write(&path, records(count)).map_err(|e| Error::internal("a file", e))?;
             all.extend(images_of(&records(count)));
-            files.push((path, count));
+            let file = open_file(&path, "")?;
+            files.push((path, file, count));
         }
         let total = all.len() / IMAGE_BYTES;
         for range in [0..total, 0..0, 0..3, 2..4, 3..CHUNK + 5, 5..6, CHUNK + 4..total, total..total] {

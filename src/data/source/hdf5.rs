@@ -6,6 +6,7 @@ use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::data::{Dataset, Input};
 use crate::error::Result;
+use crate::store::rows::Rows;
 use crate::store::table::{self, Array, Contents};
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,10 @@ impl ArrayFile for Hdf5 {
 
     fn classes(&self) -> &[String] {
         &self.contents.classes
+    }
+
+    fn rows(&mut self, name: &str) -> Result<Option<Rows>> {
+        Rows::open(&self.path, name)
     }
 
     fn read(&mut self, name: &str) -> Result<Array> {

@@ -43,6 +43,65 @@ impl Summary {
         let channel = |c: usize| values.iter().skip(c).step_by(channels).map(|&v| (f64::from(v), 1.0));
         (0..channels).map(|c| Self::of(channel(c))).collect()
     }
+
+    /// [`Summary::of_channels`], to the bit, of values that `all` hands over block by block, whole rows in order, each of the
+    /// two times it is called.
+    ///
+    /// # Errors
+    /// Those of `all`.
+    pub fn of_blocks(channels: usize, all: impl Fn(&mut dyn FnMut(&[f32])) -> Result<()>) -> Result<Vec<Self>> {
+        let mut found = vec![Self { mean: 0.0, std: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY }; channels];
+        let mut total = 0.0;
+        all(&mut |values| {
+            for row in values.chunks_exact(channels) {
+                total += 1.0;
+                for (of, &value) in found.iter_mut().zip(row) {
+                    let value = f64::from(value);
+                    // A sum for now.
+                    of.mean += value;
+                    of.min = of.min.min(value);
+                    of.max = of.max.max(value);
+                }
+            }
+        })?;
+        if total == 0.0 {
+            return Ok(Self::of_channels(&[], channels));
+        }
+        found.iter_mut().for_each(|of| of.mean /= total);
+        all(&mut |values| {
+            for row in values.chunks_exact(channels) {
+                for (of, &value) in found.iter_mut().zip(row) {
+                    of.std += (f64::from(value) - of.mean) * (f64::from(value) - of.mean);
+                }
+            }
+        })?;
+        for of in &mut found {
+            *of = match of.min == of.max {
+                true => Self { mean: of.min, std: 0.0, ..*of },
+                false => Self { std: (of.std / total).sqrt(), ..*of },
+            };
+        }
+        Ok(found)
+    }
+
+    /// As an attribute of a file: each channel a line.
+    pub fn text(of: &[Self]) -> String {
+        let lines = of.iter().map(|of| format!("{:?} {:?} {:?} {:?}", of.mean, of.std, of.min, of.max));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// From that text, to the bit; None where it is none, or not of so many channels.
+    pub fn from_text(text: &str, channels: usize) -> Option<Vec<Self>> {
+        let line = |line: &str| {
+            let numbers: Option<Vec<f64>> =
+                line.split(' ').map(|number| number.parse().ok().filter(|number: &f64| number.is_finite())).collect();
+            match numbers?[..] {
+                [mean, std, min, max] if std >= 0.0 && min <= max => Some(Self { mean, std, min, max }),
+                _ => None,
+            }
+        };
+        text.lines().map(line).collect::<Option<Vec<_>>>().filter(|of| of.len() == channels)
+    }
 }
 
 /// Normalised = (raw - mean) / std, for each channel.
@@ -140,6 +199,27 @@ mod tests {
         assert_eq!(minmax, Scaling { mean: vec![1.0, 5.0], std: vec![2.0, 1.0] });
         assert!(fit(NormalizeMethod::None)?.is_identity());
         assert_eq!(fit(NormalizeMethod::Window).map_err(|e| e.exit_code()), Err(2));
+        Ok(())
+    }
+
+    #[test]
+    fn blocks_give_the_bits_of_the_whole() -> Result<()> {
+        let values: Vec<f32> =
+            (0..3 * 1001).map(|i| if i % 3 == 1 { 0.1 } else { (i as f32 * 0.37).sin() + 9.0 }).collect();
+        let whole = Summary::of_channels(&values, 3);
+        for rows in [1, 7, 500, 2000] {
+            let blocks = |each: &mut dyn FnMut(&[f32])| {
+                values.chunks(3 * rows).for_each(each);
+                Ok(())
+            };
+            assert_eq!(Summary::of_blocks(3, blocks)?, whole);
+        }
+        assert_eq!(Summary::of_blocks(2, |_| Ok(()))?, Summary::of_channels(&[], 2));
+        assert_eq!(Summary::from_text(&Summary::text(&whole), 3), Some(whole.clone()));
+        assert_eq!(Summary::from_text(&Summary::text(&whole), 2), None);
+        for bad in ["", "1 2 3", "1 -2 3 4", "1 2 4 3", "nan 2 3 4", "1 2 3 inf", "a b c d"] {
+            assert_eq!(Summary::from_text(bad, 1), None, "{bad}");
+        }
         Ok(())
     }
 

@@ -175,7 +175,7 @@ impl Samples for Rc<Windows> {
         self.count(part)
     }
 
-    fn fill(&self, part: Part, sample: usize, _: Option<Change>, y: &mut [f32]) {
+    fn fill(&self, part: Part, sample: usize, _: Option<&[u8]>, _: Option<Change>, y: &mut [f32]) {
         let (series, t) = self.locate(part, sample);
         let (all, inputs) = (self.columns.all, self.columns.inputs);
         let rows = (t - self.window) * all..t * all;
@@ -207,6 +207,10 @@ impl Samples for Rc<Windows> {
         let units: usize = self.units.iter().map(|units| size_of_val(&units[..])).sum();
         let of = |s: &Series| size_of_val(&s.times[..]) + size_of_val(&s.raw[..]) + size_of_val(&s.scaled[..]);
         units + self.series.iter().map(of).sum::<usize>()
+    }
+
+    fn size(&self) -> usize {
+        self.window * self.columns.inputs * size_of::<f32>()
     }
 }
 
