@@ -64,7 +64,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Studies of many runs: they start the program, and read its run files.
     (
         "scale",
-        &["chart", "comm", "config", "data", "error", "reduction::Crossing", "resource", "rng", "store", "train"],
+        &[
+            "chart",
+            "comm",
+            "config",
+            "data",
+            "error",
+            "kernel::sum",
+            "reduction::Crossing",
+            "resource",
+            "rng",
+            "store",
+            "train",
+        ],
     ),
     (
         "cli",

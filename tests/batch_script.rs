@@ -48,8 +48,10 @@ fn failures_are_queued_again_while_there_is_progress() {
     assert_eq!(batch(folder, 75, None), (Some(75), true));
     assert_eq!(batch(folder, 74, None), (Some(74), true));
     let calls = fs::read_to_string(folder.join("calls")).unwrap();
+    // Not every env can hold a signal back.
+    let plain = |call: &str| call.replacen("env --block-signal=USR1 ", "", 1);
     let train = "--mpi=pmix ./target/release/ddl train job.toml --resume --out results/a-name";
-    assert!(calls.lines().all(|call| call == train), "{calls}");
+    assert!(calls.lines().all(|call| plain(call) == train), "{calls}");
 }
 
 #[test]

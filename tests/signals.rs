@@ -29,8 +29,13 @@ fn send(process: u32, signal: i32) {
 
 /// Whether a process has a handler for a signal; true of one that is gone.
 fn catches(process: u32, signal: i32) -> bool {
+    has("SigCgt:", process, signal)
+}
+
+/// Whether a signal is in this set of a process; true of one that is gone.
+fn has(set: &str, process: u32, signal: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
+    let mask = status.lines().find_map(|line| line.strip_prefix(set)).map(str::trim);
     mask.is_none_or(|mask| u64::from_str_radix(mask, 16).unwrap() >> (signal - 1) & 1 == 1)
 }
 
@@ -132,6 +137,38 @@ fn a_warning_to_mpirun_while_ranks_start_ends_with_a_checkpoint() {
         assert_eq!(status.code(), Some(75), "{status}, signal {:?}", status.signal());
         assert!(checkpoints(folder.path()) > 0);
     }
+}
+
+/// As README and the Slurm script start it: the signal comes while the program is being loaded, and waits.
+#[test]
+fn a_warning_that_is_held_back_is_taken_when_the_program_can() {
+    let held = ["--block-signal=USR1", env!("CARGO_BIN_EXE_ddl")];
+    if !Command::new("env").args([held[0], "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("an env that cannot hold signals back: not tested");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let plain = endless(2, folder.path());
+    let mut command = Command::new("mpirun");
+    let (own, program): (Vec<_>, Vec<_>) = plain.get_args().partition(|arg| *arg != held[1]);
+    assert_eq!(program.len(), 1);
+    let at = own.iter().position(|arg| *arg == "train").unwrap();
+    command.args(&own[..at]).arg("env").args(held).args(&own[at..]);
+    for (name, value) in plain.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mpirun = child.id();
+    let held = |rank: &u32| {
+        // mpirun's own child, before it becomes env, has mpirun's handlers.
+        let begun = fs::read_link(format!("/proc/{rank}/exe")).is_ok_and(|exe| !exe.ends_with("orterun"));
+        begun && (has("SigBlk:", *rank, libc::SIGUSR1) || catches(*rank, libc::SIGUSR1))
+    };
+    wait_until("the ranks do not start", || children(mpirun).iter().filter(|rank| held(rank)).count() == 2);
+    send(mpirun, libc::SIGUSR1);
+    let status = end_of(child);
+    assert_eq!(status.code(), Some(75), "{status}, signal {:?}", status.signal());
+    assert!(checkpoints(folder.path()) > 0);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub struct Network {
 const MEMORY: (f64, f64) = (1.0, 80.0);
 /// A network where nothing was measured: 20 µs and 10 Gbit/s.
 pub const ETHERNET: (f64, f64) = (20.0, 10.0);
-/// Adding numbers that lie in the cache: 10 GB/s.
+/// Adding numbers that lie in the cache where nothing was measured: 10 GB/s.
 pub const SECONDS_PER_SUM_BYTE: f64 = 1e-10;
 
 /// What is known of the machine.
@@ -73,7 +73,7 @@ impl Outlook {
             inside: inside.unwrap_or(Link::new(MEMORY.0, MEMORY.1)),
             between: given.between.or(probed).unwrap_or(Link::new(ETHERNET.0, ETHERNET.1)),
             ranks_per_host: given.ranks_per_host.or(several).unwrap_or(cores),
-            seconds_per_sum_byte: SECONDS_PER_SUM_BYTE,
+            seconds_per_sum_byte: links.map_or(SECONDS_PER_SUM_BYTE, |links| links.seconds_per_sum_byte),
         };
         let here = several.and_then(|_| predict(&load, &cluster, ranks));
         Self { cluster, load, fitted_from, network_from, predictions: predictions(&load, &cluster), here }

@@ -33,7 +33,7 @@ impl std::fmt::Display for Link {
         write!(f, "{:.1} µs and ", 1e6 * self.latency)?;
         match 8e-9 / self.seconds_per_byte {
             gbit if gbit < NO_BOUND_GBIT => write!(f, "{gbit:.1} Gbit/s"),
-            _ => write!(f, "no bound of bandwidth that shows"),
+            _ => write!(f, "a bandwidth too high to be measured"),
         }
     }
 }
@@ -338,13 +338,13 @@ mod tests {
         close(recursive_doubling(5, 100.0, LINK, 0.001), 2.0 * 2.1 + 2.0 * 2.0 + 0.1);
     }
 
-    /// A probe whose bytes take less time than the model has for adding them leaves nothing for the link.
+    /// A probe whose bytes take less time than adding them leaves nothing for the link.
     #[test]
     fn links_are_told_in_numbers_that_are_finite() {
         assert_eq!(Link::new(20.0, 10.0).to_string(), "20.0 µs and 10.0 Gbit/s");
         for seconds_per_byte in [0.0, 1e-300] {
             let text = Link { latency: 1e-6, seconds_per_byte }.to_string();
-            assert_eq!(text, "1.0 µs and no bound of bandwidth that shows");
+            assert_eq!(text, "1.0 µs and a bandwidth too high to be measured");
         }
     }
 

@@ -7,12 +7,14 @@ use crate::comm::{Comm, Host, Solo, agree};
 use crate::config::Job;
 use crate::data::{Dataset, Part};
 use crate::error::Result;
+use crate::kernel::sum;
 use crate::reduction::Crossing;
 use crate::rng;
 use crate::train::Trainer;
 use crate::train::clock::Phase;
 use crate::train::rehearsal::{Rehearsal, Way};
 use serde::Serialize;
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// How long compute is measured, and about how long each size of a sum.
@@ -22,6 +24,9 @@ const SIZE: Duration = Duration::from_millis(500);
 const REPEATS: [usize; 2] = [5, 100];
 /// Elements of a short sum.
 const SHORT: f64 = 16.0;
+/// Elements of two slices that lie in a core's cache, and how often one is added to the other in a row.
+const IN_CACHE: usize = 8192;
+const ADDITIONS: u32 = 200;
 /// Sums between hosts that are measured as one.
 const IN_A_ROW: u32 = 4;
 /// Links give credit to those that were quiet (token buckets); so many bytes use it up before anything counts.
@@ -36,6 +41,8 @@ pub struct Links {
     pub between: Option<Link>,
     /// Ranks of the fullest host.
     pub ranks_per_host: usize,
+    /// γ: seconds for adding one byte's worth of numbers to another, in cache.
+    pub seconds_per_sum_byte: f64,
 }
 
 /// Trains on this one rank, as all others do at the same time: median steps of a whole batch and of a quarter of it, whose
@@ -95,14 +102,29 @@ fn compute_alone(job: &Job, data: &Dataset) -> Result<Compute> {
 pub fn links(comm: &dyn Comm, bytes: f64, pause: Duration, shared: bool) -> Result<Links> {
     let host = agree(comm, comm.host(shared.then_some(0)))?;
     let ranks_per_host = host.members().iter().map(Vec::len).max().unwrap_or(1);
-    let between = (host.members().len() > 1).then(|| messages(comm, &*host, bytes, pause));
-    let inside = if ranks_per_host > 1 { Some(memory(comm, bytes, ranks_per_host)?) } else { None };
-    Ok(Links { inside, between, ranks_per_host })
+    // First, since what additions take is taken off the sums.
+    let gamma = if comm.size() > 1 { additions(comm) } else { SECONDS_PER_SUM_BYTE };
+    let between = (host.members().len() > 1).then(|| messages(comm, &*host, bytes, pause, gamma));
+    let inside = if ranks_per_host > 1 { Some(memory(comm, bytes, ranks_per_host, gamma)?) } else { None };
+    Ok(Links { inside, between, ranks_per_host, seconds_per_sum_byte: gamma })
+}
+
+/// Seconds for adding one byte's worth of numbers, as all ranks do at the same time; on rank 0. Collective.
+fn additions(comm: &dyn Comm) -> f64 {
+    let (mut to, from) = (vec![0f32; IN_CACHE], vec![1f32; IN_CACHE]);
+    let seconds = repeated(comm, || {
+        let began = Instant::now();
+        for _ in 0..ADDITIONS {
+            sum::add(black_box(&mut to[..]), black_box(&from[..]));
+        }
+        began.elapsed().as_secs_f64()
+    });
+    seconds / (f64::from(ADDITIONS) * 4.0 * IN_CACHE as f64)
 }
 
 /// The link by which the model's sums over the hosts that there are take as long as they do: a short one is all latency, one
 /// of `bytes` comes after `pause` of compute, as in training. Each lane sums its slice.
-fn messages(comm: &dyn Comm, host: &dyn Host, bytes: f64, pause: Duration) -> Link {
+fn messages(comm: &dyn Comm, host: &dyn Host, bytes: f64, pause: Duration, gamma: f64) -> Link {
     let measure = |elements: f64, pause: Duration| {
         let mut crossing = Crossing::default();
         let mut slice = vec![0f32; (elements / host.lanes() as f64).ceil() as usize];
@@ -131,14 +153,16 @@ fn messages(comm: &dyn Comm, host: &dyn Host, bytes: f64, pause: Duration) -> Li
         seconds
     };
     let hosts = host.members().len();
-    fit((hosts, host.lanes()), (4.0 * SHORT, measure(SHORT, Duration::ZERO)), (bytes, measure(bytes / 4.0, pause)))
+    let [few, many] = [(4.0 * SHORT, measure(SHORT, Duration::ZERO)), (bytes, measure(bytes / 4.0, pause))];
+    fit((hosts, host.lanes()), few, many, gamma)
 }
 
-/// From the bytes and seconds of a short sum over so many hosts and lanes, which is all latency, and of a long one.
-fn fit((hosts, lanes): (usize, usize), (few, short): (f64, f64), (bytes, long): (f64, f64)) -> Link {
+/// From the bytes and seconds of a short sum over so many hosts and lanes, which is all latency, and of a long one, of which
+/// additions take `gamma` seconds a byte.
+fn fit((hosts, lanes): (usize, usize), (few, short): (f64, f64), (bytes, long): (f64, f64), gamma: f64) -> Link {
     // The model is linear in both.
     let seconds = |bytes, latency, seconds_per_byte| {
-        Across::Allreduce.seconds(hosts, bytes, lanes, Link { latency, seconds_per_byte }, SECONDS_PER_SUM_BYTE)
+        Across::Allreduce.seconds(hosts, bytes, lanes, Link { latency, seconds_per_byte }, gamma)
     };
     let fixed = seconds(bytes, 0.0, 0.0);
     let [rounds, more] = [few, bytes].map(|bytes| seconds(bytes, 1.0, 0.0) - seconds(bytes, 0.0, 0.0));
@@ -148,7 +172,7 @@ fn fit((hosts, lanes): (usize, usize), (few, short): (f64, f64), (bytes, long): 
 }
 
 /// Sums in the memory of hosts that have `ranks` ranks: two barriers and the additions.
-fn memory(comm: &dyn Comm, bytes: f64, ranks: usize) -> Result<Link> {
+fn memory(comm: &dyn Comm, bytes: f64, ranks: usize, gamma: f64) -> Result<Link> {
     let measure = |elements: f64| -> Result<f64> {
         let mut rehearsal = Rehearsal::build(comm, Way::Shared, elements as usize, 1)?;
         for _ in 0..3 {
@@ -158,12 +182,15 @@ fn memory(comm: &dyn Comm, bytes: f64, ranks: usize) -> Result<Link> {
     };
     let (few, many) = (1024.0, (bytes / 4.0).max(65_536.0));
     let (short, long) = (measure(few)?, measure(many)?);
-    let slope = ((long - short) / (4.0 * (many - few))).max(0.0);
+    Ok(fit_memory(ranks, (4.0 * few, short), (4.0 * many, long), gamma))
+}
+
+/// From the bytes and seconds of a short sum in a host's memory and of a long one, of which additions take `gamma` seconds a
+/// byte.
+fn fit_memory(ranks: usize, (few, short): (f64, f64), (many, long): (f64, f64), gamma: f64) -> Link {
+    let slope = ((long - short) / (many - few)).max(0.0);
     let others = (ranks as f64 - 1.0) / ranks as f64;
-    Ok(Link {
-        latency: (short - 4.0 * slope * few).max(0.0) / 2.0,
-        seconds_per_byte: (slope / others - SECONDS_PER_SUM_BYTE).max(0.0),
-    })
+    Link { latency: (short - slope * few).max(0.0) / 2.0, seconds_per_byte: (slope / others - gamma).max(0.0) }
 }
 
 /// The median over repeats of the slowest rank's seconds; on rank 0. As many repeats as fit the time for a size.
@@ -195,20 +222,36 @@ mod tests {
         let link = Link { latency: 3e-5, seconds_per_byte: 8e-9 };
         for hosts in [2, 3, 4, 7] {
             let seconds = |bytes| Across::Allreduce.seconds(hosts, bytes, 2, link, SECONDS_PER_SUM_BYTE);
-            let found = fit((hosts, 2), (0.0, seconds(0.0)), (4e6, seconds(4e6)));
+            let found = fit((hosts, 2), (0.0, seconds(0.0)), (4e6, seconds(4e6)), SECONDS_PER_SUM_BYTE);
             assert!((found.latency / link.latency - 1.0).abs() < 1e-9, "{found:?}");
             assert!((found.seconds_per_byte / link.seconds_per_byte - 1.0).abs() < 1e-9, "{found:?}");
         }
         // Noise gives no negative costs.
-        let found = fit((2, 1), (0.0, 2.0), (100.0, 1.0));
+        let found = fit((2, 1), (0.0, 2.0), (100.0, 1.0), SECONDS_PER_SUM_BYTE);
         assert!((found.latency - 1.0).abs() < 1e-9 && found.seconds_per_byte < 1e-9, "{found:?}");
+    }
+
+    /// Additions in the cache are faster than is assumed where nothing is measured: with that number taken off, nothing was
+    /// left for the link, and its bandwidth was infinite.
+    #[test]
+    fn what_additions_take_is_measured_and_the_rest_is_the_links() {
+        let (gamma, link) = (2e-11, Link { latency: 1e-6, seconds_per_byte: 5e-11 });
+        let seconds = |bytes: f64| 2.0 * link.latency + 0.5 * bytes * (link.seconds_per_byte + gamma);
+        let (few, many) = ((4096.0, seconds(4096.0)), (4e6, seconds(4e6)));
+        let found = fit_memory(2, few, many, gamma);
+        assert!((found.latency / link.latency - 1.0).abs() < 1e-9, "{found:?}");
+        assert_eq!(found.to_string(), "1.0 µs and 160.0 Gbit/s");
+        assert_eq!(fit_memory(2, few, many, SECONDS_PER_SUM_BYTE).seconds_per_byte, 0.0);
+        // What is measured here is a number of seconds.
+        let here = additions(&Solo);
+        assert!(here > 0.0 && here.is_finite(), "{here}");
     }
 
     #[test]
     fn one_rank_has_compute_and_no_links() {
         assert_eq!(
             links(&Solo, 1e6, Duration::ZERO, true).unwrap(),
-            Links { inside: None, between: None, ranks_per_host: 1 }
+            Links { inside: None, between: None, ranks_per_host: 1, seconds_per_sum_byte: SECONDS_PER_SUM_BYTE }
         );
     }
 }

@@ -52,7 +52,7 @@ impl Replacement {
             return Err(Error::io(path, "cannot write a file here: it is a folder", "give the path of a file"));
         }
         let folder = folder_of(path);
-        fs::create_dir_all(folder).map_err(|e| Error::io(folder, format!("cannot create the folder: {e}"), MEND))?;
+        make_folder(folder).map_err(|e| Error::io(folder, format!("cannot create the folder: {e}"), MEND))?;
         let mut temporary = name.to_os_string();
         temporary.push(TEMPORARY);
         let temporary = path.with_file_name(temporary);
@@ -121,8 +121,34 @@ fn checksum(path: &Path) -> io::Result<(u32, u64)> {
     }
 }
 
+/// Makes a folder and those above it. Each name is synced, since what is synced in a folder is lost with the folder's own name.
+///
+/// # Errors
+/// That of the system.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder_of(folder);
+    if parent != folder {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => match sync_folder(parent) {
+            // One that may be written to and not be read cannot be synced.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            ended => ended,
+        },
+    }
+}
+
 /// A rename is on disk only when its folder is. Some network file systems cannot sync a folder, which is no failure.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// That of the system.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|file| file.sync_all()) {
         Err(e) if [io::ErrorKind::Unsupported, io::ErrorKind::InvalidInput].contains(&e.kind()) => Ok(()),
         ended => ended,

@@ -10,8 +10,12 @@ use std::path::{Path, PathBuf};
 /// The file in a run's folder that its process holds a lock on.
 const NAME: &str = "run.lock";
 
+/// How often the file may be gone when it is to be locked.
+const ATTEMPTS: usize = 100;
+
 /// A folder that only this process writes a run into, until this is dropped or the process ends, however it ends. The lock
-/// is the kernel's (flock), which network file systems with locks share between hosts.
+/// is the kernel's (flock), which network file systems with locks share between hosts. NFS makes it a lock on bytes, for which
+/// the file must be open for writing.
 pub struct FolderLock {
     path: PathBuf,
     file: File,
@@ -27,12 +31,18 @@ impl FolderLock {
         let failed = |e: std::io::Error| {
             Error::io(&path, format!("cannot be made: {e}"), "choose another folder with --out, or free it")
         };
+        let mut gone = 0;
         loop {
             let file =
                 File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(held(folder, file)),
+                // On NFS: the holder before removed it meanwhile.
+                Err(TryLockError::Error(e)) if e.raw_os_error() == Some(libc::ESTALE) && gone < ATTEMPTS => {
+                    gone += 1;
+                    continue;
+                }
                 Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => no_locks(&path, &e),
                 Err(TryLockError::Error(e)) if e.raw_os_error() == Some(libc::ENOLCK) => no_locks(&path, &e),
                 Err(TryLockError::Error(e)) => return Err(failed(e)),
@@ -40,8 +50,9 @@ impl FolderLock {
             // The holder before may have removed the file between our opening it and locking it.
             if same(&path, &file.metadata().map_err(failed)?) {
                 let mut lock = Self { path, file };
-                // A word for whoever comes second; the lock does not need it.
-                let _ = lock.file.set_len(0).and_then(|()| lock.file.write_all(holder().as_bytes()));
+                // A word for whoever comes second; the lock does not need it. Synced, or NFS keeps it on this host.
+                let told = lock.file.set_len(0).and_then(|()| lock.file.write_all(holder().as_bytes()));
+                let _ = told.and_then(|()| lock.file.sync_data());
                 return Ok(lock);
             }
         }
@@ -135,6 +146,16 @@ mod tests {
         fs::write(dir.path().join(NAME), "process 1 on nowhere").unwrap();
         drop(FolderLock::take(dir.path()).unwrap());
         assert_eq!(FolderLock::take(&dir.path().join("none")).err().unwrap().exit_code(), 74);
+    }
+
+    /// NFS gives no lock that excludes others on a file that is open for reading only (EBADF).
+    #[test]
+    fn the_locked_file_is_open_for_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = FolderLock::take(dir.path()).unwrap();
+        let flags = rustix::fs::fcntl_getfl(&lock.file).unwrap();
+        assert!(flags.contains(rustix::fs::OFlags::RDWR), "{flags:?}");
+        assert!(fs::read_to_string(dir.path().join(NAME)).unwrap().starts_with("process "));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod summary;
 pub mod table;
 pub mod weights;
 
+pub use atomic::{make_folder, sync_folder};
 pub use checkpoint::{Best, Checkpoint, EpochSums, Progress};
 pub use lock::{FolderLock, protect, remove_abandoned};
 pub use run::{RunFile, RunInfo, StepRow};

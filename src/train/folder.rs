@@ -2,7 +2,7 @@
 
 use crate::config::Job;
 use crate::error::{Error, Result};
-use crate::store::{FolderLock, checkpoint, protect, remove_abandoned};
+use crate::store::{FolderLock, checkpoint, make_folder, protect, remove_abandoned, sync_folder};
 use std::path::{Path, PathBuf};
 
 /// What a run keeps in its folder beside its lock.
@@ -27,8 +27,7 @@ impl Folder {
             protect("--out", &out.join(name), inputs())?;
         }
         let checkpoints = out.join("checkpoints");
-        std::fs::create_dir_all(&checkpoints)
-            .map_err(|e| Error::io(&checkpoints, format!("cannot be made: {e}"), MEND))?;
+        make_folder(&checkpoints).map_err(|e| Error::io(&checkpoints, format!("cannot be made: {e}"), MEND))?;
         let lock = FolderLock::take(out)?;
         remove_abandoned(out)?;
         Ok(Self { out: out.to_path_buf(), _lock: lock })
@@ -53,13 +52,15 @@ impl Folder {
                 "choose another folder with --out",
             )
         };
-        std::fs::create_dir(&aside).map_err(failed)?;
+        make_folder(&aside).map_err(failed)?;
         for name in KEPT {
             if self.out.join(name).exists() {
                 std::fs::rename(self.out.join(name), aside.join(name)).map_err(failed)?;
             }
         }
-        std::fs::create_dir(self.out.join("checkpoints")).map_err(failed)?;
+        // Its files' new names must be on disk before the new run syncs that they have left.
+        sync_folder(&aside).map_err(failed)?;
+        make_folder(&self.out.join("checkpoints")).map_err(failed)?;
         log::warn!("the run that was here is kept in {}; use --resume to go on with a run", aside.display());
         Ok(())
     }
