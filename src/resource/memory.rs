@@ -134,12 +134,11 @@ fn grow<T>(values: &mut Vec<T>, more: usize) -> io::Result<()> {
     let needed = len.saturating_add(more).max(64);
     let bytes = |elements: usize| ((elements - capacity) as u64).saturating_mul(size_of::<T>() as u64);
     let room = |elements: usize| due(&TAKEN, bytes(elements)).map_or(Ok(()), |all| ask(all as f64)).map(|()| elements);
-    let elements = room(needed.max(capacity.saturating_add(capacity / 2)))
-        .or_else(|_| {
-            // Near the limit each step is asked for.
-            let elements = needed.max(capacity.saturating_add(capacity / 16));
-            ask(bytes(elements) as f64).map(|()| elements)
-        })?;
+    let elements = room(needed.max(capacity.saturating_add(capacity / 2))).or_else(|_| {
+        // Near the limit each step is asked for.
+        let elements = needed.max(capacity.saturating_add(capacity / 16));
+        ask(bytes(elements) as f64).map(|()| elements)
+    })?;
     values.try_reserve_exact(elements - len).map_err(|e| io::Error::new(ErrorKind::OutOfMemory, e))
 }
 

@@ -285,7 +285,7 @@ mod tests {
                 .create("u8 packed")?;
             file.new_dataset_builder().with_data(&ramp.mapv(|v| v as i16)).create("i16")?;
             file.new_dataset_builder().with_data(&ramp.mapv(|v| v > 0.0)).create("bool")?;
-            file.new_dataset_builder().with_data(&ramp.mapv(|v| half::f16::from_f64(v))).create("f16")?;
+            file.new_dataset_builder().with_data(&ramp.mapv(half::f16::from_f64)).create("f16")?;
             file.new_dataset::<f32>().shape((50, 6)).create("unwritten").map(|_| ())
         });
         for (name, direct, packed) in [

@@ -122,7 +122,7 @@ fn unread(files: Vec<(PathBuf, File, usize)>) -> Images {
     let readers = files.clone();
     let read = Box::new(move |images: Range<usize>, to: &mut [u8]| read_images(&readers, images, to));
     let announce = Box::new(move |images: Range<usize>| {
-        each_file(&files, images, &mut |_, file, records| {
+        each_file(&files, images, |_, file, records| {
             will_read(file, (records.start * RECORD_BYTES) as u64, records.len() * RECORD_BYTES);
             Ok(())
         })
@@ -135,7 +135,7 @@ fn unread(files: Vec<(PathBuf, File, usize)>) -> Images {
 fn each_file(
     files: &[(PathBuf, File, usize)],
     images: Range<usize>,
-    each: &mut dyn FnMut(&Path, &File, Range<usize>) -> Result<()>,
+    mut each: impl FnMut(&Path, &File, Range<usize>) -> Result<()>,
 ) -> Result<()> {
     let mut first = 0;
     for (path, file, records) in files {
@@ -152,7 +152,7 @@ fn each_file(
 fn read_images(files: &[(PathBuf, File, usize)], images: Range<usize>, to: &mut [u8]) -> Result<()> {
     let mut to = to.chunks_exact_mut(IMAGE_BYTES);
     let mut bytes = [0; 16 * RECORD_BYTES];
-    each_file(files, images, &mut |path, file, wanted| {
+    each_file(files, images, |path, file, wanted| {
         for first in wanted.clone().step_by(16) {
             let some = &mut bytes[..(wanted.end - first).min(16) * RECORD_BYTES];
             file.read_exact_at(some, (first * RECORD_BYTES) as u64).map_err(|e| file::shrunk(path, &e))?;
