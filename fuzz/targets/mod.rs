@@ -125,7 +125,7 @@ fn answered_by<T>(codes: &[i32], result: Result<T>) -> Option<T> {
     result
         .map_err(|error| {
             let text = error.to_string();
-            assert!(codes.contains(&i32::from(error.exit_code())), "{} {text}", error.exit_code());
+            assert!(codes.contains(&error.exit_code()), "{} {text}", error.exit_code());
             assert!(!text.contains('\n') && text.len() < 2000, "{text}");
         })
         .ok()

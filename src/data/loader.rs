@@ -7,9 +7,8 @@ use crate::error::{Error, Result};
 use crate::resource::memory;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 /// About so many bytes are read ahead.
@@ -190,8 +189,8 @@ struct Ahead<'a> {
     spare: Vec<Slot>,
     /// The one in use.
     current: Option<Slot>,
-    requests: Option<SyncSender<Slot>>,
-    done: Receiver<Slot>,
+    requests: Arc<Queue>,
+    done: Arc<Queue>,
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
     /// Why nothing can be read.
@@ -202,8 +201,7 @@ impl<'a> Ahead<'a> {
     fn start(data: &'a Dataset, part: Part, unread: &Arc<Unread>, most: usize, need: Need<'a>) -> Self {
         let bytes = most * unread.size;
         let slots = 1 + (AHEAD_BYTES / bytes.max(1)).clamp(AHEAD.0, AHEAD.1);
-        let (requests, incoming) = sync_channel(slots);
-        let (outgoing, done) = sync_channel(slots);
+        let [requests, done] = [(); 2].map(|()| Arc::new(Queue::new(slots)));
         let (stop, unread) = (Arc::new(AtomicBool::new(false)), unread.clone());
         let size = unread.size;
         let place = "reading samples ahead of training";
@@ -213,8 +211,9 @@ impl<'a> Ahead<'a> {
         });
         let stopped = stop.clone();
         let reader = room.and_then(|()| {
+            let (incoming, outgoing) = (requests.clone(), Closing(done.clone()));
             let reader = Builder::new().name("samples".into());
-            let reader = reader.spawn(move || read_ahead(&unread, &incoming, &outgoing, &stopped, slots));
+            let reader = reader.spawn(move || read_ahead(&unread, &incoming, &outgoing.0, &stopped, slots));
             reader.map_err(|e| Error::data(place, format!("no thread can be started: {e}"), "allow more threads"))
         });
         let (reader, failed) = match reader {
@@ -227,14 +226,12 @@ impl<'a> Ahead<'a> {
             bytes: Aligned::default(),
             read: Ok(()),
         }));
-        let requests = Some(requests);
         Self { data, part, size, need, asked: 0, number: 0, spare, current: None, requests, done, stop, reader, failed }
     }
 
     /// Asks for as many batches as there is room for.
     fn ask(&mut self, order: &[u32], batch: usize) {
         while self.asked < order.len()
-            && let Some(requests) = &self.requests
             && let Some(mut slot) = self.spare.pop()
         {
             let last = order.len().min(self.asked + batch);
@@ -242,8 +239,7 @@ impl<'a> Ahead<'a> {
             (self.need)(self.number, &order[self.asked..last], &mut slot.needed);
             slot.needed.samples.iter_mut().for_each(|sample| *sample = self.data.place(self.part, *sample).1 as u32);
             (self.asked, self.number) = (last, self.number + 1);
-            // A reader that is gone is met when its answer is missed.
-            let _ = requests.send(slot);
+            self.requests.push(slot);
         }
     }
 
@@ -254,7 +250,8 @@ impl<'a> Ahead<'a> {
         }
         self.spare.extend(self.current.take());
         self.ask(order, batch);
-        let slot = self.done.recv().map_err(|e| Error::internal("reading samples ahead of training", e))?;
+        let gone = || Error::internal("reading samples ahead of training", "its thread is gone");
+        let slot = self.done.pop().ok_or_else(gone)?;
         let slot = self.current.insert(slot);
         slot.read.clone()?;
         Ok(Held { first: slot.needed.first, own: slot.needed.own, size: self.size, bytes: &slot.bytes })
@@ -264,7 +261,7 @@ impl<'a> Ahead<'a> {
 impl Drop for Ahead<'_> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.requests = None;
+        self.requests.close();
         if let Some(reader) = self.reader.take() {
             // Had it panicked, its answers would have been missed before.
             let _ = reader.join();
@@ -273,18 +270,71 @@ impl Drop for Ahead<'_> {
 }
 
 /// Reads what is asked for, in order. All that waits is announced first.
-fn read_ahead(unread: &Unread, requests: &Receiver<Slot>, done: &SyncSender<Slot>, stop: &AtomicBool, slots: usize) {
+fn read_ahead(unread: &Unread, requests: &Queue, done: &Queue, stop: &AtomicBool, slots: usize) {
     let mut waiting: VecDeque<Slot> = VecDeque::with_capacity(slots);
     loop {
-        let first = if waiting.is_empty() { requests.recv().ok() } else { None };
-        for slot in first.into_iter().chain(requests.try_iter()) {
+        let first = if waiting.is_empty() { requests.pop() } else { None };
+        for slot in first.into_iter().chain(std::iter::from_fn(|| requests.pop_if_there())) {
             runs(&slot.needed.samples).for_each(|places| (unread.announce)(places));
             waiting.push_back(slot);
         }
         let Some(mut slot) = waiting.pop_front() else { return };
         slot.read = slot.read(unread, stop);
-        if stop.load(Ordering::Relaxed) || done.send(slot).is_err() {
+        if stop.load(Ordering::Relaxed) {
             return;
         }
+        done.push(slot);
+    }
+}
+
+/// Slots on their way to another thread. Unlike a channel, whose first wait does, it allocates nothing once it is made.
+struct Queue {
+    waiting: Mutex<(VecDeque<Slot>, bool)>,
+    came: Condvar,
+}
+
+impl Queue {
+    /// With room for so many.
+    fn new(slots: usize) -> Self {
+        Self { waiting: Mutex::new((VecDeque::with_capacity(slots), false)), came: Condvar::new() }
+    }
+
+    /// The slots, and whether there will be no more.
+    fn lock(&self) -> MutexGuard<'_, (VecDeque<Slot>, bool)> {
+        // Nothing that panics runs while it is held.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, slot: Slot) {
+        self.lock().0.push_back(slot);
+        self.came.notify_one();
+    }
+
+    /// Waits for the next one; None once there will be no more.
+    fn pop(&self) -> Option<Slot> {
+        let mut waiting = self.lock();
+        while waiting.0.is_empty() && !waiting.1 {
+            waiting = self.came.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        waiting.0.pop_front()
+    }
+
+    fn pop_if_there(&self) -> Option<Slot> {
+        self.lock().0.pop_front()
+    }
+
+    /// Says that there will be no more.
+    fn close(&self) {
+        self.lock().1 = true;
+        self.came.notify_one();
+    }
+}
+
+/// Closes a queue when its thread ends, however it does.
+struct Closing(Arc<Queue>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

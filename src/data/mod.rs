@@ -6,6 +6,7 @@
 
 mod dataset;
 mod format;
+mod inputs;
 pub mod loader;
 mod raw;
 mod sample;
@@ -16,15 +17,12 @@ mod transform;
 
 pub use crate::input::{Input, Unit};
 pub use dataset::{Dataset, Kept};
+pub use inputs::{Inputs, open_inputs};
 pub use loader::{Batch, Loader, Picked};
 pub use raw::Raw;
 pub use sample::kept::Bulk;
 pub use source::{Source, registry};
 pub use transform::window::{Series, display};
-
-use crate::config::DataConfig;
-use crate::error::{Error, Result};
-use std::path::Path;
 
 /// The training or the test part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,20 +74,4 @@ pub struct AugmentKey {
     pub seed: u64,
     /// The epoch.
     pub epoch: u64,
-}
-
-/// Only inputs, for predictions: reads `file` in the format of the job's source (a CSV series for stocks, an NPZ file
-/// with `x`, an IDX file of images, a CIFAR-10 `.bin`, a CSV of features) and normalises it as the job does, with what was
-/// fitted on the training part. The test part of the result holds all samples. Targets that the file lacks
-/// are NaN, or left out for classes.
-pub fn open_inputs(input: &Input, config: &DataConfig, file: &Path) -> Result<Dataset> {
-    let mut inputs = (source::of(config)?.open_inputs)(input, config, file)?;
-    if inputs.rows() == 0 {
-        let what = ["there is no sample in it"].into_iter().chain(inputs.notes.iter().map(String::as_str));
-        let what: Vec<&str> = what.collect();
-        return Err(Error::data(file.display().to_string(), what.join("; "), "give a file with samples"));
-    }
-    inputs.read()?;
-    inputs.require_finite()?;
-    Ok(inputs)
 }

@@ -276,7 +276,7 @@ mod tests {
             file.new_dataset_builder().with_data(&ramp).create("f64")?;
             file.new_dataset_builder().with_data(&floats).create("f32")?;
             file.new_dataset_builder().with_data(&floats).chunk((7, 6)).create("chunked")?;
-            file.new_dataset_builder().with_data(&floats).chunk((7, 4)).deflate(3).shuffle().create("packed")?;
+            file.new_dataset_builder().with_data(&floats).chunk((7, 4)).shuffle().deflate(3).create("packed")?;
             file.new_dataset_builder().with_data(&ramp.mapv(|v| v as u8)).create("u8")?;
             file.new_dataset_builder()
                 .with_data(&ramp.mapv(|v| v as u8))

@@ -6,6 +6,7 @@ use super::Source;
 use super::cifar100::{is_cifar10_python, open_cifar10_python, open_cifar10_python_inputs};
 use crate::config::{DataConfig, Normalize};
 use crate::data::format::file;
+use crate::data::inputs::one_piece;
 use crate::data::sample::kept::Unread;
 use crate::data::sample::pixel::{Images, Pixels, append_planar, interleave, summaries, unread_summaries};
 use crate::data::transform::label::Labels;
@@ -28,7 +29,7 @@ pub(super) const SOURCE: Source = Source {
     doc: "CIFAR-10's binary or python version: its folder, or cifar-10-binary.tar.gz or cifar-10-python.tar.gz",
     keys: &[],
     open,
-    open_inputs,
+    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Given { mean: vec![0.4914, 0.4822, 0.4465], std: vec![0.2470, 0.2435, 0.2616] },
 };

@@ -6,6 +6,7 @@ use crate::data::format::cifar::{IMAGE_BYTES, Members, batch, records};
 use crate::data::format::files::{ends, list};
 use crate::data::format::pickle::Pickle;
 use crate::data::format::reserve;
+use crate::data::inputs::one_piece;
 use crate::data::sample::pixel::{Pixels, append_planar, summaries};
 use crate::data::transform::label::{Labels, numbered};
 use crate::data::transform::normalize::Scaling;
@@ -22,7 +23,7 @@ pub(super) const SOURCE: Source = Source {
     doc: "CIFAR-100's binary or python version: its folder, or cifar-100-binary.tar.gz or cifar-100-python.tar.gz",
     keys: &[("labels", "\"fine\" (100 classes) or \"coarse\" (20) (\"fine\")")],
     open,
-    open_inputs,
+    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Given { mean: vec![0.5071, 0.4865, 0.4409], std: vec![0.2673, 0.2564, 0.2762] },
 };

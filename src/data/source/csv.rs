@@ -117,8 +117,8 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     Ok(dataset)
 }
 
-fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<super::Pieces> {
     let (keys, meaning) = keys(config)?;
-    let table = read(path, keys.wanted(config, &meaning, Some(trained))?)?;
-    table::open_inputs(trained, config, path, &meaning, table)
+    let tables = CsvTables::open(files(path, ENDINGS)?, keys.wanted(config, &meaning, Some(trained))?)?;
+    Ok(table::inputs(trained, config, path, meaning, Box::new(tables), None))
 }

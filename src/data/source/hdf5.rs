@@ -4,6 +4,7 @@ use super::Source;
 use super::array::{self, ArrayFile, KEYS, Keys};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
+use crate::data::inputs::one_piece;
 use crate::data::{Dataset, Input};
 use crate::error::Result;
 use crate::store::rows::Rows;
@@ -18,7 +19,7 @@ pub(super) const SOURCE: Source = Source {
         let path = super::path(config)?;
         array::open(config, seed, path, &mut Hdf5::open(path)?)
     },
-    open_inputs,
+    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Named(NormalizeMethod::None),
 };

@@ -5,6 +5,7 @@ use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::data::format::image::{Folder, Picture, append_file, classes, loose, scan};
 use crate::data::format::reserve;
+use crate::data::inputs::one_piece;
 use crate::data::sample::pixel::{Pixels, summaries};
 use crate::data::transform::label::Labels;
 use crate::data::transform::normalize::Scaling;
@@ -24,7 +25,7 @@ pub(super) const SOURCE: Source = Source {
         ("test_fraction", "without a folder of test pictures, the share of each class to test on (0.2)"),
     ],
     open,
-    open_inputs,
+    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Named(NormalizeMethod::None),
 };

@@ -6,6 +6,7 @@
 use super::Source;
 use crate::config::{DataConfig, Normalize};
 use crate::data::format::file;
+use crate::data::inputs::one_piece;
 use crate::data::sample::pixel::{Pixels, summaries};
 use crate::data::transform::label::{Labels, numbered};
 use crate::data::transform::normalize::Scaling;
@@ -22,7 +23,7 @@ pub(super) const SOURCE: Source = Source {
     doc: "a folder with the four IDX files of MNIST or Fashion-MNIST, plain or .gz",
     keys: &[("classes", "names of the classes (default: 0 to 9)")],
     open,
-    open_inputs,
+    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Given { mean: vec![0.1307], std: vec![0.3081] },
 };

@@ -22,6 +22,9 @@ use crate::input::Input;
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
+/// See [`Source`].
+type Pieces = Box<dyn FnMut(usize) -> Result<Option<Dataset>>>;
+
 /// One entry of the [`registry`].
 pub struct Source {
     /// `data.source` in a job.
@@ -32,8 +35,8 @@ pub struct Source {
     pub keys: &'static [(&'static str, &'static str)],
     /// Reads the data; the seed is for made data.
     pub(super) open: fn(&DataConfig, u64) -> Result<Dataset>,
-    /// Reads a file of inputs only.
-    pub(super) open_inputs: fn(&Input, &DataConfig, &Path) -> Result<Dataset>,
+    /// Reads a file of inputs only: what hands out about so many rows of it, and nothing at its end.
+    pub(super) open_inputs: fn(&Input, &DataConfig, &Path) -> Result<Pieces>,
     /// Its own keys with defaults written out.
     pub(super) resolve: fn(&Component) -> Result<Component>,
     /// What its users expect where the job does not say.

@@ -5,6 +5,7 @@ use super::array::{self, ArrayFile, KEYS, Keys};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::data::format::file;
+use crate::data::inputs::one_piece;
 use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
 use crate::resource::{memory, open_file};
@@ -24,7 +25,7 @@ pub(super) const SOURCE: Source = Source {
         let path = super::path(config)?;
         array::open(config, seed, path, &mut Npz::open(path)?)
     },
-    open_inputs,
+    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Named(NormalizeMethod::None),
 };

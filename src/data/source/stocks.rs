@@ -8,6 +8,7 @@ use crate::config::{DataConfig, Normalize};
 use crate::data::format::csv_table::{CsvTables, Holds, Wanted, Wish};
 use crate::data::format::files::files;
 use crate::data::format::{Table, Tables};
+use crate::data::inputs::one_piece;
 use crate::data::transform::encode::Missing;
 use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ pub(super) const SOURCE: Source = Source {
         ("train_fraction", "the first part of each series, to learn from (0.8)"),
     ],
     open,
-    open_inputs,
+    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Named(NormalizeMethod::Minmax),
 };

@@ -28,7 +28,7 @@ pub(super) const SOURCE: Source = Source {
         ("test_samples", "test samples (256)"),
     ],
     open,
-    open_inputs: npz::open_inputs,
+    open_inputs: npz::SOURCE.open_inputs,
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Named(NormalizeMethod::Standard),
 };

@@ -4,11 +4,11 @@ use super::Source;
 use super::table::{self, Kind, Layout, Meaning, table_docs, table_keys};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
+use crate::data::format::Tables;
 use crate::data::format::files::files;
 use crate::data::format::image::Picture;
 use crate::data::format::raw::{Dtype, Form};
 use crate::data::format::tfrecord::{Declaration, Declared, RecordTables};
-use crate::data::format::{Table, Tables};
 use crate::data::{Dataset, Input};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ fn keys(config: &DataConfig) -> Result<(Keys, Meaning)> {
 
 impl Keys {
     /// The declared features in the files at `path`, with or without the targets.
-    fn read(&self, path: &Path, meaning: &Meaning, targets: bool) -> Result<Table> {
+    fn tables(&self, path: &Path, meaning: &Meaning, targets: bool) -> Result<RecordTables> {
         let wanted = self.features.iter().filter(|(name, _)| targets || !meaning.targets.contains(name));
         let declared: Vec<Declared> = wanted
             .map(|(name, feature)| {
@@ -104,20 +104,22 @@ impl Keys {
                 Declared { name: name.clone(), kind }
             })
             .collect();
-        RecordTables::new(files(path, ENDINGS)?, declared)?.whole()
+        RecordTables::new(files(path, ENDINGS)?, declared)
     }
 }
 
 fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let (keys, meaning) = keys(config)?;
     let path = super::path(config)?;
-    let train = keys.read(path, &meaning, true)?;
-    let test = keys.test_path.as_deref().map(|path| keys.read(path, &meaning, true)).transpose()?;
+    let read = |path: &Path| keys.tables(path, &meaning, true)?.whole();
+    let train = read(path)?;
+    let test = keys.test_path.as_deref().map(read).transpose()?;
     table::open(config, seed, path, &meaning, train, test)
 }
 
-fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<super::Pieces> {
     let (keys, meaning) = keys(config)?;
-    let table = keys.read(path, &meaning, true).or_else(|_| keys.read(path, &meaning, false))?;
-    table::open_inputs(trained, config, path, &meaning, table)
+    let tables = |targets| -> Result<Box<dyn Tables>> { Ok(Box::new(keys.tables(path, &meaning, targets)?)) };
+    let (with, without) = (tables(true)?, tables(false)?);
+    Ok(table::inputs(trained, config, path, meaning, with, Some(without)))
 }

@@ -11,7 +11,7 @@ pub(super) use split::Split;
 use super::normalization;
 use crate::config::DataConfig;
 use crate::data::dataset::Numbers;
-use crate::data::format::{Cells, Table};
+use crate::data::format::{Cells, Table, Tables};
 use crate::data::sample::float::{Floats, channels};
 use crate::data::sample::pixel::summaries;
 use crate::data::transform::encode::{Encoder, Missing, require};
@@ -309,14 +309,32 @@ fn missing<'a>(names: impl Iterator<Item = &'a String>, train: &Table, test: Opt
     of.filter(|&(_, count)| count > 0).collect()
 }
 
-/// The inputs in a table; with all targets beside them, those too.
-pub(super) fn open_inputs(
+/// The inputs in `tables`, piece by piece; windows, which need what was before, in one. Where those cannot be read, such as for lack
+/// of the targets, in `others`.
+pub(super) fn inputs(
     trained: &Input,
     config: &DataConfig,
     path: &Path,
-    meaning: &Meaning,
-    table: Table,
-) -> Result<Dataset> {
+    meaning: Meaning,
+    mut tables: Box<dyn Tables>,
+    mut others: Option<Box<dyn Tables>>,
+) -> super::Pieces {
+    let (trained, config, path) = (trained.clone(), config.clone(), path.to_owned());
+    Box::new(move |rows| {
+        let rows = if meaning.series.is_some() { usize::MAX } else { rows };
+        let table = match (tables.next(rows), others.take()) {
+            (Err(_), Some(without)) => {
+                tables = without;
+                tables.next(rows)?
+            }
+            (table, _) => table?,
+        };
+        table.map(|table| open_inputs(&trained, &config, &path, &meaning, table)).transpose()
+    })
+}
+
+/// The inputs in a table; with all targets beside them, those too.
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path, meaning: &Meaning, table: Table) -> Result<Dataset> {
     if let Some(keys) = &meaning.series {
         return series::open_inputs(trained, config, path, keys, table);
     }
