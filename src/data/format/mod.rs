@@ -7,6 +7,7 @@ pub(super) mod csv_table;
 pub(super) mod file;
 pub(super) mod files;
 pub(super) mod image;
+pub(super) mod npy;
 pub(super) mod parquet;
 pub(super) mod pickle;
 pub(super) mod raw;
