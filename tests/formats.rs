@@ -46,6 +46,7 @@ fn digits() -> Vec<(&'static str, String)> {
     vec![
         ("mnist", format!("path = '{digits}/idx'")),
         ("npz", format!("path = '{digits}/digits.npz'")),
+        ("npz", format!("path = '{digits}/npy'")),
         ("hdf5", format!("path = '{digits}/digits.h5'")),
         record("", "image_raw = { type = 'bytes', dtype = 'uint8', shape = [28, 28, 1] }"),
         record("-png", "'image/encoded' = { type = 'image' }"),
@@ -94,11 +95,13 @@ fn every_format_trains_to_the_same_weights() {
 
 #[test]
 fn inputs_for_predictions_are_read_from_the_new_formats() -> Result<()> {
-    for (kind, keys) in digits().into_iter().skip(3) {
+    for (kind, keys) in digits().into_iter().skip(2) {
         let config = config(kind, &keys)?;
         let data = Dataset::open(&config, 1)?;
         let file = match &config.source.table.get("test_path") {
             Some(path) => path.as_str().unwrap().to_owned(),
+            None if kind == "npz" => path("digits/npy"),
+            None if kind == "hdf5" => path("digits/digits.h5"),
             None => path("digits/images/test"),
         };
         let inputs = open_inputs(&data.description(), &config, Path::new(&file))?;

@@ -76,6 +76,47 @@ fn at_home(folder: &Folder, input: &str) -> String {
     fs::read_to_string(&out).unwrap()
 }
 
+/// More rows than a piece holds: as the rows are in files of their own, numbers and holes included, on one rank or three.
+#[test]
+fn predictions_in_pieces_are_those_of_the_whole() {
+    let folder = Folder::new();
+    table(&folder.path("data.csv"), 60);
+    folder.job(&format!("source = \"csv\"\npath = \"{}\"\ntarget = \"y\"", folder.text("data.csv")), DENSE, "mse", "");
+    folder.train(0, &[]);
+    const ROWS: usize = 70_000;
+    let row = |i: usize| if i % 1000 == 999 { format!("{i},\n") } else { format!("{},{}\n", i % 13, (i / 7) % 11) };
+    let write = |name: &str, rows: std::ops::Range<usize>| {
+        fs::write(folder.path(name), "a,b\n".to_owned() + &rows.map(row).collect::<String>()).unwrap();
+    };
+    write("all.csv", 0..ROWS);
+    write("first.csv", 0..40_000);
+    write("last.csv", 40_000..ROWS);
+    let checkpoint = folder.newest().display().to_string();
+    let predict = |ranks: usize, input: &str, out: &str| {
+        let said = ddl_ok(ranks, &["predict", &checkpoint, "--input", &folder.text(input), "--out", &folder.text(out)]);
+        (fs::read_to_string(folder.path(out)).unwrap_or_default(), said.0 + &said.1)
+    };
+    let (all, said) = predict(0, "all.csv", "all-p.csv");
+    assert!(
+        said.contains("70 of 70000 rows have missing values") && said.contains("wrote 69 930 predictions"),
+        "{said}"
+    );
+    let numbered = |text: &str, from: usize| -> Vec<String> {
+        let rows = text.lines().skip(1).map(|line| line.split_once(',').unwrap());
+        rows.map(|(row, rest)| format!("{},{rest}", row.parse::<usize>().unwrap() + from)).collect()
+    };
+    let parts = [("first.csv", 0), ("last.csv", 40_000)];
+    let parts: Vec<String> =
+        parts.iter().flat_map(|&(name, from)| numbered(&predict(0, name, "p.csv").0, from)).collect();
+    assert!(numbered(&all, 0) == parts && parts.len() == ROWS);
+    assert!(predict(3, "all.csv", "three.csv").0 == all);
+    predict(0, "all.csv", "all.h5");
+    let file = hdf5::File::open(folder.path("all.h5")).unwrap();
+    let column = file.dataset("prediction").unwrap().read_raw::<f64>().unwrap();
+    let text = |value: f64| if value.is_nan() { String::new() } else { value.to_string() };
+    assert!(column.iter().zip(&parts).all(|(&value, line)| line.ends_with(&format!(",{}", text(value)))));
+}
+
 #[test]
 fn a_table_is_predicted_without_the_training_set() {
     let folder = Folder::new();

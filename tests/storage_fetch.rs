@@ -101,8 +101,9 @@ fn a_broken_fetch_goes_on() {
         .iter()
         .filter(|request| request.line.contains("a.bin") && !request.head.contains("bytes=0-0"))
         .count();
-    // The archive and its absence are asked for once more; of a.bin only the last piece comes.
-    assert_eq!(pieces, 1);
+    // The archive and its absence are asked for once more; of a.bin only what had not come, which on a busy machine may be more
+    // than the last piece, but never all three.
+    assert!((1..=2).contains(&pieces), "{pieces} pieces");
     assert!(fs::read(dir.path().join("a.bin")).unwrap() == a);
 }
 

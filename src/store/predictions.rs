@@ -126,7 +126,7 @@ impl Writer {
 ///
 /// # Errors
 /// `Io` if the file cannot be written.
-fn write_hdf5(path: &Path, columns: &[(String, Column)]) -> Result<()> {
+pub fn write_hdf5(path: &Path, columns: &[(String, Column)]) -> Result<()> {
     let fill = |file: &File| {
         for (name, column) in columns {
             let name = name.as_str();

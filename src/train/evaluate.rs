@@ -258,17 +258,24 @@ fn pivot(data: &Dataset, part: Part, output: usize) -> f64 {
     if data.len(part) == 0 { 0.0 } else { data.target_value(part, 0, output).unwrap_or(0.0) }
 }
 
-/// The figures of the naive forecast that the last known value stays, so that nobody is fooled; series only.
+/// The figures of the naive forecast that the last known values stay, over all targets as those of [`Evaluation::evaluate`], so
+/// that nobody is fooled; series only.
 pub fn last_value(data: &Dataset, part: Part) -> Option<Errors> {
     if !data.is_series() || data.len(part) == 0 {
         return None;
     }
-    let pivot = pivot(data, part, 0);
-    let mut sums = ErrorSums::default();
-    for sample in 0..data.len(part) as u32 {
-        sums.add(data.last_value(part, sample, 0)?, data.target_value(part, sample, 0)?, pivot);
-    }
-    Some(ErrorSums::from_array(&sums.to_array()))
+    let Task::Values(outputs) = data.task() else { return None };
+    let of_output = |output: usize| {
+        let pivot = pivot(data, part, output);
+        let mut sums = ErrorSums::default();
+        for sample in 0..data.len(part) as u32 {
+            sums.add(data.last_value(part, sample, output)?, data.target_value(part, sample, output)?, pivot);
+        }
+        Some(sums.to_array())
+    };
+    let sums = (0..*outputs).map(of_output).collect::<Option<Vec<_>>>()?;
+    let targets: Vec<Errors> = sums.iter().map(|sums| ErrorSums::from_array(sums)).collect();
+    Some(pooled(&sums.concat(), &targets))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
     python tests/formats/make.py
 
 `digits/`: the first three training digits and the first test digit of each class of `data/mnist`, in every format:
-IDX, NPZ (numpy), HDF5 (h5py), TFRecord (TensorFlow; the training part plain, the test part gzip, and both as PNG in zlib),
+IDX, NPZ and a folder of NPY (numpy), HDF5 (h5py), TFRecord (TensorFlow; the training part plain, the test part gzip, and both as PNG in zlib),
 Parquet (pyarrow; lists, and PNG in structs as Hugging Face stores pictures), and a folder of PNG (Pillow).
 `table/`: one table of many types in Parquet files of different codecs. `cifar/`: pickles of numpy arrays by Python 3.
 """
@@ -92,6 +92,9 @@ def digits():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{n:03}.png").write_bytes(png(image))
     np.savez_compressed(out / "digits.npz", **arrays)
+    (out / "npy").mkdir()
+    for name, array in arrays.items():
+        np.save(out / f"npy/{name}.npy", array)
     with h5py.File(out / "digits.h5", "w", track_order=False) as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array, compression="gzip", shuffle=True, track_times=False)

@@ -1,4 +1,5 @@
 //! Data configurations and small files for the tests of data sources.
+#![allow(dead_code)] // each test binary compiles all of it and uses a part
 
 use ddl::config::{Component, DataConfig};
 use ddl::data::{Dataset, Part, Targets};

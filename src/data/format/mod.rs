@@ -7,6 +7,7 @@ pub(super) mod csv_table;
 pub(super) mod file;
 pub(super) mod files;
 pub(super) mod image;
+pub(super) mod npy;
 pub(super) mod parquet;
 pub(super) mod pickle;
 pub(super) mod raw;
@@ -137,4 +138,77 @@ pub(super) fn reserve<T>(values: &mut Vec<T>, more: usize, path: &Path) -> Resul
 /// An error at a place in a file.
 fn damaged(path: &Path, place: impl std::fmt::Display, what: impl Into<String>) -> Error {
     Error::data(format!("{}, {place}", path.display()), what, "the file is damaged, or of another kind; get it anew")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::csv_table::{CsvTables, Wanted};
+    use super::parquet::ParquetTables;
+    use super::raw::{Dtype, Form};
+    use super::tfrecord::{Declaration, Declared, RecordTables};
+    use super::*;
+    use crate::store::table::Values;
+    use std::path::PathBuf;
+
+    /// Every cell of every column as text.
+    fn cells(table: &Table) -> Vec<Vec<String>> {
+        fn some<T: std::fmt::Debug>(values: &[T], row: usize, rows: usize) -> String {
+            let width = values.len() / rows;
+            format!("{:?}", &values[row * width..][..width])
+        }
+        let cell = |cells: &Cells, row: usize| match cells {
+            Cells::Numbers(values) => format!("{:?}", values[row]),
+            Cells::Texts(texts) => format!("{:?}", texts.get(row)),
+            Cells::Arrays(array) => match &array.values {
+                Values::U8(values) => some(values, row, table.rows),
+                Values::F32(values) => some(values, row, table.rows),
+                Values::F64(values) => some(values, row, table.rows),
+                Values::I64(values) => some(values, row, table.rows),
+            },
+        };
+        table.columns.iter().map(|column| (0..table.rows).map(|row| cell(&column.cells, row)).collect()).collect()
+    }
+
+    #[test]
+    fn pieces_of_any_length_are_the_whole() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = Vec::new();
+        for (file, rows) in [0..5, 5..5, 5..16].into_iter().enumerate() {
+            let path = folder.path().join(format!("{file}.csv"));
+            let row = |i: usize| format!("{i},{},{}\n", ["red", "", "blue"][i % 3], if i == 7 { "" } else { "1.5" });
+            std::fs::write(&path, "n,t,h\n".to_owned() + &rows.map(row).collect::<String>()).unwrap();
+            files.push(path);
+        }
+        let here = |name: &str| PathBuf::from(format!("{}/tests/formats/{name}", env!("CARGO_MANIFEST_DIR")));
+        let image = Declaration::Bytes(Form::Raw(Dtype::Uint8, vec![28, 28, 1]));
+        let declared = [("label", Declaration::Integers(Vec::new())), ("image_raw", image)];
+        let declared = declared.map(|(name, kind)| Declared { name: name.into(), kind });
+        let records = ["digits/train.tfrecord", "digits/test.tfrecord"].map(here);
+        let parts: Vec<PathBuf> = (0..5).map(|part| here(&format!("table/part-{part}.parquet"))).collect();
+        type Opened = Box<dyn Fn() -> Result<Box<dyn Tables>>>;
+        let csv = move || {
+            let wanted = Wanted { delimiter: b',', others: true, ..Wanted::default() };
+            Ok(Box::new(CsvTables::open(files.clone(), wanted)?) as Box<dyn Tables>)
+        };
+        let parquet = move || Ok(Box::new(ParquetTables::new(parts.clone(), Default::default())) as Box<dyn Tables>);
+        let records = move || Ok(Box::new(RecordTables::new(records.to_vec(), declared.to_vec())?) as Box<dyn Tables>);
+        let opened: [(Opened, usize, usize); 3] =
+            [(Box::new(csv), 3, 16), (Box::new(parquet), 16, 40), (Box::new(records), 2, 40)];
+        for (open, columns, rows) in opened {
+            let whole = open()?.whole()?;
+            assert_eq!((whole.columns.len(), whole.rows), (columns, rows), "{:?}", whole.names());
+            let whole = cells(&whole);
+            for length in [1, 3, 7, rows, rows + 1] {
+                let mut tables = open()?;
+                let mut all = vec![Vec::new(); columns];
+                while let Some(piece) = tables.next(length)? {
+                    assert!(piece.rows <= length, "{} rows where {length} were asked for", piece.rows);
+                    all.iter_mut().zip(cells(&piece)).for_each(|(all, more)| all.extend(more));
+                }
+                assert!(all == whole, "pieces of {length} rows of {columns} columns");
+                assert!(tables.next(length)?.is_none());
+            }
+        }
+        Ok(())
+    }
 }

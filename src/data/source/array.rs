@@ -51,15 +51,19 @@ impl Default for Names {
 pub(super) const KEYS: &[(&str, &str)] = &[
     (
         "arrays",
-        "names of the arrays ({ x_train = \"x_train\", y_train = \"y_train\", x_test = \"x_test\", y_test = \"y_test\" })",
+        "names of the arrays, of .npy files and HDF5 groups also as paths ({ x_train = \"x_train\", y_train = \"y_train\", x_test = \"x_test\", y_test = \"y_test\" })",
     ),
     Classes::KEY,
 ];
 
-/// A file of named arrays.
+/// A file of named arrays, or several.
 pub(super) trait ArrayFile {
     /// The names of all arrays.
     fn names(&self) -> &[String];
+    /// Whether there is one of this name.
+    fn has(&self, name: &str) -> bool {
+        self.names().iter().any(|known| known == name)
+    }
     /// What is wrong where there is none of this name, and the mend.
     fn missing(&self, name: &str) -> (String, String);
     /// The names of the classes, where the file says them.
@@ -118,15 +122,14 @@ pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn A
     let classes = classes.map(|classes| classes.names(config)).transpose()?;
     let normalize = super::normalization(config)?;
     let place = |name: &str| format!("{}, array {name}", path.display());
-    let has = |name: &String, file: &dyn ArrayFile| file.names().contains(name);
     for name in [&arrays.x_train, &arrays.y_train] {
-        if !has(name, file) {
+        if !file.has(name) {
             let (what, mend) = file.missing(name);
             return Err(Error::data(path.display().to_string(), what, mend));
         }
     }
     let mut notes = Vec::new();
-    let test = match (has(&arrays.x_test, file), has(&arrays.y_test, file)) {
+    let test = match (file.has(&arrays.x_test), file.has(&arrays.y_test)) {
         (true, true) => Some((file.inputs(&arrays.x_test)?, file.read(&arrays.y_test)?)),
         (false, false) => {
             let default = Names::default();
@@ -199,8 +202,8 @@ pub(super) fn open_inputs(
     };
     let names = file.names();
     let candidates = [("x", "y"), (&arrays.x_test, &arrays.y_test), (&arrays.x_train, &arrays.y_train)];
-    let (x, y) = match candidates.iter().find(|(x, _)| names.iter().any(|name| name == x)) {
-        Some(&(x, y)) => (x.to_owned(), names.iter().find(|name| *name == y).cloned()),
+    let (x, y) = match candidates.iter().find(|(x, _)| file.has(x)) {
+        Some(&(x, y)) => (x.to_owned(), file.has(y).then(|| y.to_owned())),
         None if names.len() == 1 => (names[0].clone(), None),
         None => {
             let mend = format!("call it x; there are: {}", names.join(", "));

@@ -1,29 +1,28 @@
-//! `npz`: arrays as `numpy.savez` or `savez_compressed` writes them.
+//! `npz`: arrays as numpy writes them: `savez` or `savez_compressed` several to a file, `save` each to a file of its own.
 
 use super::Source;
 use super::array::{self, ArrayFile, KEYS, Keys};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
-use crate::data::format::file;
+use crate::data::format::{file, files, npy};
 use crate::data::inputs::one_piece;
 use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
-use crate::resource::{memory, open_file};
-use crate::store::table::{Array, Values};
-use ndarray::ArrayD;
-use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement};
+use crate::resource::open_file;
+use crate::store::table::Array;
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
 pub(super) const SOURCE: Source = Source {
     name: "npz",
-    doc: "numpy's .npz: images (N, C, H, W), sequences (N, T, F) or rows (N, F); integer targets are classes",
+    doc: "numpy's .npz, or a folder of .npy files (x_train.npy, ...): images (N, C, H, W), sequences (N, T, F) or rows (N, F); \
+          integer targets are classes",
     keys: KEYS,
     open: |config, seed| {
         let path = super::path(config)?;
-        array::open(config, seed, path, &mut Npz::open(path)?)
+        array::open(config, seed, path, &mut *open(path)?)
     },
     open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
     resolve: super::resolve_keys::<Keys>,
@@ -32,10 +31,28 @@ pub(super) const SOURCE: Source = Source {
 
 /// Also for sources that have no files of their own.
 pub(super) fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
-    array::open_inputs(trained, config, path, &mut Npz::open(path)?)
+    array::open_inputs(trained, config, path, &mut *open(path)?)
 }
 
-const HEADER_LIMIT: usize = 1 << 16;
+/// An archive, a folder of arrays, or one array, which is known by its first bytes or its name.
+fn open(path: &Path) -> Result<Box<dyn ArrayFile>> {
+    if path.is_dir() {
+        return Ok(Box::new(Npy::folder(path)?));
+    }
+    let start = file::read_up_to(&mut open_file(path, "check data.path")?, path, npy::MAGIC.len() as u64)?;
+    Ok(if start == npy::MAGIC || files::ends(path, &[ENDING]) {
+        Box::new(Npy::one(path))
+    } else {
+        Box::new(Npz::open(path)?)
+    })
+}
+
+const ENDING: &str = ".npy";
+
+/// `x_train` of `x_train.npy`.
+fn stem(name: &str) -> &str {
+    name.strip_suffix(ENDING).unwrap_or(name)
+}
 
 struct Npz {
     path: PathBuf,
@@ -50,8 +67,7 @@ impl Npz {
             let mend = "give a whole file of numpy.savez or savez_compressed";
             Error::data(path.display().to_string(), format!("not an .npz file: {e}"), mend)
         })?;
-        let mut names: Vec<String> =
-            archive.file_names().map(|name| name.strip_suffix(".npy").unwrap_or(name).to_owned()).collect();
+        let mut names: Vec<String> = archive.file_names().map(|name| stem(name).to_owned()).collect();
         names.sort();
         Ok(Self { path: path.to_owned(), names, archive })
     }
@@ -67,116 +83,81 @@ impl ArrayFile for Npz {
     }
 
     fn read(&mut self, name: &str) -> Result<Array> {
-        let damaged = |what: String| {
-            let place = format!("{}, array {name}", self.path.display());
-            Error::data(place, what, "the file is damaged or no array of numbers; write it anew with numpy.savez")
-        };
-        let entry = format!("{name}.npy");
+        let place = format!("{}, array {name}", self.path.display());
+        let entry = format!("{name}{ENDING}");
         let entry = if self.archive.index_for_name(&entry).is_some() { &entry } else { name };
-        let mut entry = self.archive.by_name(entry).map_err(|e| damaged(e.to_string()))?;
-        let mut bytes = Vec::new();
-        let elements = read_header(&mut entry, &mut bytes).map_err(&damaged)?;
-        // A header may promise anything. What is read is held twice for a while, and most integers become wider.
-        let failed = |e: io::Error| match e.kind() {
-            ErrorKind::OutOfMemory => file::no_room(format!("{}, array {name}", self.path.display()), &e),
-            _ => damaged(e.to_string()),
-        };
-        let Elements { count, size } = elements;
-        memory::ask(count as f64 * (2.0 * size as f64 + 8.0)).map_err(failed)?;
-        let expected = count * size;
-        memory::reserve(&mut bytes, expected + 1).map_err(failed)?;
-        if memory::read_to_end(&mut entry, expected as u64 + 1, &mut bytes).map_err(failed)? != expected {
-            return Err(damaged(format!("its elements are not the {expected} bytes that its header promises")));
+        let mut entry = self.archive.by_name(entry).map_err(|e| {
+            let mend = "the file is damaged or no array of numbers; write it anew with numpy.savez";
+            Error::data(&place, e.to_string(), mend)
+        })?;
+        npy::read(&mut entry, &place)
+    }
+}
+
+/// Arrays in files of their own.
+struct Npy {
+    /// Where they are; None for a single one.
+    folder: Option<PathBuf>,
+    names: Vec<String>,
+    files: Vec<PathBuf>,
+}
+
+impl Npy {
+    /// All in a folder.
+    fn folder(path: &Path) -> Result<Self> {
+        let mut files = files::list(path)?;
+        files.retain(|file| file.is_file() && files::ends(file, &[ENDING]));
+        let names = files.iter().map(|file| Self::name(file)).collect();
+        Ok(Self { folder: Some(path.to_owned()), names, files })
+    }
+
+    fn one(path: &Path) -> Self {
+        Self { folder: None, names: vec![Self::name(path)], files: vec![path.to_owned()] }
+    }
+
+    fn name(file: &Path) -> String {
+        stem(&file.file_name().unwrap_or_default().to_string_lossy()).to_owned()
+    }
+
+    /// The file of an array: one of those that were found, or one that a job names by its path from the folder.
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        if let Some(at) = self.names.iter().position(|known| known == stem(name)) {
+            return Some(self.files[at].clone());
         }
-        parse(&bytes).map_err(|e| damaged(e.to_string()))
+        let file = self.folder.as_ref()?.join(format!("{}{ENDING}", stem(name)));
+        file.is_file().then_some(file)
     }
 }
 
-/// How many elements an array has, and the bytes of each.
-struct Elements {
-    count: usize,
-    size: usize,
-}
-
-/// Reads an array's header into `bytes` and gives the elements that it promises. ndarray-npy parses the header
-/// itself later; this guards it against lengths and nesting that would end the process.
-fn read_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<Elements, String> {
-    let mut more = |bytes: &mut Vec<u8>, count: usize| {
-        let found = reader.take(count as u64).read_to_end(bytes).map_err(|e| e.to_string())?;
-        if found == count { Ok(()) } else { Err("it ends within its header".to_owned()) }
-    };
-    more(bytes, 8)?;
-    if bytes[..6] != *b"\x93NUMPY" {
-        return Err("not a numpy array".into());
+impl ArrayFile for Npy {
+    fn names(&self) -> &[String] {
+        &self.names
     }
-    let length = if bytes[6] == 1 { 2 } else { 4 };
-    more(bytes, length)?;
-    let length = bytes[8..].iter().rev().fold(0usize, |value, &byte| value << 8 | usize::from(byte));
-    if length > HEADER_LIMIT {
-        return Err(format!("a header of {length} bytes"));
+
+    fn has(&self, name: &str) -> bool {
+        self.file(name).is_some()
     }
-    let start = bytes.len();
-    more(bytes, length)?;
-    let text = String::from_utf8_lossy(&bytes[start..]);
-    if text.matches(['(', '[', '{']).count() > 2 {
-        return Err("its elements are records, not numbers".into());
+
+    fn missing(&self, name: &str) -> (String, String) {
+        if self.folder.is_none() {
+            let what = format!("no array \"{}\": a .npy file holds one array", stem(name));
+            let mend =
+                "set data.path to the folder of x_train.npy and y_train.npy, or name the files there in data.arrays";
+            return (what, mend.into());
+        }
+        if self.names.is_empty() {
+            let mend = "set data.path to a folder with x_train.npy and y_train.npy, or to an .npz file";
+            return (format!("no {name}.npy in the folder"), mend.into());
+        }
+        array::no_such(name, &self.names)
     }
-    // {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
-    let value = |key: &str| text.split_once(&format!("'{key}'")).and_then(|(_, rest)| rest.split_once(':'));
-    let kind = value("descr").and_then(|(_, rest)| rest.split('\'').nth(1)).unwrap_or_default();
-    let shape = value("shape").and_then(|(_, rest)| rest.split_once('(')).and_then(|(_, rest)| rest.split_once(')'));
-    let (Some((shape, _)), Some(size)) = (shape, element_bytes(kind)) else {
-        return Err(format!("elements of type \"{kind}\" are no numbers that can be used"));
-    };
-    let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
-    let count = dims.map(|dim| dim.parse::<usize>().ok()).try_fold(1usize, |n, dim| n.checked_mul(dim?));
-    let count = count.filter(|&n| n.checked_mul(size).is_some_and(|bytes| bytes < usize::MAX / 2));
-    count.map(|count| Elements { count, size }).ok_or_else(|| format!("the shape ({shape}) cannot be"))
-}
 
-/// Bytes of an element, of the types that [`parse`] knows.
-fn element_bytes(kind: &str) -> Option<usize> {
-    match kind.trim_start_matches(['<', '>', '|', '=']) {
-        "f4" | "i4" | "u4" => Some(4),
-        "f8" | "i8" | "u8" => Some(8),
-        "i2" | "u2" => Some(2),
-        "b1" | "i1" | "u1" => Some(1),
-        _ => None,
+    fn read(&mut self, name: &str) -> Result<Array> {
+        let Some(path) = self.file(name) else {
+            let (what, mend) = self.missing(name);
+            return Err(Error::usage("data.arrays", what, mend));
+        };
+        let mut file = BufReader::with_capacity(1 << 18, open_file(&path, "check data.path")?);
+        npy::read(&mut file, &path.display().to_string())
     }
-}
-
-/// A whole .npy file of any number type.
-fn parse(npy: &[u8]) -> Result<Array, ReadNpyError> {
-    let wide = Values::I64;
-    attempt::<f32>(npy, Values::F32)
-        .or_else(|e| retry(e, || attempt::<u8>(npy, Values::U8)))
-        .or_else(|e| retry(e, || attempt::<f64>(npy, Values::F64)))
-        .or_else(|e| retry(e, || attempt::<i64>(npy, wide)))
-        .or_else(|e| retry(e, || attempt::<i32>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
-        .or_else(|e| retry(e, || attempt::<u32>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
-        .or_else(|e| retry(e, || attempt::<i16>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
-        .or_else(|e| retry(e, || attempt::<u16>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
-        .or_else(|e| retry(e, || attempt::<i8>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
-        .or_else(|e| retry(e, || attempt::<bool>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
-        .or_else(|e| {
-            let clamp = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
-            retry(e, || attempt::<u64>(npy, |v| wide(v.into_iter().map(clamp).collect())))
-        })
-}
-
-/// The next type, if it was the type that was wrong.
-fn retry(error: ReadNpyError, next: impl FnOnce() -> Result<Array, ReadNpyError>) -> Result<Array, ReadNpyError> {
-    if matches!(error, ReadNpyError::WrongDescriptor(_)) { next() } else { Err(error) }
-}
-
-/// As one type, row-major whatever the order in the file.
-fn attempt<T: ReadableElement + Clone>(
-    npy: &[u8],
-    values: impl FnOnce(Vec<T>) -> Values,
-) -> Result<Array, ReadNpyError> {
-    let array = ArrayD::<T>::read_npy(npy)?;
-    let shape = array.shape().to_vec();
-    let elements =
-        if array.is_standard_layout() { array.into_raw_vec_and_offset().0 } else { array.iter().cloned().collect() };
-    Ok(Array { shape, values: values(elements) })
 }

@@ -110,5 +110,5 @@ fn open(config: &DataConfig, _seed: u64) -> Result<Dataset> {
 fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
     let (meaning, keys) = keys(config)?;
     let (table, named) = read(path, &meaning.targets[0])?;
-    series::open_inputs(trained, config, path, &SeriesKeys { any_name: !named, ..keys }, table)
+    series::open_inputs(trained, config, path, meaning.missing, &SeriesKeys { any_name: !named, ..keys }, table)
 }

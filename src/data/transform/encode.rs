@@ -36,6 +36,11 @@ impl Missing {
             other => other,
         }
     }
+
+    /// The number that stands in, where it is known without looking.
+    pub fn number(self) -> Option<f64> {
+        if let Missing::Value(value) = self { Some(value) } else { None }
+    }
 }
 
 impl Default for Missing {

@@ -2,6 +2,7 @@
 //! input, or windows over rows ([`series`]); others are the targets.
 
 mod array;
+mod clock;
 pub(super) mod series;
 mod split;
 mod target;
@@ -336,7 +337,7 @@ pub(super) fn inputs(
 /// The inputs in a table; with all targets beside them, those too.
 fn open_inputs(trained: &Input, config: &DataConfig, path: &Path, meaning: &Meaning, table: Table) -> Result<Dataset> {
     if let Some(keys) = &meaning.series {
-        return series::open_inputs(trained, config, path, keys, table);
+        return series::open_inputs(trained, config, path, meaning.missing, keys, table);
     }
     if trained.encoding.is_empty() {
         return array::open_inputs(trained, config, path, meaning, table);

@@ -1,9 +1,9 @@
 //! Windows over rows: rows of a group are one series, sorted in time and split in time; nothing ever looks ahead.
 
+use super::clock::Clock;
 use super::{Kind, Meaning, Split};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize, nearest};
-use crate::data::format::csv_table::parse_time;
 use crate::data::format::{Cells, Table};
 use crate::data::source::normalization;
 use crate::data::transform::encode::{Filling, Missing, require};
@@ -15,7 +15,6 @@ use crate::data::{Dataset, Input, Part, Unit};
 use crate::error::{Error, Result, shorten};
 use crate::resource::memory;
 use crate::shape::Shape;
-use jiff::civil::DateTime;
 use std::cmp::Ordering;
 use std::path::Path;
 use std::rc::Rc;
@@ -80,59 +79,6 @@ impl Keys {
             return error("missing", "the mean of a series looks ahead".into(), "use \"drop\" or a number");
         }
         Ok(())
-    }
-}
-
-/// What rows are sorted by.
-enum Clock<'t> {
-    /// The file's order.
-    Rows,
-    Numbers(&'t [f64]),
-    /// The times of the texts, and of each row its text.
-    Times(Vec<DateTime>, &'t [u32]),
-}
-
-impl<'t> Clock<'t> {
-    fn of(table: &'t Table, time: Option<&String>, path: &Path) -> Result<Self> {
-        let Some(name) = time else { return Ok(Clock::Rows) };
-        let error =
-            |what: String, mend: &str| Err(Error::data(format!("{}, column {name}", path.display()), what, mend));
-        let cells = &require(table, name, path)?.cells;
-        if let Some(row) = (0..table.rows).find(|&row| !cells.has(row)) {
-            return error(format!("row {row} has no time"), "give it one, or remove the row");
-        }
-        match cells {
-            Cells::Numbers(values) => Ok(Clock::Numbers(values)),
-            Cells::Texts(texts) => {
-                let mut times = Vec::new();
-                for text in &texts.names {
-                    match parse_time(text) {
-                        Some(time) => times.push(time),
-                        None => {
-                            return error(format!("\"{}\" is no date", shorten(text)), "write it as 2013-02-08 16:30");
-                        }
-                    }
-                }
-                Ok(Clock::Times(times, &texts.of))
-            }
-            Cells::Arrays(_) => error("an array".into(), "name a column of times or numbers"),
-        }
-    }
-
-    fn compare(&self, a: u32, b: u32) -> Ordering {
-        let (a, b) = (a as usize, b as usize);
-        match self {
-            Clock::Rows => a.cmp(&b),
-            Clock::Numbers(values) => values[a].total_cmp(&values[b]),
-            Clock::Times(times, of) => times[of[a] as usize].cmp(&times[of[b] as usize]),
-        }
-    }
-
-    fn times(&self, rows: &[u32]) -> Vec<DateTime> {
-        match self {
-            Clock::Times(times, of) => rows.iter().map(|&row| times[of[row as usize] as usize]).collect(),
-            _ => Vec::new(),
-        }
     }
 }
 
@@ -275,14 +221,14 @@ impl Layout {
     }
 }
 
-/// (rows, columns) of a group; what is missing is filled.
-fn raw(cells: &[&Cells], rows: &[u32], missing: Missing) -> Vec<f64> {
-    let fill = if let Missing::Value(value) = missing { value } else { f64::NAN };
-    let value = |cells: &&Cells, row: u32| match cells {
+/// (rows, columns) of a group; what is missing is filled by the column's number.
+fn raw(cells: &[&Cells], rows: &[u32], fills: &[f64]) -> Vec<f64> {
+    let value = |cells: &Cells, row: u32, fill: f64| match cells {
         Cells::Numbers(values) => Some(values[row as usize]).filter(|value| !value.is_nan()).unwrap_or(fill),
         _ => fill,
     };
-    rows.iter().flat_map(|&row| cells.iter().map(move |cells| value(cells, row))).collect()
+    let row = |&row: &u32| cells.iter().zip(fills).map(move |(cells, &fill)| value(cells, row, fill));
+    rows.iter().flat_map(row).collect()
 }
 
 /// The windows over all rows of a table.
@@ -298,8 +244,9 @@ pub(in crate::data::source) fn open(
     let layout = Layout::of(&features(meaning, keys, &table), &meaning.targets);
     let cells = layout.cells(&table, path)?;
     let clock = Clock::of(&table, keys.time.as_ref(), path)?;
-    let needed = if meaning.missing == Missing::default() { &cells[..] } else { &[] };
-    let mut groups = groups(keys, &table, needed, &clock, path)?;
+    let fill = meaning.missing.number();
+    let fills = vec![fill.unwrap_or(f64::NAN); layout.columns.all];
+    let mut groups = groups(keys, &table, if fill.is_none() { &cells } else { &[] }, &clock, path)?;
     let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
     if rows == 0 {
         let what = format!("no row with a {}", layout.names.join(" and a "));
@@ -308,6 +255,7 @@ pub(in crate::data::source) fn open(
     require_room(&layout, rows, path)?;
     select(config, keys, &mut groups)?;
     let mut notes = notes(keys, &layout.names, &groups, &clock);
+    notes.extend(left_out(meaning, keys, &table));
     let mut windows = Windows::new(keys.window, keys.horizon, by_window, layout.columns.clone());
     let (mut short, mut runs) = (Vec::new(), Vec::new());
     for group in groups {
@@ -321,7 +269,7 @@ pub(in crate::data::source) fn open(
         }
         let run = train_end - keys.window;
         runs.push(run);
-        let raw = raw(&cells, &group.rows, meaning.missing);
+        let raw = raw(&cells, &group.rows, &fills);
         // What is kept back to validate on is unknown to the scaler, too.
         let learnt = &raw[..(cut - wanted(config, run).unwrap_or(0)) * layout.columns.all];
         let units = fit(config, &normalize, learnt, layout.columns.all)?;
@@ -363,6 +311,7 @@ pub(in crate::data::source) fn open_inputs(
     trained: &Input,
     config: &DataConfig,
     path: &Path,
+    missing: Missing,
     keys: &Keys,
     mut table: Table,
 ) -> Result<Dataset> {
@@ -378,8 +327,10 @@ pub(in crate::data::source) fn open_inputs(
     }
     let cells = layout.cells(&table, path)?;
     let clock = Clock::of(&table, keys.time.as_ref(), path)?;
-    let all = if by_window { cells.len() } else { needed.len() };
-    let groups = groups(keys, &table, &cells[..all], &clock, path)?;
+    let known = if by_window { cells.len() } else { needed.len() };
+    let fill = missing.number();
+    let fills: Vec<f64> = (0..cells.len()).map(|column| fill.filter(|_| column < known).unwrap_or(f64::NAN)).collect();
+    let groups = groups(keys, &table, if fill.is_none() { &cells[..known] } else { &[] }, &clock, path)?;
     require_room(&layout, table.rows, path)?;
     let mut notes = notes(keys, needed, &groups, &clock);
     let mut windows = Windows::new(keys.window, keys.horizon, by_window, layout.columns.clone());
@@ -400,7 +351,7 @@ pub(in crate::data::source) fn open_inputs(
                 return Err(Error::data(path.display().to_string(), what, mend));
             }
         };
-        let raw = raw(&cells, &group.rows, Missing::default());
+        let raw = raw(&cells, &group.rows, &fills);
         let inputs = layout.columns.inputs;
         let scaled = scale(&raw, &units, by_window, &|row| {
             let what = format!("row {row} of {} {} leaves the range of f32 when scaled", keys.noun, group.name);
@@ -438,6 +389,16 @@ fn features(meaning: &Meaning, keys: &Keys, table: &Table) -> Vec<String> {
     let numbers = table.columns.iter().filter(|column| matches!(column.cells, Cells::Numbers(_)));
     let names = numbers.map(|column| column.name.clone());
     names.filter(|name| !apart.iter().any(|apart| apart.as_ref() == Some(name))).collect()
+}
+
+/// A word on columns that are no input since they hold no numbers.
+fn left_out(meaning: &Meaning, keys: &Keys, table: &Table) -> Option<String> {
+    let known = |name: &String| [&keys.group, &keys.time].iter().any(|of| of.as_ref() == Some(name));
+    let other = |cells: &Cells| !matches!(cells, Cells::Numbers(_));
+    let others = table.columns.iter().filter(|column| other(&column.cells) && !known(&column.name));
+    let names: Vec<String> = others.map(|column| column.name.clone()).collect();
+    (meaning.features.is_empty() && !names.is_empty())
+        .then(|| format!("windows are of numbers alone, without these columns: {}", some(&names)))
 }
 
 /// Times, values and what each window is scaled by, in series of their own.

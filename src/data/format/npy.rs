@@ -1,0 +1,126 @@
+//! NPY, numpy's form of one array: a header that tells type and shape, then the elements.
+
+use crate::data::format::file;
+use crate::error::{Error, Result};
+use crate::resource::memory;
+use crate::store::table::{Array, Values};
+use ndarray::ArrayD;
+use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement};
+use std::io::{self, ErrorKind, Read};
+
+/// What every NPY file begins with.
+pub const MAGIC: &[u8; 6] = b"\x93NUMPY";
+
+const HEADER_LIMIT: usize = 1 << 16;
+
+/// Reads a whole array of numbers, of any type and order. `place` is told of an error.
+///
+/// # Errors
+/// No array, one of other things than numbers, more or fewer elements than the header promises, or too many for the memory.
+pub fn read(reader: &mut impl Read, place: &str) -> Result<Array> {
+    let damaged =
+        |what: String| Error::data(place, what, "the file is damaged or no array of numbers; write it anew with numpy");
+    let mut bytes = Vec::new();
+    let Elements { count, size } = read_header(reader, &mut bytes).map_err(&damaged)?;
+    // A header may promise anything. What is read is held twice for a while, and most integers become wider.
+    let failed = |e: io::Error| match e.kind() {
+        ErrorKind::OutOfMemory => file::no_room(place, &e),
+        _ => damaged(e.to_string()),
+    };
+    memory::ask(count as f64 * (2.0 * size as f64 + 8.0)).map_err(failed)?;
+    let expected = count * size;
+    memory::reserve(&mut bytes, expected + 1).map_err(failed)?;
+    if memory::read_to_end(reader, expected as u64 + 1, &mut bytes).map_err(failed)? != expected {
+        return Err(damaged(format!("its elements are not the {expected} bytes that its header promises")));
+    }
+    parse(&bytes).map_err(|e| damaged(e.to_string()))
+}
+
+/// How many elements an array has, and the bytes of each.
+struct Elements {
+    count: usize,
+    size: usize,
+}
+
+/// Reads an array's header into `bytes` and gives the elements that it promises. ndarray-npy parses the header
+/// itself later; this guards it against lengths and nesting that would end the process.
+fn read_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<Elements, String> {
+    let mut more = |bytes: &mut Vec<u8>, count: usize| {
+        let found = reader.take(count as u64).read_to_end(bytes).map_err(|e| e.to_string())?;
+        if found == count { Ok(()) } else { Err("it ends within its header".to_owned()) }
+    };
+    more(bytes, 8)?;
+    if bytes[..6] != *MAGIC {
+        return Err("not a numpy array".into());
+    }
+    let length = if bytes[6] == 1 { 2 } else { 4 };
+    more(bytes, length)?;
+    let length = bytes[8..].iter().rev().fold(0usize, |value, &byte| value << 8 | usize::from(byte));
+    if length > HEADER_LIMIT {
+        return Err(format!("a header of {length} bytes"));
+    }
+    let start = bytes.len();
+    more(bytes, length)?;
+    let text = String::from_utf8_lossy(&bytes[start..]);
+    if text.matches(['(', '[', '{']).count() > 2 {
+        return Err("its elements are records, not numbers".into());
+    }
+    // {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
+    let value = |key: &str| text.split_once(&format!("'{key}'")).and_then(|(_, rest)| rest.split_once(':'));
+    let kind = value("descr").and_then(|(_, rest)| rest.split('\'').nth(1)).unwrap_or_default();
+    let shape = value("shape").and_then(|(_, rest)| rest.split_once('(')).and_then(|(_, rest)| rest.split_once(')'));
+    let (Some((shape, _)), Some(size)) = (shape, element_bytes(kind)) else {
+        return Err(format!("elements of type \"{kind}\" are no numbers that can be used"));
+    };
+    let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
+    let count = dims.map(|dim| dim.parse::<usize>().ok()).try_fold(1usize, |n, dim| n.checked_mul(dim?));
+    let count = count.filter(|&n| n.checked_mul(size).is_some_and(|bytes| bytes < usize::MAX / 2));
+    count.map(|count| Elements { count, size }).ok_or_else(|| format!("the shape ({shape}) cannot be"))
+}
+
+/// Bytes of an element, of the types that [`parse`] knows.
+fn element_bytes(kind: &str) -> Option<usize> {
+    match kind.trim_start_matches(['<', '>', '|', '=']) {
+        "f4" | "i4" | "u4" => Some(4),
+        "f8" | "i8" | "u8" => Some(8),
+        "i2" | "u2" => Some(2),
+        "b1" | "i1" | "u1" => Some(1),
+        _ => None,
+    }
+}
+
+/// A whole .npy file of any number type.
+fn parse(npy: &[u8]) -> Result<Array, ReadNpyError> {
+    let wide = Values::I64;
+    attempt::<f32>(npy, Values::F32)
+        .or_else(|e| retry(e, || attempt::<u8>(npy, Values::U8)))
+        .or_else(|e| retry(e, || attempt::<f64>(npy, Values::F64)))
+        .or_else(|e| retry(e, || attempt::<i64>(npy, wide)))
+        .or_else(|e| retry(e, || attempt::<i32>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| retry(e, || attempt::<u32>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| retry(e, || attempt::<i16>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| retry(e, || attempt::<u16>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| retry(e, || attempt::<i8>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| retry(e, || attempt::<bool>(npy, |v| wide(v.into_iter().map(i64::from).collect()))))
+        .or_else(|e| {
+            let clamp = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
+            retry(e, || attempt::<u64>(npy, |v| wide(v.into_iter().map(clamp).collect())))
+        })
+}
+
+/// The next type, if it was the type that was wrong.
+fn retry(error: ReadNpyError, next: impl FnOnce() -> Result<Array, ReadNpyError>) -> Result<Array, ReadNpyError> {
+    if matches!(error, ReadNpyError::WrongDescriptor(_)) { next() } else { Err(error) }
+}
+
+/// As one type, row-major whatever the order in the file.
+fn attempt<T: ReadableElement + Clone>(
+    npy: &[u8],
+    values: impl FnOnce(Vec<T>) -> Values,
+) -> Result<Array, ReadNpyError> {
+    let array = ArrayD::<T>::read_npy(npy)?;
+    let shape = array.shape().to_vec();
+    let elements =
+        if array.is_standard_layout() { array.into_raw_vec_and_offset().0 } else { array.iter().cloned().collect() };
+    Ok(Array { shape, values: values(elements) })
+}
