@@ -98,7 +98,7 @@ fn predictions_in_pieces_are_those_of_the_whole() {
     };
     let (all, said) = predict(0, "all.csv", "all-p.csv");
     assert!(
-        said.contains("70 of 70000 rows have missing values") && said.contains("wrote 69 930 predictions"),
+        said.contains("70 of 70000 rows have missing values") && said.contains("wrote 69,930 predictions"),
         "{said}"
     );
     let numbered = |text: &str, from: usize| -> Vec<String> {
