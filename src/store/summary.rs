@@ -102,6 +102,10 @@ fn read(file: &File) -> hdf5::Result<RunSummary> {
             return Err(format!("/timing/{name} is not (epoch, rank)").into());
         };
         let values = hdf::read::<f64>(file, &dataset)?;
+        // Rows without a value take no room in the file, but some here.
+        if ranks == 0 && epochs as u64 > file.size() {
+            return Err(format!("/timing/{name}: {epochs} epochs of no rank").into());
+        }
         let row = |epoch: usize| values[epoch * ranks..(epoch + 1) * ranks].to_vec();
         timing.push((name, (0..epochs).map(row).collect()));
     }
