@@ -29,7 +29,6 @@ pub fn read(reader: &mut impl Read, place: &str) -> Result<Array> {
     };
     memory::ask(count as f64 * (2.0 * size as f64 + 8.0)).map_err(failed)?;
     let expected = count * size;
-    memory::reserve(&mut bytes, expected + 1).map_err(failed)?;
     if memory::read_to_end(reader, expected as u64 + 1, &mut bytes).map_err(failed)? != expected {
         return Err(damaged(format!("its elements are not the {expected} bytes that its header promises")));
     }
