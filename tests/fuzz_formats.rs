@@ -4,6 +4,8 @@
 #[path = "../fuzz/targets/mod.rs"]
 mod targets;
 
+use ddl::config::{Component, DataConfig};
+use ddl::data::Dataset;
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
@@ -162,4 +164,37 @@ proptest! {
     ], 0..60)) {
         ROOM.with(|room| target("pickle").run(room, &bytes.concat()));
     }
+}
+
+/// The error of opening these bytes.
+fn refused(kind: &str, keys: &str, name: &str, bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    let text = format!("path = '{}'\n{keys}", path.display());
+    let config = DataConfig::from_component(Component::new(kind, &text).unwrap()).unwrap();
+    let error = Dataset::open(&config, 1).map(drop).expect_err("an error");
+    assert_eq!(error.exit_code(), 65, "{error}");
+    error.to_string()
+}
+
+/// The crate `parquet` counts to 2^31 for each, which takes seconds, and there is room for a thousand in a small file.
+#[test]
+fn lists_of_nothing_in_parquet_are_refused() {
+    let (_, good) = seeds(target("parquet")).into_iter().find(|(name, _)| name == "test.parquet").unwrap();
+    // A field that no version of the format has: 2^31 - 1 truth values.
+    const LIST: &[u8] = &[0xf9, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x07];
+    let end = good.len() - 8;
+    let length = u32::from_le_bytes(good[end..end + 4].try_into().unwrap()) as usize;
+    let longer = (length as u32 + LIST.len() as u32).to_le_bytes();
+    // Before the byte that ends the metadata.
+    let in_metadata = [&good[..end - 1], LIST, &[0], &longer, b"PAR1"].concat();
+    let error = refused("parquet", "target = 'label'", "a.parquet", &in_metadata);
+    assert!(error.contains("a.parquet, its metadata: a list of truth values where none can be"), "{error}");
+    // In place of the first page's header.
+    let mut in_page = good.clone();
+    in_page[4..4 + LIST.len()].copy_from_slice(LIST);
+    in_page[4 + LIST.len()] = 0;
+    let error = refused("parquet", "target = 'label'", "a.parquet", &in_page);
+    assert!(error.contains("a.parquet, row group 0, column") && error.contains("a list of truth values"), "{error}");
 }

@@ -121,12 +121,15 @@ fn answered<T>(result: Result<T>) -> Option<T> {
     answered_by(&[65, 74], result)
 }
 
+/// Of a message: what is wrong and the mend have 2000 at most each.
+const MOST_TEXT: usize = 5000;
+
 fn answered_by<T>(codes: &[i32], result: Result<T>) -> Option<T> {
     result
         .map_err(|error| {
             let text = error.to_string();
             assert!(codes.contains(&error.exit_code()), "{} {text}", error.exit_code());
-            assert!(!text.contains('\n') && text.len() < 2000, "{text}");
+            assert!(!text.contains('\n') && text.len() < MOST_TEXT, "{text}");
         })
         .ok()
 }

@@ -1,6 +1,7 @@
 //! What bytes mean: files of samples as a [`Table`] of named columns. A format knows nothing of training, believes no
 //! length that it reads, and names file and place in every error.
 
+mod bounded;
 pub(super) mod cifar;
 pub(super) mod csv;
 pub(super) mod csv_table;
@@ -12,6 +13,7 @@ pub(super) mod parquet;
 pub(super) mod pickle;
 pub(super) mod raw;
 pub(super) mod tfrecord;
+mod thrift;
 
 use crate::data::format::file::no_room;
 use crate::error::{Error, Result};

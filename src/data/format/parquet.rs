@@ -1,6 +1,7 @@
 //! Parquet files: columns of numbers, truth values, dates and times, texts, lists of one length, and pictures in bytes.
 //! Read column by column without Arrow. Times become seconds and dates days since 1970; decimals numbers.
 
+use super::bounded::{Bounded, COUNTS_NOTHING};
 use super::raw::{Arrays, Dtype, Form};
 use super::{Cells, Column, Table, Tables, Texts, damaged, reserve};
 use crate::error::{Error, Result};
@@ -10,10 +11,8 @@ use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, DataType};
 use parquet::errors::ParquetError;
-use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 const OTHER: &str = "another type of column than in the first file";
@@ -30,30 +29,6 @@ pub struct Wanted {
     pub shape: Option<Vec<usize>>,
     /// What bytes are.
     pub bytes: Option<Form>,
-}
-
-/// A file that refuses ranges beyond its end before memory is taken for them.
-struct Bounded(File);
-
-impl Length for Bounded {
-    fn len(&self) -> u64 {
-        Length::len(&self.0)
-    }
-}
-
-impl ChunkReader for Bounded {
-    type T = BufReader<File>;
-
-    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
-        self.0.get_read(start)
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<bytes::Bytes> {
-        if start.checked_add(length as u64).is_none_or(|end| end > Length::len(self)) {
-            return Err(ParquetError::EOF(format!("{length} bytes at {start} are beyond the file's end")));
-        }
-        self.0.get_bytes(start, length)
-    }
 }
 
 /// The wanted columns of some files, whose rows follow one another.
@@ -96,7 +71,10 @@ impl ParquetTables {
     /// Opens the next file; false after the last.
     fn open_next(&mut self) -> Result<bool> {
         let Some(path) = self.files.get(self.opened) else { return Ok(false) };
-        let file = Bounded(open_file(path, "check data.path")?);
+        let file = Bounded::new(open_file(path, "check data.path")?);
+        if file.counts_nothing() {
+            return Err(damaged(path, "its metadata", COUNTS_NOTHING));
+        }
         let reader = SerializedFileReader::new(file).map_err(|e| failed(path, "its metadata", &e))?;
         let leaves = leaves(&reader, &self.wanted, path)?;
         let names: Vec<String> = leaves.iter().map(|(name, _)| name.clone()).collect();
