@@ -14,6 +14,7 @@ use std::path::PathBuf;
   mpirun -n 4 ddl train jobs/mnist-cnn.toml
   ddl train jobs/sp500-lstm.toml --set train.epochs=2 --set optimizer.lr=0.01 --out /tmp/try
   mpirun -n 3 ddl train jobs/cifar10-bncnn.toml --resume
+  ddl train jobs/mnist-cnn.toml --out s3://bucket/runs/mnist
   ddl train jobs/cifar10-simplecnn.toml --init weights.safetensors --dry-run")]
 pub(super) struct Train {
     /// The job file; without it the built-in example
@@ -21,7 +22,7 @@ pub(super) struct Train {
     /// Set a key of the job, such as train.epochs=3 (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Folder for run.h5 and checkpoints/ [default: results/<name>]
+    /// Folder for run.h5 and checkpoints/, or a URL to copy them to at the end [default: results/<name>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on from the newest good checkpoint, on any number of ranks; harmless on a first run

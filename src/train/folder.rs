@@ -6,7 +6,7 @@ use crate::store::{FolderLock, checkpoint, protect, remove_abandoned};
 use std::path::{Path, PathBuf};
 
 /// What a run keeps in its folder beside its lock.
-const KEPT: [&str; 3] = ["run.h5", "run.journal", "checkpoints"];
+const KEPT: [&str; 4] = ["run.h5", "run.journal", "run.toml", "checkpoints"];
 
 const MEND: &str = "choose another folder with --out, or free it";
 
@@ -23,7 +23,7 @@ impl Folder {
     /// `Usage` if another run holds it, or one of the inputs is a file that the run would write.
     pub fn take(out: &Path, job: &Job, init: Option<&Path>) -> Result<Self> {
         let inputs = || [Some(Path::new(&job.file)), job.data.path.as_deref(), init].into_iter().flatten();
-        for name in &KEPT[..2] {
+        for name in &KEPT[..3] {
             protect("--out", &out.join(name), inputs())?;
         }
         let checkpoints = out.join("checkpoints");

@@ -1,6 +1,7 @@
 //! A whole training run: set-up, epochs, metrics, checkpoints, and an end that loses nothing.
 
 use super::clock::Phase;
+use super::destination::Destination;
 use super::environment;
 use super::evaluate::{Errors, Metrics, last_value};
 use super::folder::Folder;
@@ -15,13 +16,13 @@ use crate::data::{Dataset, Input, Part};
 use crate::error::{Error, Result};
 use crate::kernel::bf16_is_native;
 use crate::store::{Best, RunFile, RunInfo, StepRow};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// What the command line adds to a job.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Instead of `results/<name>`.
+    /// Instead of `results/<name>`; a URL: the run is copied there too.
     pub out: Option<PathBuf>,
     /// Go on from the newest good checkpoint.
     pub resume: bool,
@@ -42,6 +43,8 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     let (root, stop) = (comm.rank() == 0, StopFlag::listen());
     watch::configure(job.distributed.report_seconds, job.distributed.timeout_seconds);
     watch::starting();
+    let place = Destination::of(options.out.as_deref(), job, root && !terminal::is_quiet())?;
+    place.look(options.resume, comm)?;
     let local = LocalData::stage(&job.data, comm)?;
     let mut data = agree(comm, Dataset::open_unread(&local.config, job.seed))?;
     let mut trainer = Trainer::build(job, &data, comm)?;
@@ -49,13 +52,14 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     trainer.share(&mut data)?;
     let config = agree(comm, job.resolved())?;
     let batch = job.train.global_batch(comm.size());
-    let out = options.out.clone().unwrap_or_else(|| Path::new("results").join(&job.name));
+    let out = place.folder.clone();
     if let Some(init) = &options.init {
         load_weights(&mut trainer, init)?;
     }
     let (checkpoints, mut folder) = (out.join("checkpoints"), None);
     if !options.dry_run {
         on_root(comm, || Folder::take(&out, job, options.init.as_deref()).map(|taken| folder = Some(taken)))?;
+        place.prepare(options.resume, &config, folder.as_ref(), comm)?;
     }
     let resumed = if options.resume { trainer.resume(&checkpoints, &config)? } else { None };
     if let Some(at) = &resumed {
@@ -135,7 +139,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         tell("");
     }
     let ended = session.run();
-    session.end(ended)
+    place.copy(session.end(ended), comm)
 }
 
 /// A run that is set up.

@@ -1,4 +1,4 @@
-//! A web server in threads of the test, with ranges and whatever trouble a test asks for.
+//! A web server in threads of the test, with ranges and whatever trouble a test asks for; what is written to it is kept as S3 does.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -41,6 +41,8 @@ pub struct Request {
     pub line: String,
     /// All header lines, in lower case.
     pub head: String,
+    /// What was sent.
+    pub body: Vec<u8>,
 }
 
 type Choice = Box<dyn FnMut(&Request) -> Trouble + Send>;
@@ -59,6 +61,8 @@ pub struct Site {
     pub after: Change,
     /// All that came.
     pub requests: Vec<Request>,
+    /// Parts of objects that are not complete.
+    parts: HashMap<String, Vec<Vec<u8>>>,
 }
 
 /// A server on a port of its own, until the test's process ends.
@@ -80,6 +84,7 @@ impl Web {
             trouble,
             after: Box::new(|_, _| {}),
             requests: Vec::new(),
+            parts: HashMap::new(),
         }));
         let shared = site.clone();
         std::thread::spawn(move || {
@@ -130,19 +135,80 @@ fn serve(stream: TcpStream, site: &Mutex<Site>) -> std::io::Result<()> {
         }
         head += &header.to_ascii_lowercase();
     }
-    let request = Request { line: line.trim().to_owned(), head };
-    let (trouble, object) = {
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body)?;
+    let request = Request { line: line.trim().to_owned(), head, body };
+    let (trouble, object, written) = {
         let mut site = site.lock().unwrap();
         site.requests.push(request.clone());
         let trouble = (site.trouble)(&request);
         let target = request.line.split(' ').nth(1).unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default();
+        let written = if matches!(trouble, Trouble::None | Trouble::Flipped) {
+            written(&request, trouble == Trouble::Flipped, &mut site)
+        } else {
+            None
+        };
         let object = site.objects.get(target).or_else(|| site.objects.get(path)).cloned();
         let Site { after, objects, .. } = &mut *site;
         after(&request, objects);
-        (trouble, object)
+        (trouble, object, written)
     };
-    answer(stream, &request, trouble, object)
+    match written {
+        Some(answered) => answer(stream, &request, Trouble::None, Some(answered)),
+        None => answer(stream, &request, trouble, object),
+    }
+}
+
+/// What S3 does with a request that writes or lists, if it is one: body, ETag and headers of the answer.
+fn written(request: &Request, flipped: bool, site: &mut Site) -> Option<(Vec<u8>, String, String)> {
+    let (method, target) = request.line.split_once(' ')?;
+    let (path, query) = target.split(' ').next()?.split_once('?').unwrap_or((target.split(' ').next()?, ""));
+    let asked: HashMap<&str, &str> = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
+    let mut body = request.body.clone();
+    if let (true, Some(byte)) = (flipped, body.first_mut()) {
+        *byte ^= 1;
+    }
+    let xml = |text: String| Some((text.into_bytes(), String::new(), String::new()));
+    match method {
+        "PUT" if asked.contains_key("partNumber") => {
+            let part: usize = asked["partNumber"].parse().unwrap();
+            let parts = site.parts.entry(path.to_owned()).or_default();
+            parts.resize(parts.len().max(part), Vec::new());
+            parts[part - 1] = body;
+            Some((Vec::new(), format!("\"part-{part}\""), String::new()))
+        }
+        "PUT" => {
+            let tag = format!("\"{}\"", site.requests.len());
+            site.objects.insert(path.to_owned(), (body, tag.clone(), String::new()));
+            Some((Vec::new(), tag, String::new()))
+        }
+        "POST" if asked.contains_key("uploads") => {
+            site.parts.insert(path.to_owned(), Vec::new());
+            let key = "<Bucket>b</Bucket><Key>k</Key><UploadId>1</UploadId>";
+            xml(format!("<InitiateMultipartUploadResult>{key}</InitiateMultipartUploadResult>"))
+        }
+        "POST" => {
+            let (whole, tag) = (site.parts.remove(path)?.concat(), format!("\"{}-2\"", site.requests.len()));
+            site.objects.insert(path.to_owned(), (whole, tag.clone(), String::new()));
+            let tag = tag.replace('"', "&quot;");
+            xml(format!("<CompleteMultipartUploadResult><ETag>{tag}</ETag></CompleteMultipartUploadResult>"))
+        }
+        "GET" if asked.contains_key("list-type") => {
+            let prefix = format!("{path}/{}", asked.get("prefix").unwrap_or(&"").replace("%2F", "/"));
+            let mut found: Vec<_> = site.objects.iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
+            found.sort();
+            let object = |(name, (bytes, tag, _)): (&String, &(Vec<u8>, String, String))| {
+                let (key, tag) = (&name[path.len() + 1..], tag.replace('"', "&quot;"));
+                let time = "<LastModified>2026-11-24T12:00:00.000Z</LastModified>";
+                format!("<Contents><Key>{key}</Key>{time}<ETag>{tag}</ETag><Size>{}</Size></Contents>", bytes.len())
+            };
+            let all: String = found.into_iter().map(object).collect();
+            xml(format!("<ListBucketResult><IsTruncated>false</IsTruncated>{all}</ListBucketResult>"))
+        }
+        _ => None,
+    }
 }
 
 fn answer(

@@ -166,14 +166,6 @@ pub fn known_at<'a>(source: &str, path: &'a Path) -> Option<(&'static Known, &'a
     Some((set, path))
 }
 
-/// What a source reads in a folder, for places that cannot list one: of each line the first name that is there.
-#[cfg(feature = "remote")]
-pub(super) fn names_of(source: &str) -> Vec<Vec<String>> {
-    let in_catalog = CATALOG.iter().find(|set| set.source == source && source != "stocks");
-    let files = in_catalog.map(|set| set.files).unwrap_or_default();
-    files.iter().map(|file| alternatives(file.name)).collect()
-}
-
 /// A file's name, and the same packed or unpacked.
 pub(super) fn alternatives(name: &str) -> Vec<String> {
     match name.strip_suffix(".gz") {
@@ -182,7 +174,7 @@ pub(super) fn alternatives(name: &str) -> Vec<String> {
     }
 }
 
-#[cfg(all(test, feature = "remote"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -201,7 +193,5 @@ mod tests {
                 assert!(sum.len() == len && sum.chars().all(|c| c.is_ascii_hexdigit()), "{}", file.name);
             }
         }
-        assert_eq!(names_of("mnist")[0], ["train-images-idx3-ubyte.gz", "train-images-idx3-ubyte"]);
-        assert!(names_of("csv").is_empty());
     }
 }

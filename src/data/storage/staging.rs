@@ -1,8 +1,8 @@
 //! What the rest of the program asks of far storage.
 
+use super::catalog::Known;
+use super::remote;
 use crate::config::address;
-#[cfg(not(feature = "remote"))]
-use crate::error::Error;
 use crate::error::Result;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,17 +65,10 @@ pub fn is_remote(path: &Path) -> bool {
 /// Copies what `url` names into the cache, unless it is there already and unchanged.
 ///
 /// # Errors
-/// `Usage`: no such scheme, or a URL whose secrets were left out; `Io`: there is no such object, it may not be read, it
-/// changed meanwhile, does not fit, or the connection failed to the last try.
-#[cfg(feature = "remote")]
+/// `Usage`: no such scheme, a URL whose secrets were left out, or a program without remote storage; `Io`: there is no such object,
+/// it may not be read, it changed meanwhile, does not fit, or the connection failed to the last try.
 pub fn stage(url: &str, how: &Staging) -> Result<Staged> {
-    super::remote::with_runtime(super::cache::stage(url, how))
-}
-
-/// As above, of a program that was built without remote storage.
-#[cfg(not(feature = "remote"))]
-pub fn stage(url: &str, _how: &Staging) -> Result<Staged> {
-    Err(without(&address::redacted(url)))
+    remote::stage(url, how)
 }
 
 /// Downloads a data set by name into `out`: from its official places, or from a folder or URL `mirror` that holds the same
@@ -83,19 +76,6 @@ pub fn stage(url: &str, _how: &Staging) -> Result<Staged> {
 ///
 /// # Errors
 /// As [`stage`]; `Data` where what came is not what it should be.
-#[cfg(feature = "remote")]
-pub fn fetch_known(set: &super::Known, mirror: Option<&str>, out: &Path, how: &Staging) -> Result<Vec<String>> {
-    super::remote::with_runtime(super::known::fetch(set, mirror, out, how))
-}
-
-/// As above, of a program that was built without remote storage.
-#[cfg(not(feature = "remote"))]
-pub fn fetch_known(set: &super::Known, _mirror: Option<&str>, _out: &Path, _how: &Staging) -> Result<Vec<String>> {
-    Err(without(&format!("ddl fetch {}", set.name)))
-}
-
-#[cfg(not(feature = "remote"))]
-fn without(place: &str) -> Error {
-    let mend = "build it with the default features, or copy the data here by other means";
-    Error::usage(place, "this program was built without remote storage", mend)
+pub fn fetch_known(set: &Known, mirror: Option<&str>, out: &Path, how: &Staging) -> Result<Vec<String>> {
+    remote::fetch_known(set, mirror, out, how)
 }

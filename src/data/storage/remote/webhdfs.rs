@@ -1,23 +1,32 @@
 //! `webhdfs://host:port/path` (`swebhdfs` with TLS): HDFS through the NameNode's web address, where its own ports are closed.
 
-use super::http::{bad, body, broken, checked, client};
-use super::remote::{Bytestream, Listing, MOST_OBJECTS, Object, last_part, whole};
-use super::staging::Patience;
+use super::deposit::Outgoing;
+use super::hdfs::unfinished;
+use super::http::{bad, body, broken, checked, client, sender};
 use super::trouble::Trouble;
+use super::{Bytestream, Listing, MOST_OBJECTS, Object, Patience, in_time, last_part, whole};
 use crate::config::address::redacted;
 use crate::error::Result;
-use reqwest::{Client, Response};
+use reqwest::{Body, Client, Response, header};
 use serde::Deserialize;
 use std::env;
 use std::ops::Range;
+use std::time::Duration;
 use url::Url;
 
 /// The longest answer on a folder.
 const MOST_ANSWER: usize = 256 << 20;
 
+/// Bytes sent at once.
+const PIECE: u64 = 1 << 20;
+/// Bytes a second; what takes longer is given up.
+const SLOWEST: u64 = 100_000;
+
 /// A path in HDFS.
 pub(super) struct WebHdfs {
     client: Client,
+    sender: Client,
+    silence: Duration,
     /// The web address of the NameNode with `/webhdfs/v1`.
     base: Url,
     path: String,
@@ -30,6 +39,11 @@ struct Status {
     modification_time: u64,
     path_suffix: String,
     r#type: String,
+}
+
+#[derive(Deserialize)]
+struct Done {
+    boolean: bool,
 }
 
 #[derive(Deserialize)]
@@ -65,7 +79,8 @@ impl WebHdfs {
         if !has_port && base.set_port(Some(port)).is_err() {
             return Err(bad(&place, &url::ParseError::InvalidPort));
         }
-        Ok(Self { client: client(&place, patience)?, base, path: format!("/{}", path.trim_matches('/')) })
+        let (client, sender) = (client(&place, patience)?, sender(&place, patience)?);
+        Ok(Self { client, sender, silence: patience.silence, base, path: format!("/{}", path.trim_matches('/')) })
     }
 
     /// What is there.
@@ -100,7 +115,7 @@ impl WebHdfs {
         serde_json::from_slice(&bytes).map_err(|e| Trouble::Refused(format!("the answer is none of WebHDFS: {e}")))
     }
 
-    async fn get(&self, path: &str, operation: &str, more: &[(&str, String)]) -> Result<Response, Trouble> {
+    fn url(&self, path: &str, operation: &str, more: &[(&str, String)]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path.split('/').filter(|part| !part.is_empty()));
@@ -112,25 +127,70 @@ impl WebHdfs {
         for (name, value) in more {
             url.query_pairs_mut().append_pair(name, value);
         }
-        let answer = self.client.get(url).send().await.map_err(broken)?;
-        if answer.status() != 403 {
-            return checked(answer);
-        }
-        // A NameNode that waits to take over refuses as one that forbids does.
-        let why = whole(body(answer), 1 << 16).await.unwrap_or_default();
-        let waits = String::from_utf8_lossy(&why).contains("StandbyException");
-        Err(if waits {
-            Trouble::Broken("this NameNode is in standby".into())
-        } else {
-            Trouble::Forbidden("HDFS refuses".into())
-        })
+        url
     }
 
+    async fn get(&self, path: &str, operation: &str, more: &[(&str, String)]) -> Result<Response, Trouble> {
+        let answer = self.client.get(self.url(path, operation, more)).send().await.map_err(broken)?;
+        accepted(answer).await
+    }
+
+    /// Writes a file below the path, under another name first.
+    pub async fn write(&self, name: &str, file: &Outgoing<'_>) -> Result<(), Trouble> {
+        let (path, part) = (format!("{}/{name}", self.path.trim_end_matches('/')), unfinished(&self.path, name));
+        let create = self.url(&part, "CREATE", &[("overwrite", "true".into())]);
+        let answer = in_time(self.silence, self.sender.put(create).send()).await?.map_err(broken)?;
+        // The NameNode names a DataNode, which takes the bytes.
+        let there = answer.headers().get(header::LOCATION).and_then(|there| there.to_str().ok()).map(str::to_owned);
+        let Some(there) = there.filter(|_| answer.status().is_redirection()) else {
+            accepted(answer).await?;
+            return Err(Trouble::Refused("the NameNode names no DataNode to write to".into()));
+        };
+        let there = Url::parse(&there).map_err(|e| Trouble::Refused(format!("the DataNode's address is none: {e}")))?;
+        let bytes = Body::wrap_stream(file.stream(PIECE)?);
+        let send = self.sender.put(there).header(header::CONTENT_TYPE, "application/octet-stream");
+        let send = send.header(header::CONTENT_LENGTH, file.size).body(bytes).send();
+        let limit = self.silence + Duration::from_secs(file.size / SLOWEST);
+        accepted(in_time(limit, send).await?.map_err(broken)?).await?;
+        // It replaces nothing by itself.
+        if !self.rename(&part, &path).await? {
+            let remove = self.url(&path, "DELETE", &[]);
+            accepted(in_time(self.silence, self.sender.delete(remove).send()).await?.map_err(broken)?).await?;
+            if !self.rename(&part, &path).await? {
+                return Err(Trouble::Broken("the file could not be given its name".into()));
+            }
+        }
+        file.sent(file.size);
+        Ok(())
+    }
+
+    /// Whether it went well.
+    async fn rename(&self, from: &str, to: &str) -> Result<bool, Trouble> {
+        let rename = self.url(from, "RENAME", &[("destination", to.into())]);
+        let answer = in_time(self.silence, self.sender.put(rename).send()).await?.map_err(broken)?;
+        let bytes = whole(body(accepted(answer).await?), 1 << 16).await?;
+        Ok(serde_json::from_slice::<Done>(&bytes).is_ok_and(|done| done.boolean))
+    }
     /// Bytes of a file, from the DataNode that the NameNode sends us to.
     pub async fn read(&self, object: &Object, range: Range<u64>) -> Result<Bytestream, Trouble> {
         let part = [("offset", range.start.to_string()), ("length", (range.end - range.start).to_string())];
         Ok(body(self.get(&object.key, "OPEN", &part).await?))
     }
+}
+
+/// An answer that is no refusal.
+async fn accepted(answer: Response) -> Result<Response, Trouble> {
+    if answer.status() != 403 {
+        return checked(answer);
+    }
+    // A NameNode that waits to take over refuses as one that forbids does.
+    let why = whole(body(answer), 1 << 16).await.unwrap_or_default();
+    let waits = String::from_utf8_lossy(&why).contains("StandbyException");
+    Err(if waits {
+        Trouble::Broken("this NameNode is in standby".into())
+    } else {
+        Trouble::Forbidden("HDFS refuses".into())
+    })
 }
 
 fn object(status: &Status, key: String, name: String) -> Object {

@@ -4,9 +4,8 @@
 //! those who read it. What was used least recently goes first when space is needed; what is in use never.
 
 use super::fetch::Source;
-use super::remote::{Listing, Remote, patiently, sign_in};
-use super::staging::{Staged, Staging};
 use super::trouble::Trouble;
+use super::{Listing, Remote, Staged, Staging, sign_in};
 use crate::config::address::{redacted, scheme};
 use crate::error::{Error, Result};
 use indicatif::HumanBytes;
@@ -40,12 +39,12 @@ struct Cache {
     most: Option<u64>,
 }
 
-/// The work of [`super::stage`].
+/// The work of [`stage`](crate::data::storage::stage).
 pub(super) async fn stage(url: &str, how: &Staging) -> Result<Staged> {
     let remote = Remote::open(url, how)?;
     let kind = scheme(url).unwrap_or_default();
     let error = |trouble: Trouble| trouble.at(url, &sign_in(&kind));
-    let listing = patiently(&how.patience, || remote.list()).await.map_err(error)?;
+    let listing = remote.list(&how.patience).await.map_err(error)?;
     let cache = Cache::open(how)?;
     let (place, key) = keys(url, &listing);
     let mut lock = cache.lock(&key, &listing, url, how.show)?;
@@ -56,7 +55,7 @@ pub(super) async fn stage(url: &str, how: &Staging) -> Result<Staged> {
         cache.begin(&part, url, &listing)?;
         let source = Source { remote: &remote, url, listing: &listing };
         fetched = source.bring(&part, how).await?;
-        let now = patiently(&how.patience, || remote.list()).await.map_err(error)?;
+        let now = remote.list(&how.patience).await.map_err(error)?;
         if now != listing {
             // Pieces of the old and the new may be in it.
             let _ = fs::remove_dir_all(&part);

@@ -1,16 +1,17 @@
 //! Object stores: `s3://bucket/key`, `az://container/path` and `abfss://container@account.dfs.core.windows.net/path`, of
 //! whatever endpoint the standard variables of AWS and Azure name.
 
+use super::deposit::Outgoing;
 use super::http::CONNECT;
 use super::profile::Profile;
-use super::remote::{Bytestream, Digest, Listing, MOST_OBJECTS, Object, last_part, sign_in};
-use super::staging::Patience;
 use super::trouble::{Trouble, with_causes};
+use super::{Bytestream, Digest, Listing, MOST_OBJECTS, Object, Patience, last_part, patiently, sign_in};
 use crate::config::address::redacted;
 use crate::error::{Error, Result};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 use std::env;
@@ -18,9 +19,17 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Bytes of a part: small enough to be sent on a slow link before a request is given up.
+const PART: u64 = 8 << 20;
+/// S3 takes 10,000 parts.
+const MOST_PARTS: u64 = 9000;
+/// Parts under way at once.
+const PARTS_AT_ONCE: usize = 4;
+
 /// A bucket or container, and a key or prefix in it.
 pub(super) struct Store {
     store: Arc<dyn ObjectStore>,
+    parts: Arc<dyn MultipartStore>,
     key: Path,
     /// Whether the address ends in `/`.
     folder: bool,
@@ -55,13 +64,13 @@ impl Store {
             .with_connect_timeout(patience.silence.min(CONNECT))
             .with_read_timeout(patience.silence)
             .with_timeout_disabled();
-        let built: Result<Arc<dyn ObjectStore>, object_store::Error> = if is_s3 {
-            amazon(host, options).with_retry(retry).build().map(|store| Arc::new(store) as _)
+        let built = if is_s3 {
+            amazon(host, options).with_retry(retry).build().map(both)
         } else {
-            azure(url, host, options).with_retry(retry).build().map(|store| Arc::new(store) as _)
+            azure(url, host, options).with_retry(retry).build().map(both)
         };
-        let store = built.map_err(|e| Trouble::Forbidden(with_causes(&e)).at(url, &sign_in(kind)))?;
-        Ok(Self { store, key, folder: rest.ends_with('/') || !rest.contains('/'), is_s3 })
+        let (store, parts) = built.map_err(|e| Trouble::Forbidden(with_causes(&e)).at(url, &sign_in(kind)))?;
+        Ok(Self { store, parts, key, folder: rest.ends_with('/') || !rest.contains('/'), is_s3 })
     }
 
     /// What is there: the object of this name, or else all below it.
@@ -108,6 +117,53 @@ impl Store {
         }
         Ok(answer.into_stream().map_err(trouble).boxed())
     }
+}
+
+impl Store {
+    /// Writes an object below the address: in one piece, or in parts that count when all are there.
+    pub async fn write(&self, name: &str, file: &Outgoing<'_>, patience: &Patience) -> Result<(), Trouble> {
+        let key = format!("{}/{name}", self.key);
+        let path = Path::parse(key.trim_start_matches('/')).map_err(|e| Trouble::Refused(with_causes(&e)))?;
+        if file.size <= PART {
+            let put = || async {
+                let bytes = file.read(0, file.size as usize)?;
+                self.store.put(&path, bytes.into()).await.map_err(trouble)
+            };
+            patiently(patience, put).await?;
+            file.sent(file.size);
+            return Ok(());
+        }
+        let id = patiently(patience, || async { self.parts.create_multipart(&path).await.map_err(trouble) }).await?;
+        let parts = file.pieces(PART.max(file.size.div_ceil(MOST_PARTS))).enumerate();
+        let sending = parts.map(|(i, (start, len))| {
+            let (path, id) = (&path, &id);
+            async move {
+                let send = || async {
+                    let bytes = file.read(start, len)?;
+                    self.parts.put_part(path, id, i, bytes.into()).await.map_err(trouble)
+                };
+                let part = patiently(patience, send).await?;
+                file.sent(len as u64);
+                Ok(part)
+            }
+        });
+        let sent: Result<Vec<PartId>, Trouble> = stream::iter(sending).buffered(PARTS_AT_ONCE).try_collect().await;
+        let done = match sent {
+            Ok(parts) => self.parts.complete_multipart(&path, &id, parts).await.map_err(trouble),
+            Err(trouble) => Err(trouble),
+        };
+        if done.is_err() {
+            // The parts would take space that nobody sees.
+            let _ = self.parts.abort_multipart(&path, &id).await;
+        }
+        done.map(|_| ())
+    }
+}
+
+/// A store as what it can do.
+fn both<S: ObjectStore + MultipartStore>(store: S) -> (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>) {
+    let store = Arc::new(store);
+    (store.clone(), store)
 }
 
 /// Credentials, region and endpoint from `AWS_…`, else from the profile in `~/.aws`.

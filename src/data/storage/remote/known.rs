@@ -2,13 +2,12 @@
 //!
 //! They come into `.fetch/` in that folder first, so that what breaks off is gone on with, and are renamed when they are right.
 
-use super::catalog::{File, Known, Sum, alternatives};
 use super::fetch::{Source, md5_of, sha256_of};
-use super::remote::{Listing, Remote, patiently, sign_in};
-use super::staging::{Patience, Staging};
 use super::trouble::Trouble;
 use super::unpack;
+use super::{Listing, Patience, Remote, Staging, sign_in};
 use crate::config::address::{redacted, scheme};
+use crate::data::storage::catalog::{CATALOG, File, Known, Sum, alternatives};
 use crate::error::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
@@ -16,7 +15,7 @@ use std::fs;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// The work of [`super::fetch_known`].
+/// The work of [`fetch_known`](crate::data::storage::fetch_known).
 pub(super) async fn fetch(set: &Known, mirror: Option<&str>, out: &Path, how: &Staging) -> Result<Vec<String>> {
     let failed = |e: std::io::Error| Error::io(out, format!("cannot be made: {e}"), "choose another folder by --out");
     fs::create_dir_all(out).map_err(failed)?;
@@ -131,7 +130,7 @@ async fn bring(name: &str, place: &str, work: &Path, how: &Staging) -> Result<Pa
     };
     let url = below(place, name);
     let remote = Remote::open(&url, how).map_err(Lacks::Other)?;
-    let listing = patiently(&how.patience, || remote.list()).await.map_err(|trouble| {
+    let listing = remote.list(&how.patience).await.map_err(|trouble| {
         let is_missing = matches!(trouble, Trouble::Missing(_));
         let error = trouble.at(&url, &sign_in(&kind));
         if is_missing { Lacks::Missing(error) } else { Lacks::Other(error) }
@@ -222,5 +221,23 @@ fn unpacked_sha256(path: &Path) -> Result<Vec<u8>> {
                 return Err(Error::data(path.display().to_string(), what, "remove it and fetch again"));
             }
         }
+    }
+}
+
+/// What a source reads in a folder, for places that cannot list one: of each line the first name that is there.
+pub(super) fn names_of(source: &str) -> Vec<Vec<String>> {
+    let in_catalog = CATALOG.iter().find(|set| set.source == source && source != "stocks");
+    let files = in_catalog.map(|set| set.files).unwrap_or_default();
+    files.iter().map(|file| alternatives(file.name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_of_a_known_set_reads_its_files_packed_or_not() {
+        assert_eq!(names_of("mnist")[0], ["train-images-idx3-ubyte.gz", "train-images-idx3-ubyte"]);
+        assert!(names_of("csv").is_empty());
     }
 }

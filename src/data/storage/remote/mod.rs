@@ -1,11 +1,28 @@
-//! What all far places have in common: they list objects and read ranges of them.
+//! What all far places have in common: they list objects, and read ranges of them. A file for each kind of place; `fetch` brings
+//! the bytes, `cache` keeps them, `known` brings well-known data sets; `deposit` is the other way round.
 
-use super::hdfs::Hdfs;
-use super::http::Http;
-use super::object::Store;
-use super::staging::{Patience, Staging};
-use super::trouble::Trouble;
-use super::webhdfs::WebHdfs;
+mod cache;
+mod deposit;
+mod fetch;
+mod hdfs;
+mod http;
+mod known;
+mod object;
+mod profile;
+mod progress;
+mod trouble;
+mod unpack;
+mod webhdfs;
+
+use self::deposit::Outgoing;
+use self::hdfs::Hdfs;
+use self::http::Http;
+use self::object::Store;
+use self::trouble::Trouble;
+use self::webhdfs::WebHdfs;
+use super::catalog::Known;
+use super::depot::Parcel;
+use super::staging::{Patience, Staged, Staging};
 use crate::config::address::{is_redacted, redacted, scheme};
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -16,15 +33,40 @@ use std::ops::Range;
 use std::path::{Component, Path};
 use std::time::Duration;
 
+/// The work of [`super::stage`].
+pub(super) fn stage(url: &str, how: &Staging) -> Result<Staged> {
+    with_runtime(cache::stage(url, how))
+}
+
+/// The work of [`super::fetch_known`].
+pub(super) fn fetch_known(set: &Known, mirror: Option<&str>, out: &Path, how: &Staging) -> Result<Vec<String>> {
+    with_runtime(known::fetch(set, mirror, out, how))
+}
+
+/// The work of [`Depot::list`](super::Depot::list).
+pub(super) fn list(url: &str, how: &Staging) -> Result<Vec<(String, u64)>> {
+    with_runtime(deposit::list(url, how))
+}
+
+/// The work of [`Depot::put`](super::Depot::put).
+pub(super) fn put(url: &str, parcels: &[Parcel], how: &Staging) -> Result<u64> {
+    with_runtime(deposit::put(url, parcels, how))
+}
+
+/// The work of [`Depot::get`](super::Depot::get).
+pub(super) fn get(url: &str, names: &[String], folder: &Path, how: &Staging) -> Result<()> {
+    with_runtime(deposit::get(url, names, folder, how))
+}
+
 /// More objects below one folder are a mistake.
-pub(super) const MOST_OBJECTS: usize = 1_000_000;
+const MOST_OBJECTS: usize = 1_000_000;
 
 /// A piece of an object's bytes as they come.
-pub(super) type Bytestream = BoxStream<'static, Result<Bytes, Trouble>>;
+type Bytestream = BoxStream<'static, Result<Bytes, Trouble>>;
 
 /// One object.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Object {
+struct Object {
     /// Its name in the folder, with `/` between folders; of a single object the last part of its address.
     pub name: String,
     /// What the place calls it.
@@ -41,7 +83,7 @@ pub(super) struct Object {
 
 /// A checksum of a whole object.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Digest {
+enum Digest {
     /// MD5.
     Md5(Vec<u8>),
     /// MD5, unless the store encrypts by keys of its own: then it means nothing.
@@ -52,7 +94,7 @@ pub(super) enum Digest {
 
 /// What an address stands for.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Listing {
+struct Listing {
     /// The last part of the address.
     pub name: String,
     /// Whether it is one object and no folder.
@@ -88,19 +130,19 @@ impl Listing {
 }
 
 /// Whether a name stays inside the folder that it is put in.
-pub(super) fn is_safe(name: &str) -> bool {
+fn is_safe(name: &str) -> bool {
     let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     plain && !name.is_empty() && !name.contains(['\0', '\\']) && !name.split('/').any(|part| part.len() > 255)
 }
 
 /// The last part of an address, `data` if it has none that can be a file's name.
-pub(super) fn last_part(address: &str) -> &str {
+fn last_part(address: &str) -> &str {
     let last = address.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     if is_safe(last) { last } else { "data" }
 }
 
 /// A far place.
-pub(super) enum Remote {
+enum Remote {
     Http(Http),
     Store(Store),
     Hdfs(Hdfs),
@@ -137,12 +179,13 @@ impl Remote {
     }
 
     /// What the address stands for now.
-    pub async fn list(&self) -> Result<Listing, Trouble> {
+    pub async fn list(&self, patience: &Patience) -> Result<Listing, Trouble> {
         let listing = match self {
-            Remote::Http(place) => place.list().await,
-            Remote::Store(place) => place.list().await,
-            Remote::Hdfs(place) => place.list().await,
-            Remote::WebHdfs(place) => place.list().await,
+            // One request an object: each is tried again by itself.
+            Remote::Http(place) => place.list(patience).await,
+            Remote::Store(place) => patiently(patience, || place.list()).await,
+            Remote::Hdfs(place) => patiently(patience, || place.list()).await,
+            Remote::WebHdfs(place) => patiently(patience, || place.list()).await,
         }?;
         match listing.objects.iter().find(|object| !is_safe(&object.name)) {
             Some(object) => Err(Trouble::Refused(format!("an object's name cannot be a file's: {:?}", object.name))),
@@ -161,8 +204,20 @@ impl Remote {
     }
 }
 
+impl Remote {
+    /// Writes the object `name` below the address: whole, or the older one stays.
+    pub async fn write(&self, name: &str, file: &Outgoing<'_>, patience: &Patience) -> Result<(), Trouble> {
+        match self {
+            Remote::Http(_) => Err(Trouble::Refused("a web address can be read, not written to".into())),
+            Remote::Store(place) => place.write(name, file, patience).await,
+            Remote::Hdfs(place) => patiently(patience, || place.write(name, file)).await,
+            Remote::WebHdfs(place) => patiently(patience, || place.write(name, file)).await,
+        }
+    }
+}
+
 /// How to get into a kind of place.
-pub(super) fn sign_in(kind: &str) -> String {
+fn sign_in(kind: &str) -> String {
     match kind {
         "s3" | "s3a" => {
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or AWS_SKIP_SIGNATURE=true for public data"
@@ -178,7 +233,7 @@ pub(super) fn sign_in(kind: &str) -> String {
 }
 
 /// Tries `work` until it goes well, will not, or the tries are used up.
-pub(super) async fn patiently<T, F: Future<Output = Result<T, Trouble>>>(
+async fn patiently<T, F: Future<Output = Result<T, Trouble>>>(
     patience: &Patience,
     mut work: impl FnMut() -> F,
 ) -> Result<T, Trouble> {
@@ -192,7 +247,7 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, Trouble>>>(
 }
 
 /// Counts failures between which nothing came.
-pub(super) struct Tries<'a> {
+struct Tries<'a> {
     patience: &'a Patience,
     failed: u32,
 }
@@ -226,7 +281,7 @@ impl<'a> Tries<'a> {
 }
 
 /// `work`, unless nothing is heard for too long.
-pub(super) async fn in_time<T>(silence: Duration, work: impl Future<Output = T>) -> Result<T, Trouble> {
+async fn in_time<T>(silence: Duration, work: impl Future<Output = T>) -> Result<T, Trouble> {
     match tokio::time::timeout(silence, work).await {
         Ok(ended) => Ok(ended),
         Err(_) => Err(Trouble::Broken(format!("no answer for {silence:.0?}"))),
@@ -234,7 +289,7 @@ pub(super) async fn in_time<T>(silence: Duration, work: impl Future<Output = T>)
 }
 
 /// A short answer, of which at most `limit` bytes are taken.
-pub(super) async fn whole(mut stream: Bytestream, limit: usize) -> Result<Vec<u8>, Trouble> {
+async fn whole(mut stream: Bytestream, limit: usize) -> Result<Vec<u8>, Trouble> {
     let mut all = Vec::new();
     while let Some(piece) = stream.next().await {
         let piece = piece?;
@@ -247,7 +302,7 @@ pub(super) async fn whole(mut stream: Bytestream, limit: usize) -> Result<Vec<u8
 }
 
 /// Runs `work` on this thread. What it started is gone when this returns.
-pub(super) fn with_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+fn with_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     // An application's choice of cryptography, made once for the process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

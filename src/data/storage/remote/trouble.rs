@@ -54,6 +54,26 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+    /// The error of what was to be written at `place`.
+    pub fn in_writing(self, place: &str, sign_in: &str) -> Error {
+        let again = "start again when the network is better";
+        let (what, mend) = match self {
+            Trouble::Missing(what) => (
+                format!("there is no such place ({})", shown(&what)),
+                "make the bucket or container, or check the address",
+            ),
+            Trouble::Forbidden(what) => (format!("it may not be written ({})", shown(&what)), sign_in),
+            Trouble::Broken(what) => (format!("it cannot be written now: {}", shown(&what)), again),
+            Trouble::Changed(what) => {
+                (format!("somebody else writes there: {}", shown(&what)), "choose another address")
+            }
+            Trouble::Refused(what) => (format!("it cannot be written: {}", shown(&what)), "check the address"),
+        };
+        Error::io(Path::new(&redacted(place)), what, mend)
+    }
+}
+
 /// The words of a server or library as they may be shown: without queries, users and values of secret variables, and short.
 fn shown(text: &str) -> String {
     let secrets = std::env::vars()

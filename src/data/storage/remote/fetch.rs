@@ -2,9 +2,8 @@
 //! done, so that what was cut off is gone on with.
 
 use super::progress::Progress;
-use super::remote::{Digest, Listing, Object, Remote, Tries, in_time, sign_in};
-use super::staging::Staging;
 use super::trouble::Trouble;
+use super::{Digest, Listing, Object, Remote, Staging, Tries, in_time, sign_in};
 use crate::config::address::{redacted, scheme};
 use crate::error::{Error, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};

@@ -1,16 +1,19 @@
 //! `hdfs://host:port/path`, or `hdfs://nameservice/path` by the configuration in `HADOOP_CONF_DIR`, over Hadoop's own protocol:
 //! no Java, Kerberos where the configuration asks for it, and each packet checked by its CRC.
 
-use super::remote::{Bytestream, Listing, MOST_OBJECTS, Object, in_time, last_part};
-use super::staging::Patience;
+use super::deposit::Outgoing;
 use super::trouble::{Trouble, with_causes};
+use super::{Bytestream, Listing, MOST_OBJECTS, Object, Patience, in_time, last_part};
 use crate::config::address::redacted;
 use crate::error::{Error, Result};
 use futures_util::{StreamExt, TryStreamExt};
-use hdfs_native::client::FileStatus;
+use hdfs_native::client::{FileStatus, WriteOptions};
 use hdfs_native::{Client, ClientBuilder, HdfsError};
 use std::ops::Range;
 use std::time::Duration;
+
+/// Bytes given to the DataNode at once.
+const PIECE: u64 = 1 << 20;
 
 /// A path in HDFS.
 pub(super) struct Hdfs {
@@ -71,6 +74,28 @@ impl Hdfs {
         let stream = reader.read_range_stream(range.start as usize, (range.end - range.start) as usize);
         Ok(stream.map_err(trouble).boxed())
     }
+}
+
+impl Hdfs {
+    /// Writes a file below the path, under another name first.
+    pub async fn write(&self, name: &str, file: &Outgoing<'_>) -> Result<(), Trouble> {
+        let (path, part) = (format!("{}/{name}", self.path.trim_end_matches('/')), unfinished(&self.path, name));
+        in_time(self.silence, self.client.delete(&part, false)).await?.ok();
+        let mut writer =
+            in_time(self.silence, self.client.create(&part, WriteOptions::default())).await?.map_err(trouble)?;
+        for (start, len) in file.pieces(PIECE) {
+            in_time(self.silence, writer.write_bytes(file.read(start, len)?)).await?.map_err(trouble)?;
+        }
+        in_time(self.silence, writer.close()).await?.map_err(trouble)?;
+        in_time(self.silence, self.client.rename(&part, &path, true)).await?.map_err(trouble)?;
+        file.sent(file.size);
+        Ok(())
+    }
+}
+
+/// What a file is called until all of it is there.
+pub(super) fn unfinished(folder: &str, name: &str) -> String {
+    format!("{}/{name}.copying", folder.trim_end_matches('/'))
 }
 
 fn object(status: FileStatus, name: String) -> Object {

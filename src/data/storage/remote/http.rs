@@ -1,8 +1,7 @@
 //! `https://` and `http://`. A folder is what the source names below the address, or what the server's index page links to.
 
-use super::remote::{Bytestream, Digest, Listing, MOST_OBJECTS, Object, last_part, whole};
-use super::staging::{Patience, Staging};
 use super::trouble::{Trouble, with_causes};
+use super::{Bytestream, Digest, Listing, MOST_OBJECTS, Object, Patience, Staging, last_part, patiently, whole};
 use crate::config::address::redacted;
 use crate::error::{Error, Result};
 use base64::Engine;
@@ -43,6 +42,15 @@ pub(super) fn client(place: &str, patience: &Patience) -> Result<Client> {
     builder.build().map_err(|e| Error::internal(place, with_causes(&e.without_url())))
 }
 
+/// A client that follows nobody, and waits until all that it sends is sent.
+pub(super) fn sender(place: &str, patience: &Patience) -> Result<Client> {
+    let builder = Client::builder()
+        .user_agent(concat!("ddl/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(patience.silence.min(CONNECT))
+        .redirect(reqwest::redirect::Policy::none());
+    builder.build().map_err(|e| Error::internal(place, with_causes(&e.without_url())))
+}
+
 impl Http {
     /// Of an address.
     ///
@@ -51,14 +59,14 @@ impl Http {
     pub fn open(url: &str, how: &Staging) -> Result<Self> {
         let place = redacted(url);
         let parsed = Url::parse(url).map_err(|e| bad(&place, &e))?;
-        Ok(Self { client: client(&place, &how.patience)?, url: parsed, names: super::catalog::names_of(&how.source) })
+        Ok(Self { client: client(&place, &how.patience)?, url: parsed, names: super::known::names_of(&how.source) })
     }
 
     /// What is there.
-    pub async fn list(&self) -> Result<Listing, Trouble> {
+    pub async fn list(&self, patience: &Patience) -> Result<Listing, Trouble> {
         let name = decoded(last_part(self.url.path()));
         if !self.url.path().ends_with('/') {
-            match self.stat(&self.url, &name).await {
+            match patiently(patience, || self.stat(&self.url, &name)).await {
                 Ok(Some(object)) => return Ok(Listing::single(object)),
                 Ok(None) => {}
                 Err(Trouble::Missing(_)) if !self.names.is_empty() => {}
@@ -67,16 +75,16 @@ impl Http {
         }
         let mut folder = self.url.clone();
         folder.set_path(&format!("{}/", self.url.path().trim_end_matches('/')));
-        Listing::folder(&name, self.folder(&folder).await?)
+        Listing::folder(&name, self.folder(&folder, patience).await?)
     }
 
-    async fn folder(&self, folder: &Url) -> Result<Vec<Object>, Trouble> {
+    async fn folder(&self, folder: &Url, patience: &Patience) -> Result<Vec<Object>, Trouble> {
         let mut found = Vec::new();
         for alternatives in &self.names {
             for name in alternatives {
                 let mut url = folder.clone();
                 url.set_path(&format!("{}{name}", folder.path()));
-                match self.stat(&url, name).await {
+                match patiently(patience, || self.stat(&url, name)).await {
                     Ok(Some(object)) => {
                         found.push(object);
                         break;
@@ -91,7 +99,7 @@ impl Http {
         }
         let (mut open, mut files) = (vec![(folder.clone(), String::new(), 0)], Vec::new());
         while let Some((url, prefix, depth)) = open.pop() {
-            for name in self.index(&url).await? {
+            for name in patiently(patience, || self.index(&url)).await? {
                 let mut next = url.clone();
                 next.set_path(&format!("{}{name}", url.path()));
                 let plain = format!("{prefix}{}", decoded(&name));
@@ -108,7 +116,7 @@ impl Http {
                 }
             }
         }
-        let looks = files.iter().map(|(url, name)| self.stat(url, name));
+        let looks = files.iter().map(|(url, name)| patiently(patience, move || self.stat(url, name)));
         let found: Vec<Option<Object>> = stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
