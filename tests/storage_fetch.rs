@@ -136,7 +136,8 @@ fn sets_without_a_free_place_say_what_to_do() {
     fs::create_dir(&mirror).unwrap();
     fs::write(mirror.join("all_stocks_5yr.csv"), "date,open,high,low,close,volume,Name\n").unwrap();
     let args = ["fetch", "sp500", "--out", out.to_str().unwrap(), "--mirror", mirror.to_str().unwrap()];
-    let (stdout, _) = support::ddl_ok(2, &args);
-    assert!(stdout.contains("no sum is published"), "{stdout}");
-    assert!(out.join("all_stocks_5yr.csv").is_file());
+    let output = support::ddl(2, &args);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(65) && text.contains("it is not what it should be"), "{text}");
+    assert!(!out.join("all_stocks_5yr.csv").exists());
 }

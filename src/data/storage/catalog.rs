@@ -103,7 +103,8 @@ pub const CATALOG: &[Known] = &[
         about: "50,000 and 10,000 colour pictures of 10 classes, 32x32, 162 MB",
         source: "cifar10",
         folder: "data/cifar10",
-        places: &["https://www.cs.toronto.edu/~kriz/"],
+        // The second is where the first leads to since 2026.
+        places: &["https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"],
         by_hand: "",
         archive: Some(Archive {
             file: md5("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
@@ -123,15 +124,16 @@ pub const CATALOG: &[Known] = &[
         about: "50,000 and 10,000 colour pictures of 100 classes, 32x32, 161 MB",
         source: "cifar100",
         folder: "data/cifar100",
-        places: &["https://www.cs.toronto.edu/~kriz/"],
+        // The second is where the first leads to since 2026.
+        places: &["https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"],
         by_hand: "",
         archive: Some(Archive {
             file: md5("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
             most_bytes: 400_000_000,
         }),
         files: &[
-            File { name: "train.bin", sum: Sum::Unknown },
-            File { name: "test.bin", sum: Sum::Unknown },
+            sha("train.bin", "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29"),
+            sha("test.bin", "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a"),
             File { name: "fine_label_names.txt", sum: Sum::Unknown },
             File { name: "coarse_label_names.txt", sum: Sum::Unknown },
         ],
@@ -143,9 +145,10 @@ pub const CATALOG: &[Known] = &[
         folder: "data/stocks",
         places: &[],
         by_hand: "its official place, https://www.kaggle.com/datasets/camnugent/sandp500, gives it only to those who sign in: \
-                  download all_stocks_5yr.csv there and put it into data/stocks, or name a place of yours by --mirror",
+                  download all_stocks_5yr.csv there and put it into data/stocks, or name another place by --mirror, such as \
+                  https://raw.githubusercontent.com/plotly/datasets/0c447c47b757ad74edecab31f0d72f849d2e67c2, where a copy is",
         archive: None,
-        files: &[File { name: "all_stocks_5yr.csv.gz", sum: Sum::Unknown }],
+        files: &[sha("all_stocks_5yr.csv.gz", "6aea253cd19de60b568143991aaf1fa482456565c389205658d236e595e716cf")],
     },
 ];
 
