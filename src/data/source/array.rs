@@ -1,4 +1,4 @@
-//! What arrays mean, for every format that holds some (`npz`, `hdf5`): the rank of the inputs gives the kind of sample, the
+//! What arrays mean, for every format that holds some (NPZ, NPY, HDF5): the rank of the inputs gives the kind of sample, the
 //! type of the targets the task.
 
 use crate::config::{DataConfig, Normalize};
@@ -51,7 +51,8 @@ impl Default for Names {
 pub(super) const KEYS: &[(&str, &str)] = &[
     (
         "arrays",
-        "names of the arrays, of .npy files and HDF5 groups also as paths ({ x_train = \"x_train\", y_train = \"y_train\", x_test = \"x_test\", y_test = \"y_test\" })",
+        "names of the arrays, also paths of .npy files in the folder or in HDF5 groups ({ x_train = \"x_train\", y_train = \
+         \"y_train\", x_test = \"x_test\", y_test = \"y_test\" })",
     ),
     Classes::KEY,
 ];
