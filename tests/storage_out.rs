@@ -20,7 +20,7 @@ source = "mnist"
 path = "PATH"
 [model]
 layers = [
-  { type = "flatten" }, { type = "linear", out_features = 2600 }, { type = "relu" }, { type = "linear", out_features = 10 },
+  { type = "flatten" }, { type = "linear", out_features = 3000 }, { type = "relu" }, { type = "linear", out_features = 10 },
 ]
 [loss]
 type = "cross_entropy"
