@@ -177,9 +177,9 @@ fn a_lost_terminal_stops_a_run_unless_it_is_to_be_outlived() {
         let folder = tempfile::tempdir().unwrap();
         let mut command = endless(0, folder.path());
         command.args(["--set", "train.checkpoint_steps=1"]);
-        // As nohup leaves it or, whoever started the tests, as a terminal does. SAFETY: a system call that may be made between
-        // fork and exec.
+        // As nohup leaves it or, whoever started the tests, as a terminal does.
         let to_hup = if outlived { libc::SIG_IGN } else { libc::SIG_DFL };
+        // SAFETY: a system call that may be made between fork and exec.
         unsafe {
             command.pre_exec(move || {
                 libc::signal(libc::SIGHUP, to_hup);
