@@ -184,10 +184,15 @@ impl Samples for Rc<Windows> {
             for (column, unit) in units[..inputs].iter().enumerate() {
                 // A division for each would take as long as all the rest.
                 let rate = 1.0 / unit.scale;
-                let raw = series.raw[rows.clone()].iter().skip(column).step_by(all);
-                for (y, &raw) in y[column..].iter_mut().step_by(inputs).zip(raw) {
-                    *y = ((raw - unit.offset) * rate) as f32;
+                let raw = &series.raw[rows.clone()];
+                let scaled = |raw: f64| ((raw - unit.offset) * rate) as f32;
+                if all == 1 {
+                    // One column, the common case, lies in one piece.
+                    y.iter_mut().zip(raw).for_each(|(y, &raw)| *y = scaled(raw));
+                    continue;
                 }
+                let raw = raw.iter().skip(column).step_by(all);
+                y[column..].iter_mut().step_by(inputs).zip(raw).for_each(|(y, &raw)| *y = scaled(raw));
             }
         } else if all == inputs {
             y.copy_from_slice(&series.scaled[rows]);
