@@ -65,12 +65,14 @@ struct Record {
     turns: AtomicU64,
     /// How often its thread has looked.
     looks: AtomicU64,
+    /// In the first record of a host: its last word is said, and the job ends.
+    said: AtomicBool,
 }
 
 impl Record {
     const fn new() -> Self {
         let [process, doing, step, turns, looks] = [const { AtomicU64::new(0) }; 5];
-        Self { process, doing, step, turns, looks }
+        Self { process, doing, step, turns, looks, said: AtomicBool::new(false) }
     }
 }
 
@@ -220,11 +222,12 @@ impl Watch {
             let resumable = RESUMABLE.load(Relaxed);
             match (over, speaks) {
                 (false, true) => say(&format!("warning: {whom}\n")),
-                (true, true) => {
+                // A rank that spoke may be dead by now, and another the first to wait.
+                (true, true) if !records[0].said.swap(true, Relaxed) => {
                     let mend = if resumable { "run again with --resume" } else { "see what holds it, and start again" };
                     say(&format!("error: {whom}, and distributed.timeout_seconds is {timeout}; {mend}\n"));
                 }
-                (true, false) if seconds < timeout + LAST_WORDS.as_secs() => continue,
+                (true, _) if seconds < timeout + LAST_WORDS.as_secs() => continue,
                 _ => {}
             }
             if over {
