@@ -3,9 +3,12 @@
 mod support;
 
 use ddl::store::{checkpoint, read_run};
+use ndarray::Array2;
+use ndarray_npy::NpzWriter;
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{ddl, ddl_ok};
+use std::process::Stdio;
+use support::{command, ddl, ddl_ok};
 
 struct Folder(tempfile::TempDir);
 
@@ -115,6 +118,51 @@ fn predictions_in_pieces_are_those_of_the_whole() {
     let column = file.dataset("prediction").unwrap().read_raw::<f64>().unwrap();
     let text = |value: f64| if value.is_nan() { String::new() } else { value.to_string() };
     assert!(column.iter().zip(&parts).all(|(&value, line)| line.ends_with(&format!(",{}", text(value)))));
+}
+
+/// The most memory that a run of `ddl` had at once, in MB.
+fn peak(args: &[&str]) -> f64 {
+    let child = command(0, args).stdout(Stdio::null()).spawn().unwrap();
+    let (pid, mut status) = (child.id() as i32, 0);
+    // SAFETY: all zeros are such numbers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the process is our child, nobody else waits for it, and the pointers live until the call returns.
+    let ended = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
+    assert_eq!((ended, status), (pid, 0), "ddl {args:?}");
+    usage.ru_maxrss as f64 / 1024.0
+}
+
+/// Neither rows nor what only training needs is in memory when a network predicts.
+#[test]
+fn memory_grows_with_the_weights_and_not_with_rows_or_moments() {
+    let folder = Folder::new();
+    let arrays = |name: &str, rows: usize| {
+        let mut npz = NpzWriter::new(fs::File::create(folder.path(name)).unwrap());
+        npz.add_array("x_train", &Array2::<f32>::ones((rows, 8))).unwrap();
+        npz.add_array("y_train", &Array2::<f32>::ones((rows, 1))).unwrap();
+        npz.finish().unwrap();
+    };
+    arrays("few.npz", 100);
+    arrays("many.npz", 600_000);
+    folder.job(&format!("source = \"npz\"\npath = \"{}\"", folder.text("few.npz")), DENSE, "mse", "max_steps = 1");
+    let out = folder.text("p.csv");
+    let predict = |input: &str| {
+        let checkpoint = folder.newest().display().to_string();
+        peak(&["predict", &checkpoint, "--input", &folder.text(input), "--out", &out])
+    };
+    folder.train(0, &[]);
+    let few = predict("few.npz");
+    let many = predict("many.npz");
+    assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 600_001);
+    // The inputs alone take 18 MB.
+    assert!(few < 60.0 && many < few + 12.0, "{few} MB with few rows, {many} with many");
+    let wide = DENSE.replace("out_features = 4", "out_features = 2000");
+    let wide = wide.replacen("},", "}, { type = \"linear\", out_features = 2000 },", 1);
+    folder.job(&format!("source = \"npz\"\npath = \"{}\"", folder.text("few.npz")), &wide, "mse", "max_steps = 1");
+    folder.train(0, &[]);
+    // Weights of 15 MB, of which the largest tensor is there twice for a moment; moments of 31 MB.
+    let large = predict("few.npz");
+    assert!(large < few + 40.0, "{few} MB with few weights, {large} with many");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use ddl::input::Input;
 use ddl::store::Best;
 use ddl::store::checkpoint::{self, Progress};
 use ddl::store::inspect::describe;
-use ddl::store::predictions::{Column, write_hdf5};
+use ddl::store::predictions::{Column, Writer};
 use ddl::store::{RunFile, RunInfo, Tensor, weights};
 
 fn has(text: &str, parts: &[&str]) {
@@ -64,8 +64,10 @@ fn checkpoints_and_safetensors_are_described() {
 fn other_files_are_a_tree_or_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.h5");
-    let columns = [("a/score".to_string(), Column::F64(vec![0.5; 3])), ("class".to_string(), Column::I64(vec![1]))];
-    write_hdf5(&path, &columns).unwrap();
+    let columns = vec![("a/score".to_string(), Column::F64(vec![0.5; 3])), ("class".to_string(), Column::I64(vec![1]))];
+    let mut writer = Writer::create(&path, false).unwrap();
+    writer.append(columns, true).unwrap();
+    writer.commit().unwrap();
     has(&describe(&path).unwrap(), &["a/\n", "  score  float64 (3)", "class  int64 (1)"]);
     let text = dir.path().join("x.txt");
     std::fs::write(&text, "hello").unwrap();

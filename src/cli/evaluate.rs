@@ -54,7 +54,7 @@ impl Evaluate {
             let place = job.data.path.as_ref().map_or(job.file.clone(), |path| path.display().to_string());
             return Err(Error::data(place, what, "give a data set with a test part by --set data.path=..."));
         }
-        let mut network = Predictor::load(&job, &input, checkpoint.as_ref(), &self.checkpoint, comm)?;
+        let mut network = Predictor::load(&job, &input, checkpoint, &self.checkpoint, comm)?;
         let host = agree(comm, comm.host(Some(data.bytes())))?;
         share(&*host, comm, &mut data)?;
         let metrics = network.evaluate(&data, Part::Test)?;

@@ -28,7 +28,7 @@ impl Export {
                 return Err(Error::usage(format!("--to {}", self.to.display()), what, "use the ending .safetensors"));
             }
             protect("--to", &self.to, [self.checkpoint.as_path()])?;
-            let checkpoint = checkpoint::read(&self.checkpoint)?;
+            let checkpoint = checkpoint::read_network(&self.checkpoint)?;
             weights::export_safetensors(&self.to, &checkpoint.model, checkpoint.step)?;
             say(&format!("wrote {} tensors to {}", checkpoint.model.len(), self.to.display()));
             Ok(())

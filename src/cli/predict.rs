@@ -10,6 +10,7 @@ use crate::store::protect;
 use crate::train::terminal::{say, thousands};
 use crate::train::{LocalData, Predictor, input_of};
 use clap::Args;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Predict with a checkpoint: classes with probabilities, or values in the data's own units
@@ -47,7 +48,7 @@ impl Predict {
         let mut inputs = agree(comm, Inputs::open(&input, &job.data, file))?;
         let rows = (PIECE_ELEMENTS / input.shape.len().max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
         let mut piece = agree(comm, inputs.next(rows))?;
-        let mut network = Predictor::load(&job, &input, checkpoint.as_ref(), &self.checkpoint, comm)?;
+        let mut network = Predictor::load(&job, &input, checkpoint, &self.checkpoint, comm)?;
         let mut written = Written::default();
         let mut writer = None;
         on_root(comm, || {
@@ -57,7 +58,7 @@ impl Predict {
         while let Some(data) = piece {
             let outputs = network.outputs(&data, Part::Test)?;
             // Ranks own consecutive samples, so their outputs in rank order are in sample order.
-            let all: Vec<u8> = comm.gather_bytes(bytemuck::cast_slice(&outputs)).concat();
+            let all = numbers_of(comm.gather_bytes(bytemuck::cast_slice(&outputs)));
             on_root(comm, || match &mut writer {
                 Some(writer) => written.append(&all, &data, writer),
                 None => Ok(()),
@@ -75,9 +76,18 @@ impl Predict {
 }
 
 /// A piece of the input holds about so many numbers, and so many rows.
-const PIECE_ELEMENTS: usize = 1 << 22;
-const FEWEST_ROWS: usize = 256;
-const MOST_ROWS: usize = 1 << 16;
+const PIECE_ELEMENTS: usize = 1 << 20;
+const FEWEST_ROWS: usize = 64;
+const MOST_ROWS: usize = 1 << 14;
+
+/// The numbers in what the ranks sent.
+fn numbers_of(sent: Vec<Vec<u8>>) -> Vec<f32> {
+    let mut numbers = Vec::with_capacity(sent.iter().map(|bytes| bytes.len() / 4).sum());
+    for bytes in sent {
+        numbers.extend(bytes.as_chunks().0.iter().map(|&bytes| f32::from_ne_bytes(bytes)));
+    }
+    numbers
+}
 
 /// What has been written so far.
 #[derive(Default)]
@@ -91,28 +101,33 @@ struct Written {
 }
 
 impl Written {
-    /// Writes what the network gives for a piece.
-    fn append(&mut self, outputs: &[u8], data: &Dataset, writer: &mut Writer) -> Result<()> {
-        let outputs: Vec<f32> =
-            outputs.chunks_exact(4).map(|bytes| f32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect();
-        let first = self.pieces == 0;
-        let columns = match data.task() {
-            Task::Classes(names) => classes(&outputs, names, data, self.rows),
-            Task::Values(n) => {
-                if first {
-                    let known = |output| truth(data, output).any(|value| !value.is_nan());
-                    self.truths = (0..*n).map(known).collect();
-                }
-                values(&outputs, &self.truths, data, self.rows)
+    /// Writes what the network gives for a piece. One that had to come whole is written some rows at a time.
+    fn append(&mut self, outputs: &[f32], data: &Dataset, writer: &mut Writer) -> Result<()> {
+        let (rows, samples) = (data.rows(), data.len(Part::Test));
+        if let (0, Task::Values(n)) = (self.pieces, data.task()) {
+            let known = |output| (0..samples as u32).any(|sample| !truth(data, sample, output).is_nan());
+            self.truths = (0..*n).map(known).collect();
+        }
+        let mut sample = 0;
+        for first in (0..rows.max(1)).step_by(MOST_ROWS) {
+            let rows = first..rows.min(first + MOST_ROWS);
+            let start = sample;
+            while (sample as usize) < samples && (data.row(sample) as usize) < rows.end {
+                sample += 1;
             }
-        };
-        writer.append(columns, first)?;
-        self.pieces += 1;
-        self.rows += data.rows() as u64;
-        self.samples += data.len(Part::Test) as u64;
-        if first {
+            let some = Stretch { data, before: self.rows, rows, samples: start..sample };
+            let columns = match data.task() {
+                Task::Classes(names) => some.classes(outputs, names),
+                Task::Values(_) => some.values(outputs, &self.truths),
+            };
+            writer.append(columns, self.pieces == 0 && first == 0)?;
+        }
+        if self.pieces == 0 {
             self.notes = data.notes().to_vec();
         }
+        self.pieces += 1;
+        self.rows += rows as u64;
+        self.samples += samples as u64;
         Ok(())
     }
 
@@ -132,35 +147,75 @@ impl Written {
     }
 }
 
-/// One value a row of the input, from one a sample: a row with a hole has none, which `empty` stands for.
-fn by_row<T: Clone>(inputs: &Dataset, empty: T, samples: impl IntoIterator<Item = T>) -> Vec<T> {
-    let mut rows = vec![empty; inputs.rows()];
-    for (value, sample) in samples.into_iter().zip(0..) {
-        rows[inputs.row(sample) as usize] = value;
-    }
-    rows
+/// Some rows of a piece, and the samples in them.
+struct Stretch<'a> {
+    data: &'a Dataset,
+    /// Rows before the piece.
+    before: u64,
+    rows: Range<usize>,
+    samples: Range<u32>,
 }
 
-/// The rows' numbers, from `first` on.
-fn numbers(inputs: &Dataset, first: u64) -> (String, Column) {
-    ("sample".to_owned(), Column::I64((first as i64..).take(inputs.rows()).collect()))
-}
-
-/// Sample, class, its probability, and the probability of every class.
-fn classes(outputs: &[f32], names: &[String], inputs: &Dataset, first: u64) -> Vec<(String, Column)> {
-    let rows: Vec<Vec<f64>> = outputs.chunks_exact(names.len()).map(softmax).collect();
-    let best: Vec<usize> = outputs.chunks_exact(names.len()).map(largest).collect();
-    let figures = |of: &dyn Fn(usize) -> f64| Column::F64(by_row(inputs, f64::NAN, (0..rows.len()).map(of)));
-    let texts = by_row(inputs, String::new(), best.iter().map(|&class| names[class].clone()));
-    let mut columns = vec![
-        numbers(inputs, first),
-        ("class".to_owned(), Column::Text(texts)),
-        ("probability".to_owned(), figures(&|sample| rows[sample][best[sample]])),
-    ];
-    for (class, name) in names.iter().enumerate() {
-        columns.push((format!("p_{name}"), figures(&|sample| rows[sample][class])));
+impl Stretch<'_> {
+    /// One value a row, from one a sample: a row with a hole has none, which `empty` stands for.
+    fn by_row<T: Clone>(&self, empty: T, value: impl Fn(u32) -> T) -> Vec<T> {
+        let mut rows = vec![empty; self.rows.len()];
+        for sample in self.samples.clone() {
+            rows[self.data.row(sample) as usize - self.rows.start] = value(sample);
+        }
+        rows
     }
-    columns
+
+    /// The rows' numbers in the whole input.
+    fn numbers(&self) -> (String, Column) {
+        let first = self.before as i64 + self.rows.start as i64;
+        ("sample".to_owned(), Column::I64((first..).take(self.rows.len()).collect()))
+    }
+
+    /// Sample, class, its probability, and the probability of every class.
+    fn classes(&self, outputs: &[f32], names: &[String]) -> Vec<(String, Column)> {
+        let n = names.len();
+        let start = self.samples.start as usize * n;
+        let outputs = &outputs[start..start + self.samples.len() * n];
+        let rows: Vec<Vec<f64>> = outputs.chunks_exact(n).map(softmax).collect();
+        let best: Vec<usize> = outputs.chunks_exact(n).map(largest).collect();
+        let at = |sample: u32| (sample - self.samples.start) as usize;
+        let figures = |of: &dyn Fn(usize) -> f64| Column::F64(self.by_row(f64::NAN, |sample| of(at(sample))));
+        let texts = self.by_row(String::new(), |sample| names[best[at(sample)]].clone());
+        let mut columns = vec![
+            self.numbers(),
+            ("class".to_owned(), Column::Text(texts)),
+            ("probability".to_owned(), figures(&|i| rows[i][best[i]])),
+        ];
+        for (class, name) in names.iter().enumerate() {
+            columns.push((format!("p_{name}"), figures(&|i| rows[i][class])));
+        }
+        columns
+    }
+
+    /// Sample, what it is (series), the predictions, and the truths where the file has them.
+    fn values(&self, outputs: &[f32], truths: &[bool]) -> Vec<(String, Column)> {
+        let (n, data) = (truths.len(), self.data);
+        let mut columns = vec![self.numbers()];
+        let described: Option<Vec<String>> =
+            self.samples.clone().map(|sample| data.describe(Part::Test, sample)).collect();
+        columns.extend(described.filter(|texts| !texts.is_empty()).map(|texts| ("of".to_owned(), Column::Text(texts))));
+        let name = |what: &str, output| if n == 1 { what.to_owned() } else { format!("{what}_{output}") };
+        for output in 0..n {
+            let in_units = |sample: u32| {
+                let unit = data.unit(Part::Test, sample, output);
+                f64::from(outputs[sample as usize * n + output]) * unit.scale + unit.offset
+            };
+            columns.push((name("prediction", output), Column::F64(self.by_row(f64::NAN, in_units))));
+        }
+        for output in (0..n).filter(|&output| truths[output]) {
+            columns.push((
+                name("actual", output),
+                Column::F64(self.by_row(f64::NAN, |sample| truth(data, sample, output))),
+            ));
+        }
+        columns
+    }
 }
 
 fn softmax(logits: &[f32]) -> Vec<f64> {
@@ -170,28 +225,7 @@ fn softmax(logits: &[f32]) -> Vec<f64> {
     exps.into_iter().map(|v| v / sum).collect()
 }
 
-/// Sample, what it is (series), the predictions, and the truths where the file has them.
-fn values(outputs: &[f32], truths: &[bool], inputs: &Dataset, first: u64) -> Vec<(String, Column)> {
-    let (n, samples) = (truths.len(), 0..inputs.len(Part::Test) as u32);
-    let mut columns = vec![numbers(inputs, first)];
-    let described: Option<Vec<String>> = samples.clone().map(|sample| inputs.describe(Part::Test, sample)).collect();
-    columns.extend(described.filter(|texts| !texts.is_empty()).map(|texts| ("of".to_owned(), Column::Text(texts))));
-    let name = |what: &str, output| if n == 1 { what.to_owned() } else { format!("{what}_{output}") };
-    for output in 0..n {
-        let in_units = samples.clone().map(|sample| {
-            let unit = inputs.unit(Part::Test, sample, output);
-            f64::from(outputs[sample as usize * n + output]) * unit.scale + unit.offset
-        });
-        columns.push((name("prediction", output), Column::F64(by_row(inputs, f64::NAN, in_units))));
-    }
-    for output in (0..n).filter(|&output| truths[output]) {
-        columns.push((name("actual", output), Column::F64(by_row(inputs, f64::NAN, truth(inputs, output)))));
-    }
-    columns
-}
-
-/// The true values of one output, as far as they are known.
-fn truth(inputs: &Dataset, output: usize) -> impl Iterator<Item = f64> {
-    let value = move |sample| inputs.target_value(Part::Test, sample, output).unwrap_or(f64::NAN);
-    (0..inputs.len(Part::Test) as u32).map(value)
+/// The true value of an output; NaN where it is not known.
+fn truth(inputs: &Dataset, sample: u32, output: usize) -> f64 {
+    inputs.target_value(Part::Test, sample, output).unwrap_or(f64::NAN)
 }

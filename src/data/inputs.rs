@@ -11,7 +11,8 @@ type Next = Box<dyn FnMut(usize) -> Result<Option<Dataset>>>;
 pub struct Inputs {
     file: PathBuf,
     next: Next,
-    begun: bool,
+    /// Rows before the next piece; None before the first.
+    before: Option<usize>,
 }
 
 impl Inputs {
@@ -22,7 +23,7 @@ impl Inputs {
     /// It cannot be read, or is of another kind.
     pub fn open(input: &Input, config: &DataConfig, file: &Path) -> Result<Self> {
         let next = (source::of(config)?.open_inputs)(input, config, file)?;
-        Ok(Self { file: file.to_owned(), next, begun: false })
+        Ok(Self { file: file.to_owned(), next, before: None })
     }
 
     /// About `rows` further samples, normalised as the job does it, with what was fitted on the training part; None at the end.
@@ -33,14 +34,19 @@ impl Inputs {
     /// No sample at all, values that are not finite, a file that cannot be read or is damaged.
     pub fn next(&mut self, rows: usize) -> Result<Option<Dataset>> {
         let Some(mut piece) = (self.next)(rows)? else { return Ok(None) };
-        if !std::mem::replace(&mut self.begun, true) && piece.rows() == 0 {
+        let before = self.before.replace(self.before.unwrap_or(0) + piece.rows());
+        if before.is_none() && piece.rows() == 0 {
             let what = ["there is no sample in it"].into_iter().chain(piece.notes.iter().map(String::as_str));
             let what: Vec<&str> = what.collect();
             return Err(Error::data(self.file.display().to_string(), what.join("; "), "give a file with samples"));
         }
-        piece.read()?;
-        piece.require_finite()?;
-        Ok(Some(piece))
+        let sound = piece.read().and_then(|()| piece.require_finite());
+        match (sound, before) {
+            (Err(Error::Data { place, what, mend }), Some(rows @ 1..)) => {
+                Err(Error::Data { place: format!("{place}, rows from {rows} on"), what, mend })
+            }
+            (sound, _) => sound.map(|()| Some(piece)),
+        }
     }
 }
 

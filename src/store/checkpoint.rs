@@ -268,6 +268,19 @@ fn write_tensors(
 /// `Io` if the file cannot be read; `Data`, with what is wrong, if it is damaged, cut off, or no checkpoint of this
 /// format.
 pub fn read(path: &Path) -> Result<Checkpoint> {
+    read_parts(path, true)
+}
+
+/// Reads a checkpoint without the optimizer's slots, which a network that is not trained any further does without; they are left
+/// empty. That the file is whole is told by its seal, which is over all of its bytes.
+///
+/// # Errors
+/// As of [`read`].
+pub fn read_network(path: &Path) -> Result<Checkpoint> {
+    read_parts(path, false)
+}
+
+fn read_parts(path: &Path, slots: bool) -> Result<Checkpoint> {
     seal::verify(path, Kind::Checkpoint)?;
     let file = hdf::open(path)?;
     let unreadable = |e: hdf5::Error| hdf::damaged(path, &format!("cannot read the checkpoint: {}", hdf::cause(&e)));
@@ -277,14 +290,15 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
         return Err(Error::data(path.display().to_string(), what, "use the ddl that wrote it"));
     }
     let checksum = hdf::text(&file, "checksum").map_err(|_| hdf::damaged(path, "no attribute checksum"))?;
-    let (checkpoint, found) = read_content(&file, version).map_err(unreadable)?;
-    if checksum != found {
+    let (checkpoint, found) = read_content(&file, version, slots).map_err(unreadable)?;
+    // It is over the slots, too.
+    if slots && checksum != found {
         return Err(hdf::damaged(path, "the attribute checksum does not match the content"));
     }
     Ok(checkpoint)
 }
 
-fn read_content(file: &File, version: u64) -> hdf5::Result<(Checkpoint, String)> {
+fn read_content(file: &File, version: u64, slots: bool) -> hdf5::Result<(Checkpoint, String)> {
     let config = hdf::text(file, "config")?;
     let mut sums = [0.0; 4];
     for (sum, name) in sums.iter_mut().zip(EpochSums::NAMES) {
@@ -311,12 +325,12 @@ fn read_content(file: &File, version: u64) -> hdf5::Result<(Checkpoint, String)>
         _ => Some(input::read(file, |bytes| content.0.update(bytes))?),
     };
     let model = read_tensors(file, &file.group("model")?, "model", &mut content)?;
-    let slots = file.group("optimizer")?;
-    let mut names = slots.member_names()?;
+    let group = file.group("optimizer")?;
+    let mut names = if slots { group.member_names()? } else { Vec::new() };
     names.sort();
     let mut optimizer = Vec::new();
     for name in names {
-        let tensors = read_tensors(file, &slots.group(&name)?, &format!("optimizer/{name}"), &mut content)?;
+        let tensors = read_tensors(file, &group.group(&name)?, &format!("optimizer/{name}"), &mut content)?;
         optimizer.push((name, tensors));
     }
     let Progress { step, epoch, sample, sums, best, seed, ranks, .. } = progress;

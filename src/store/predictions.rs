@@ -5,6 +5,7 @@ use super::hdf;
 use super::image::Image;
 use crate::error::{Error, Result};
 use hdf5::File;
+use hdf5::types::VarLenUnicode;
 use std::path::{Path, PathBuf};
 
 /// A column of predictions.
@@ -33,17 +34,6 @@ impl Column {
         self.len() == 0
     }
 
-    /// Appends another of its type; None if it is of another.
-    fn extend(&mut self, more: Column) -> Option<()> {
-        match (self, more) {
-            (Column::F64(to), Column::F64(more)) => to.extend(more),
-            (Column::I64(to), Column::I64(more)) => to.extend(more),
-            (Column::Text(to), Column::Text(more)) => to.extend(more),
-            _ => return None,
-        }
-        Some(())
-    }
-
     /// One row as text; an unknown number is empty.
     pub fn text(&self, row: usize) -> String {
         match self {
@@ -66,7 +56,7 @@ enum Format {
     /// Rows as text, quoted where needed, written as they come.
     Csv(Box<csv::Writer<Replacement>>, PathBuf),
     /// Columns, kept until the end.
-    Hdf5(Vec<(String, Column)>, PathBuf),
+    Hdf5(Vec<(String, Growing)>, PathBuf),
 }
 
 impl Writer {
@@ -97,11 +87,10 @@ impl Writer {
                 }
                 Ok(())
             }
-            Format::Hdf5(all, _) if first => {
-                *all = columns;
-                Ok(())
-            }
             Format::Hdf5(all, path) => {
+                if first {
+                    *all = columns.iter().map(|(name, column)| (name.clone(), Growing::new(column))).collect();
+                }
                 for ((_, to), (_, more)) in all.iter_mut().zip(columns) {
                     to.extend(more).ok_or_else(|| failed(path, "columns of another type"))?;
                 }
@@ -117,30 +106,67 @@ impl Writer {
     pub fn commit(self) -> Result<()> {
         match self.0 {
             Format::Csv(writer, path) => writer.into_inner().map_err(|e| failed(&path, e.error()))?.commit(),
-            Format::Hdf5(columns, path) => write_hdf5(&path, &columns),
+            Format::Hdf5(columns, path) => write_hdf5(&path, columns),
         }
     }
 }
 
-/// Writes each column as a 1-D data set of its name.
-///
-/// # Errors
-/// `Io` if the file cannot be written.
-pub fn write_hdf5(path: &Path, columns: &[(String, Column)]) -> Result<()> {
-    let fill = |file: &File| {
-        for (name, column) in columns {
-            let name = name.as_str();
-            match column {
-                Column::F64(values) => file.new_dataset_builder().with_data(values).create(name)?,
-                Column::I64(values) => file.new_dataset_builder().with_data(values).create(name)?,
-                Column::Text(values) => {
-                    let texts = values.iter().map(|t| hdf::text_value(t)).collect::<hdf5::Result<Vec<_>>>()?;
-                    file.new_dataset_builder().with_data(&texts).create(name)?
-                }
-            };
+/// A column of which more comes: its texts lie one behind the other.
+enum Growing {
+    F64(Vec<f64>),
+    I64(Vec<i64>),
+    Text { all: String, ends: Vec<usize> },
+}
+
+impl Growing {
+    fn new(column: &Column) -> Self {
+        match column {
+            Column::F64(_) => Growing::F64(Vec::new()),
+            Column::I64(_) => Growing::I64(Vec::new()),
+            Column::Text(_) => Growing::Text { all: String::new(), ends: Vec::new() },
         }
-        Ok(())
-    };
+    }
+
+    /// Appends rows; None if they are of another type.
+    fn extend(&mut self, more: Column) -> Option<()> {
+        match (self, more) {
+            (Growing::F64(to), Column::F64(more)) => to.extend(more),
+            (Growing::I64(to), Column::I64(more)) => to.extend(more),
+            (Growing::Text { all, ends }, Column::Text(more)) => {
+                for text in more {
+                    all.push_str(&text);
+                    ends.push(all.len());
+                }
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Writes a 1-D data set, and is gone.
+    fn write(self, file: &File, name: &str) -> hdf5::Result<()> {
+        /// Texts that are held a second time, each by itself, as the library wants them.
+        const SOME: usize = 1 << 12;
+        match self {
+            Growing::F64(values) => file.new_dataset_builder().with_data(&values).create(name).map(drop),
+            Growing::I64(values) => file.new_dataset_builder().with_data(&values).create(name).map(drop),
+            Growing::Text { all, ends } => {
+                let dataset = file.new_dataset::<VarLenUnicode>().no_chunk().shape(ends.len()).create(name)?;
+                let mut start = 0;
+                for (piece, first) in ends.chunks(SOME).zip((0..).step_by(SOME)) {
+                    let text = |end: &usize| hdf::text_value(&all[std::mem::replace(&mut start, *end)..*end]);
+                    let texts = piece.iter().map(text).collect::<hdf5::Result<Vec<_>>>()?;
+                    dataset.write_slice(&texts, first..first + piece.len())?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Writes each column as a 1-D data set of its name. A column goes when it is written.
+fn write_hdf5(path: &Path, columns: Vec<(String, Growing)>) -> Result<()> {
+    let fill = |file: &File| columns.into_iter().try_for_each(|(name, column)| column.write(file, &name));
     let image = Image::make(0, fill).map_err(|e| failed(path, hdf::cause(&e)))?;
     atomic::write(path, image.bytes().map_err(|e| failed(path, hdf::cause(&e)))?)
 }
@@ -148,7 +174,6 @@ pub fn write_hdf5(path: &Path, columns: &[(String, Column)]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hdf5::types::VarLenUnicode;
 
     #[test]
     fn csv_is_quoted_and_atomic() {
@@ -175,11 +200,15 @@ mod tests {
         let path = dir.path().join("p.h5");
         let mut writer = Writer::create(&path, false).unwrap();
         for (piece, first) in [(vec![1, 2], true), (vec![3], false)] {
-            writer.append(vec![("n".into(), Column::I64(piece))], first).unwrap();
+            let texts = piece.iter().map(|n| "x".repeat(*n as usize - 1)).collect();
+            let columns = vec![("n".into(), Column::I64(piece)), ("t".into(), Column::Text(texts))];
+            writer.append(columns, first).unwrap();
         }
         writer.commit().unwrap();
         let file = hdf::open(&path).unwrap();
         assert_eq!(file.dataset("n").unwrap().read_raw::<i64>().unwrap(), [1, 2, 3]);
+        let texts = file.dataset("t").unwrap().read_raw::<VarLenUnicode>().unwrap();
+        assert_eq!(texts.iter().map(hdf::utf8).collect::<Vec<_>>(), ["", "x", "xx"]);
     }
 
     #[test]
@@ -192,13 +221,18 @@ mod tests {
             ("name".to_string(), Column::Text(vec!["é".into(), String::new()])),
             ("none".to_string(), Column::F64(vec![])),
         ];
-        write_hdf5(&path, &columns).unwrap();
+        let write = |path: &Path| {
+            let mut writer = Writer::create(path, false)?;
+            writer.append(columns.to_vec(), true)?;
+            writer.commit()
+        };
+        write(&path).unwrap();
         let file = hdf::open(&path).unwrap();
         assert_eq!(file.dataset("class").unwrap().read_raw::<i64>().unwrap(), [-1, i64::MAX]);
         assert!(file.dataset("score").unwrap().read_raw::<f64>().unwrap()[1].is_nan());
         let names = file.dataset("name").unwrap().read_raw::<VarLenUnicode>().unwrap();
         assert_eq!(names.iter().map(hdf::utf8).collect::<Vec<_>>(), ["é", ""]);
         assert_eq!(file.dataset("none").unwrap().get_shape().unwrap(), [0]);
-        assert_eq!(write_hdf5(&path.join("x.h5"), &columns).unwrap_err().exit_code(), 74);
+        assert_eq!(write(&path.join("x.h5")).unwrap_err().exit_code(), 74);
     }
 }

@@ -1,8 +1,9 @@
 //! The rows of an array in an HDF5 file, read as they are needed: past the HDF5 library where they lie in one piece.
 
+use super::table::{Array, Values};
 use super::{hdf, table};
 use crate::error::{Error, Result};
-use crate::resource::{open_file, will_read};
+use crate::resource::{memory, open_file, will_read};
 use hdf5::types::TypeDescriptor;
 use hdf5::{Dataset, Datatype, H5Type, Hyperslab, SliceOrIndex};
 use ndarray::IxDyn;
@@ -150,6 +151,44 @@ impl Rows {
         }
     }
 
+    /// Reads rows as [`table::read`] reads all.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn array(&self, rows: Range<usize>) -> Result<Array> {
+        let shape = [&[rows.len()], &self.shape[1..]].concat();
+        let bytes = rows.len() as f64 * self.row() as f64 * 2.0 * size_of_kind(self.kind).max(4) as f64;
+        let room = |e| Error::data(self.place(), format!("{shape:?} elements: {e}"), "give less data, or more memory");
+        memory::ask(bytes).map_err(room)?;
+        fn kept<T: Copy>(to: &mut Vec<T>) -> impl FnOnce(&[T]) {
+            move |values| to.extend_from_slice(values)
+        }
+        let (mut bytes, mut floats, mut doubles, mut integers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let values = match self.kind {
+            Kind::U8 => {
+                self.elements(rows, kept(&mut bytes), None)?;
+                Values::U8(bytes)
+            }
+            Kind::F32 => {
+                self.elements(rows, kept(&mut floats), None)?;
+                Values::F32(floats)
+            }
+            Kind::F64 => {
+                self.elements(rows, kept(&mut doubles), None)?;
+                Values::F64(doubles)
+            }
+            Kind::I64 => {
+                self.elements(rows, kept(&mut integers), None)?;
+                Values::I64(integers)
+            }
+            Kind::Bool => {
+                self.elements(rows, |values| integers.extend(values.iter().map(|&v: &bool| i64::from(v))), None)?;
+                Values::I64(integers)
+            }
+        };
+        Ok(Array { shape, values })
+    }
+
     /// Hands rows to `each`; or writes them to `into`, where they can be read right there.
     fn elements<T: Element>(&self, rows: Range<usize>, each: impl FnOnce(&[T]), into: Option<&mut [T]>) -> Result<()> {
         match &self.from {
@@ -257,7 +296,6 @@ fn native(dataset: &Dataset, kind: Kind) -> hdf5::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::table::Values;
 
     fn made(fill: impl FnOnce(&hdf5::File) -> hdf5::Result<()>) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -266,6 +304,15 @@ mod tests {
         fill(&file).unwrap();
         file.close().unwrap();
         (folder, path)
+    }
+
+    fn widened(values: Values) -> Vec<f32> {
+        match values {
+            Values::U8(values) => values.into_iter().map(|v| f32::from(v) / 255.0).collect(),
+            Values::F32(values) => values,
+            Values::F64(values) => values.into_iter().map(|v| v as f32).collect(),
+            Values::I64(values) => values.into_iter().map(|v| v as f32).collect(),
+        }
     }
 
     #[test]
@@ -302,16 +349,13 @@ mod tests {
         ] {
             let rows = Rows::open(&path, name)?.unwrap();
             assert_eq!((rows.is_direct(), rows.packed), (direct, packed), "{name}");
-            let whole: Vec<f32> = match table::read(&path, name)?.values {
-                Values::U8(values) => values.into_iter().map(|v| f32::from(v) / 255.0).collect(),
-                Values::F32(values) => values,
-                Values::F64(values) => values.into_iter().map(|v| v as f32).collect(),
-                Values::I64(values) => values.into_iter().map(|v| v as f32).collect(),
-            };
+            let whole = widened(table::read(&path, name)?.values);
             for range in [0..50, 0..1, 49..50, 3..20, 6..8, 20..20] {
                 let mut found = vec![9.0; range.len() * 6];
                 rows.floats(range.clone(), &mut found)?;
                 assert_eq!(found, whole[range.start * 6..range.end * 6], "{name} {range:?}");
+                let array = rows.array(range.clone())?;
+                assert_eq!((array.shape, widened(array.values)), (vec![range.len(), 6], found), "{name} {range:?}");
                 if rows.kind == Kind::U8 {
                     let mut found = vec![0; range.len() * 6];
                     rows.bytes(range.clone(), &mut found)?;

@@ -13,7 +13,7 @@ use std::path::Path;
 pub fn read(path: &Path) -> Result<Vec<Tensor>> {
     let tensors = match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "safetensors" => safetensors::read(path),
-        "h5" | "hdf5" => checkpoint::read(path).map(|checkpoint| checkpoint.model),
+        "h5" | "hdf5" => checkpoint::read_network(path).map(|checkpoint| checkpoint.model),
         ending => {
             let what = format!("cannot read weights from a file ending in .{ending}");
             Err(Error::usage(path.display().to_string(), what, "known are .safetensors, and .h5 for a ddl checkpoint"))
@@ -45,6 +45,28 @@ pub fn load(
     check(tensors, source, &slots)?;
     fill(tensors, layout, params)?;
     fill(tensors, state_layout, state)
+}
+
+/// As [`load`], of tensors that nobody needs any more: each goes as soon as it is in its place, so that weights are not in memory
+/// twice.
+///
+/// # Errors
+/// As [`load`].
+pub fn place(
+    tensors: Vec<Tensor>,
+    source: &Path,
+    layout: &Layout,
+    params: &mut [f32],
+    state_layout: &Layout,
+    state: &mut [f32],
+) -> Result<()> {
+    check(&tensors, source, &layout.slots().iter().chain(state_layout.slots()).collect::<Vec<_>>())?;
+    for tensor in tensors {
+        let one = std::slice::from_ref(&tensor);
+        fill(one, layout, params)?;
+        fill(one, state_layout, state)?;
+    }
+    Ok(())
 }
 
 /// Fills one optimizer slot of a checkpoint, laid out as the parameters.

@@ -3,6 +3,7 @@
 use super::evaluate::{Evaluation, Metrics};
 use super::stage::LocalData;
 use super::trainer::Goal;
+use crate::arena::Slot;
 use crate::comm::{Comm, agree};
 use crate::config::Job;
 use crate::data::{Dataset, Input, Part, Targets, Task};
@@ -15,6 +16,8 @@ use std::path::Path;
 
 /// Samples of a pass where the checkpoint's job does not say.
 const SAMPLES: usize = 64;
+/// Weights that go to the other ranks at a time.
+const SENT: usize = 1 << 20;
 
 /// A network that predicts and is measured, the ranks sharing the samples.
 pub struct Predictor<'c> {
@@ -35,7 +38,7 @@ impl<'c> Predictor<'c> {
     pub fn load(
         job: &Job,
         input: &Input,
-        checkpoint: Option<&Checkpoint>,
+        checkpoint: Option<Checkpoint>,
         path: &Path,
         comm: &'c dyn Comm,
     ) -> Result<Self> {
@@ -44,21 +47,25 @@ impl<'c> Predictor<'c> {
             let model = Model::<f32>::with_precision(job.train.precision, &job.layers, input.shape, micro)?;
             let outputs = model.stack.output().len();
             let loss = loss::build(&job.loss, &Task::of(input), outputs)?;
-            let elements = 2 * model.layout().len() + model.state_layout().len() + model.stack.workspace_len();
+            let largest = model.layout().slots().iter().map(Slot::len).max().unwrap_or(0);
+            let elements = model.layout().len() + largest + model.state_layout().len() + model.stack.workspace_len();
             require_memory(&format!("{}, model.layers", job.file), 4.0 * elements as f64, "start fewer ranks")?;
             Ok((model, Goal { loss, outputs, classes: !input.classes.is_empty() }))
         };
         let (model, goal) = agree(comm, build())?;
         let (mut params, mut state) = (vec![0.0; model.layout().len()], vec![0.0; model.state_layout().len()]);
-        let load = |checkpoint: &Checkpoint| {
-            let tensors = &checkpoint.model;
-            weights::load(tensors, path, model.layout(), &mut params, model.state_layout(), &mut state)
+        let load = |checkpoint: Checkpoint| {
+            let tensors = checkpoint.model;
+            weights::place(tensors, path, model.layout(), &mut params, model.state_layout(), &mut state)
         };
         agree(comm, checkpoint.map_or(Ok(()), load))?;
-        for arena in [&mut params, &mut state] {
-            let mut bytes = if comm.rank() == 0 { bytemuck::cast_slice(arena).to_vec() } else { Vec::new() };
-            comm.broadcast(0, &mut bytes);
-            bytemuck::cast_slice_mut(arena).copy_from_slice(&bytes);
+        if comm.size() > 1 {
+            // Piece by piece: none of it is in memory twice.
+            for piece in [&mut params, &mut state].into_iter().flat_map(|arena| arena.chunks_mut(SENT)) {
+                let mut bytes = if comm.rank() == 0 { bytemuck::cast_slice(piece).to_vec() } else { Vec::new() };
+                comm.broadcast(0, &mut bytes);
+                bytemuck::cast_slice_mut(piece).copy_from_slice(&bytes);
+            }
         }
         Ok(Self { comm, model, params, state, goal, targets: Targets::default(), micro })
     }

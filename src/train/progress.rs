@@ -179,6 +179,6 @@ fn newest(dir: &Path) -> Result<Option<(std::path::PathBuf, Checkpoint)>> {
 
 /// Rank 0's word on which checkpoint an evaluation uses.
 pub fn read_on_root(comm: &dyn Comm, path: &Path) -> Result<Option<Checkpoint>> {
-    let result = if comm.rank() == 0 { checkpoint::read(path).map(Some) } else { Ok(None) };
+    let result = if comm.rank() == 0 { checkpoint::read_network(path).map(Some) } else { Ok(None) };
     agree(comm, result)
 }

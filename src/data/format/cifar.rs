@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of an image.
 pub const IMAGE_BYTES: usize = 3072;
+/// And of a record of CIFAR-100.
+pub const RECORD: usize = IMAGE_BYTES + 2;
 
 /// Named files of a set: in its folder, the folder in that, or a .tar.gz.
 pub struct Members {
@@ -102,7 +104,6 @@ pub fn batch(bytes: &[u8], path: &Path, key: &str, each: &mut dyn FnMut(&[u8], i
 /// Hands the planes of each image of CIFAR-100's records to `each`, with its label: a record is the coarse and the fine
 /// label, one byte each, and the planes.
 pub fn records(bytes: &[u8], path: &Path, coarse: bool, each: &mut dyn FnMut(&[u8], i64) -> Result<()>) -> Result<()> {
-    const RECORD: usize = IMAGE_BYTES + 2;
     if bytes.is_empty() || !bytes.len().is_multiple_of(RECORD) {
         let what = format!("{} bytes are no whole number of records of {RECORD}", bytes.len());
         return Err(damaged(path, "byte 0", what));

@@ -18,7 +18,7 @@ mod thrift;
 use crate::data::format::file::no_room;
 use crate::error::{Error, Result};
 use crate::resource::memory;
-use crate::store::table::Array;
+use crate::store::table::{Array, Values};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -43,6 +43,53 @@ pub(super) trait Tables {
     /// As of [`Tables::next`].
     fn whole(&mut self) -> Result<Table> {
         Ok(self.next(usize::MAX)?.unwrap_or_default())
+    }
+}
+
+/// An array of at least one dimension in a file, of which rows are read piece by piece in bounded memory.
+pub(super) trait RowStream {
+    /// Rows first.
+    fn shape(&self) -> &[usize];
+
+    /// So many further rows, or as many as are left.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is damaged.
+    fn next(&mut self, rows: usize) -> Result<Array>;
+}
+
+/// An array in memory, cut into pieces.
+pub(super) struct Cut {
+    array: Array,
+    at: usize,
+}
+
+impl Cut {
+    /// From its first row on.
+    pub fn new(array: Array) -> Self {
+        Self { array, at: 0 }
+    }
+}
+
+impl RowStream for Cut {
+    fn shape(&self) -> &[usize] {
+        &self.array.shape
+    }
+
+    fn next(&mut self, rows: usize) -> Result<Array> {
+        let mut shape = self.array.shape.clone();
+        let (first, Some(count)) = (self.at, shape.first_mut()) else { return Ok(self.array.clone()) };
+        *count = rows.min(*count - first);
+        self.at += *count;
+        let row = shape[1..].iter().product::<usize>();
+        let range = first * row..self.at * row;
+        let values = match &self.array.values {
+            Values::U8(values) => Values::U8(values[range].to_vec()),
+            Values::F32(values) => Values::F32(values[range].to_vec()),
+            Values::F64(values) => Values::F64(values[range].to_vec()),
+            Values::I64(values) => Values::I64(values[range].to_vec()),
+        };
+        Ok(Array { shape, values })
     }
 }
 
@@ -149,7 +196,6 @@ mod tests {
     use super::raw::{Dtype, Form};
     use super::tfrecord::{Declaration, Declared, RecordTables};
     use super::*;
-    use crate::store::table::Values;
     use std::path::PathBuf;
 
     /// Every cell of every column as text.

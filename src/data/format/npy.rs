@@ -1,6 +1,6 @@
 //! NPY, numpy's form of one array: a header that tells type and shape, then the elements.
 
-use crate::data::format::file;
+use crate::data::format::{Cut, RowStream, file};
 use crate::error::{Error, Result};
 use crate::resource::memory;
 use crate::store::table::{Array, Values};
@@ -18,10 +18,9 @@ const HEADER_LIMIT: usize = 1 << 16;
 /// # Errors
 /// No array, one of other things than numbers, more or fewer elements than the header promises, or too many for the memory.
 pub fn read(reader: &mut impl Read, place: &str) -> Result<Array> {
-    let damaged =
-        |what: String| Error::data(place, what, "the file is damaged or no array of numbers; write it anew with numpy");
+    let damaged = |what: String| damaged(place, what);
     let mut bytes = Vec::new();
-    let Elements { count, size } = read_header(reader, &mut bytes).map_err(&damaged)?;
+    let Elements { count, size, .. } = read_header(reader, &mut bytes).map_err(&damaged)?;
     // A header may promise anything. What is read is held twice for a while, and most integers become wider.
     let failed = |e: io::Error| match e.kind() {
         ErrorKind::OutOfMemory => file::no_room(place, &e),
@@ -35,10 +34,72 @@ pub fn read(reader: &mut impl Read, place: &str) -> Result<Array> {
     parse(&bytes).map_err(|e| damaged(e.to_string()))
 }
 
-/// How many elements an array has, and the bytes of each.
+/// An array of which rows are read from `reader` as they are asked for. One whose first dimension is not the outermost in the file
+/// is read whole.
+///
+/// # Errors
+/// As of [`read`], later on too.
+pub fn stream(mut reader: Box<dyn Read>, place: &str) -> Result<Box<dyn RowStream>> {
+    let mut header = Vec::new();
+    let elements = read_header(&mut reader, &mut header).map_err(|what| damaged(place, what))?;
+    if elements.count == 0 || elements.shape.is_empty() || !elements.row_major {
+        return Ok(Box::new(Cut::new(read(&mut header.chain(reader), place)?)));
+    }
+    Ok(Box::new(Rows { reader, elements, at: 0, place: place.to_owned() }))
+}
+
+fn damaged(place: &str, what: String) -> Error {
+    Error::data(place, what, "the file is damaged or no array of numbers; write it anew with numpy")
+}
+
+/// See [`stream`].
+struct Rows {
+    reader: Box<dyn Read>,
+    elements: Elements,
+    at: usize,
+    place: String,
+}
+
+impl RowStream for Rows {
+    fn shape(&self) -> &[usize] {
+        &self.elements.shape
+    }
+
+    fn next(&mut self, rows: usize) -> Result<Array> {
+        let Elements { count, size, shape, kind, .. } = &self.elements;
+        let rows = rows.min(shape[0] - self.at);
+        let expected = rows * (count / shape[0]) * size;
+        let failed = |e: io::Error| match e.kind() {
+            ErrorKind::OutOfMemory => file::no_room(&self.place, &e),
+            _ => damaged(&self.place, e.to_string()),
+        };
+        memory::ask(expected as f64 * (2.0 + 8.0 / *size as f64)).map_err(failed)?;
+        let mut bytes = header(kind, &[&[rows], &shape[1..]].concat());
+        self.at += rows;
+        // At the end nothing may follow.
+        let limit = expected as u64 + u64::from(self.at == shape[0]);
+        if memory::read_to_end(&mut self.reader, limit, &mut bytes).map_err(failed)? != expected {
+            let what = format!("its elements are not the {} bytes that its header promises", count * size);
+            return Err(damaged(&self.place, what));
+        }
+        parse(&bytes).map_err(|e| damaged(&self.place, e.to_string()))
+    }
+}
+
+/// The header of some rows.
+fn header(kind: &str, shape: &[usize]) -> Vec<u8> {
+    let dims: String = shape.iter().map(|dim| format!("{dim},")).collect();
+    let text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({dims}), }}\n");
+    [&MAGIC[..], &[1, 0], &(text.len() as u16).to_le_bytes(), text.as_bytes()].concat()
+}
+
+/// How many elements an array has, the bytes of each, and how they lie.
 struct Elements {
     count: usize,
     size: usize,
+    shape: Vec<usize>,
+    kind: String,
+    row_major: bool,
 }
 
 /// Reads an array's header into `bytes` and gives the elements that it promises. ndarray-npy parses the header
@@ -72,9 +133,13 @@ fn read_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<Elements, 
         return Err(format!("elements of type \"{kind}\" are no numbers that can be used"));
     };
     let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
-    let count = dims.map(|dim| dim.parse::<usize>().ok()).try_fold(1usize, |n, dim| n.checked_mul(dim?));
+    let dims: Option<Vec<usize>> = dims.map(|dim| dim.parse::<usize>().ok()).collect();
+    let dims = dims.ok_or_else(|| format!("the shape ({shape}) cannot be"))?;
+    let count = dims.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim));
     let count = count.filter(|&n| n.checked_mul(size).is_some_and(|bytes| bytes < usize::MAX / 2));
-    count.map(|count| Elements { count, size }).ok_or_else(|| format!("the shape ({shape}) cannot be"))
+    let count = count.ok_or_else(|| format!("the shape ({shape}) cannot be"))?;
+    let row_major = value("fortran_order").is_some_and(|(_, rest)| rest.trim_start().starts_with("False"));
+    Ok(Elements { count, size, shape: dims, kind: kind.to_owned(), row_major })
 }
 
 /// Bytes of an element, of the types that [`parse`] knows.

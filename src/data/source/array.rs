@@ -2,7 +2,8 @@
 //! type of the targets the task.
 
 use crate::config::{DataConfig, Normalize};
-use crate::data::format::file;
+use crate::data::Dataset;
+use crate::data::format::{RowStream, file};
 use crate::data::sample::Samples;
 use crate::data::sample::float::{self, Floats, channels};
 use crate::data::sample::kept::Unread;
@@ -10,7 +11,6 @@ use crate::data::sample::pixel::{self, Images, Pixels, append_planar, interleave
 use crate::data::transform::label::{Classes, Labels, MOST_CLASSES, numbered};
 use crate::data::transform::normalize::{Scaling, Summary};
 use crate::data::transform::split::{Selection, learnt};
-use crate::data::{Dataset, Input};
 use crate::error::{Error, Result, shorten};
 use crate::resource::memory;
 use crate::shape::Shape;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Keys {
-    arrays: Names,
+    pub arrays: Names,
     #[serde(skip_serializing_if = "Option::is_none")]
     classes: Option<Classes>,
 }
@@ -34,11 +34,11 @@ pub(super) struct Keys {
 /// What the arrays are called.
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Names {
-    x_train: String,
-    y_train: String,
-    x_test: String,
-    y_test: String,
+pub(super) struct Names {
+    pub x_train: String,
+    pub y_train: String,
+    pub x_test: String,
+    pub y_test: String,
 }
 
 impl Default for Names {
@@ -78,6 +78,8 @@ pub(super) trait ArrayFile {
     }
     /// Reads one.
     fn read(&mut self, name: &str) -> Result<Array>;
+    /// One that is read piece by piece.
+    fn stream(&mut self, name: &str) -> Result<Box<dyn RowStream>>;
     /// One with inputs.
     fn inputs(&mut self, name: &str) -> Result<Inputs> {
         Ok(match self.rows(name)? {
@@ -147,7 +149,7 @@ pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn A
         }
     };
     let (x_train, y_train) = (file.inputs(&arrays.x_train)?, file.read(&arrays.y_train)?);
-    let input = input_shape(&x_train, &place(&arrays.x_train))?;
+    let input = input_shape(x_train.shape(), &place(&arrays.x_train))?;
     let counts = (x_train.shape()[0], test.as_ref().map_or(0, |(x, _)| x.shape().first().copied().unwrap_or(0)));
     notes.insert(0, format!("{} training and {} test samples of {input}", counts.0, counts.1));
     let train_targets = targets(y_train, counts.0, &place(&arrays.y_train))?;
@@ -158,7 +160,7 @@ pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn A
     };
     let (x_test, test_targets) = match test {
         Some((x, y)) => {
-            let shape = input_shape(&x, &place(&arrays.x_test))?;
+            let shape = input_shape(x.shape(), &place(&arrays.x_test))?;
             if shape != input {
                 let what = format!("samples of {shape} where {} has {input}", arrays.x_train);
                 return Err(Error::data(place(&arrays.x_test), what, "give both parts the same shape"));
@@ -190,74 +192,27 @@ pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn A
     Ok(Dataset::new(config, input, inputs, labels, scaling, notes)?.keep_back(selection))
 }
 
-/// The inputs in a file: the array `x`, or that of the test part, or the only one; with `y` beside it, targets.
-pub(super) fn open_inputs(
-    trained: &Input,
-    config: &DataConfig,
-    path: &Path,
-    file: &mut dyn ArrayFile,
-) -> Result<Dataset> {
-    let arrays = match config.source.parse::<Keys>() {
-        Ok(keys) => keys.arrays,
-        Err(_) => Names::default(),
-    };
-    let names = file.names();
-    let candidates = [("x", "y"), (&arrays.x_test, &arrays.y_test), (&arrays.x_train, &arrays.y_train)];
-    let (x, y) = match candidates.iter().find(|(x, _)| file.has(x)) {
-        Some(&(x, y)) => (x.to_owned(), file.has(y).then(|| y.to_owned())),
-        None if names.len() == 1 => (names[0].clone(), None),
-        None => {
-            let mend = format!("call it x; there are: {}", names.join(", "));
-            return Err(Error::data(path.display().to_string(), "no array of inputs", mend));
-        }
-    };
-    let place = |name: &str| format!("{}, array {name}", path.display());
-    let array = file.inputs(&x)?;
-    let (shape, count) = (input_shape(&array, &place(&x))?, array.shape()[0]);
-    if shape != trained.shape {
-        let what = format!("samples of {shape} where the job's are {}", trained.shape);
-        return Err(Error::data(place(&x), what, "give samples of that shape"));
-    }
-    let known = match y {
-        Some(y) => Some(targets(file.read(&y)?, count, &place(&y))?),
-        None => None,
-    };
-    let labels = match (Labels::unknown(trained), known) {
-        (Labels::Classes { names, .. }, Some((1, Target::Classes(of))))
-            if of.iter().all(|&class| (class as usize) < names.len()) =>
-        {
-            Labels::Classes { names, of: [Vec::new(), of] }
-        }
-        (Labels::Values { n, units, .. }, Some((columns, Target::Values(of)))) if n == columns => {
-            Labels::Values { n, of: [Vec::new(), of], units }
-        }
-        (labels, _) => labels,
-    };
-    let (inputs, scaling) = inputs(&place(&x), shape, [None, Some(array)], |_| Ok(Scaling::of(trained)))?;
-    Dataset::new(config, shape, inputs, labels, scaling, Vec::new())
-}
-
 /// (N, C, H, W) are images, (N, T, F) sequences, (N, F) rows.
-fn input_shape(array: &Inputs, place: &str) -> Result<Shape> {
-    let shape = match *array.shape() {
+pub(super) fn input_shape(of: &[usize], place: &str) -> Result<Shape> {
+    let shape = match *of {
         [_, c, h, w] => Shape::Image { c, h, w },
         [_, t, f] => Shape::Sequence { t, f },
         [_, n] => Shape::Vector { n },
         _ => {
-            let what = format!("{} dimensions", array.shape().len());
+            let what = format!("{} dimensions", of.len());
             let mend = "give images (N, C, H, W), sequences (N, time, features) or rows (N, features)";
             return Err(Error::data(place, what, mend));
         }
     };
-    let elements = array.shape().iter().try_fold(1usize, |n, &dim| n.checked_mul(dim));
-    if shape.is_empty() || matches!(array, Inputs::Read(array) if elements != Some(array.values.len())) {
-        return Err(Error::data(place, format!("the shape {:?} has no elements", array.shape()), "give samples"));
+    let elements = of[1..].iter().try_fold(1usize, |n, &dim| n.checked_mul(dim));
+    if shape.is_empty() || elements.is_none() {
+        return Err(Error::data(place, format!("the shape {of:?} has no elements"), "give samples"));
     }
     Ok(shape)
 }
 
 /// The training part before it is scaled.
-enum Train<'a> {
+pub(super) enum Train<'a> {
     Pixels(&'a Images),
     Floats(&'a [f32]),
     Unread(&'a Unread),
@@ -278,7 +233,7 @@ fn known(
 }
 
 /// Inputs of the training and the test part in memory order, scaled as `scaling` says of the training part.
-fn inputs(
+pub(super) fn inputs(
     place: &str,
     shape: Shape,
     arrays: [Option<Inputs>; 2],
@@ -407,13 +362,13 @@ fn interleaved<S: Copy + Default>(values: Vec<S>, shape: Shape) -> io::Result<Ve
 }
 
 /// One part's targets.
-enum Target {
+pub(super) enum Target {
     Classes(Vec<u32>),
     Values(Vec<f64>),
 }
 
 /// The targets in an array (N) or (N, n), and n: integers are classes, floats values.
-fn targets(array: Array, samples: usize, place: &str) -> Result<(usize, Target)> {
+pub(super) fn targets(array: Array, samples: usize, place: &str) -> Result<(usize, Target)> {
     let columns = match array.shape[..] {
         [_] => 1,
         [_, n] if n > 0 => n,

@@ -29,7 +29,7 @@ pub(super) const SOURCE: Source = Source {
     doc: "CIFAR-10's binary or python version: its folder, or cifar-10-binary.tar.gz or cifar-10-python.tar.gz",
     keys: &[],
     open,
-    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
+    open_inputs,
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Given { mean: vec![0.4914, 0.4822, 0.4465], std: vec![0.2470, 0.2435, 0.2616] },
 };
@@ -77,15 +77,25 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     Ok(Dataset::new(config, INPUT, inputs, labels, scaling, vec![note])?.keep_back(selection))
 }
 
-fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<super::Pieces> {
     if let Some(inputs) = open_cifar10_python_inputs(trained, config, path) {
-        return inputs;
+        return inputs.map(one_piece);
     }
-    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    read_file(path, &mut |record| append(record, &mut pixels, &mut labels))?;
-    let inputs = Box::new(Pixels::new([Vec::new(), pixels], (32, 32, 3), &Scaling::of(trained)));
-    let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: [Vec::new(), labels] };
-    Dataset::new(config, INPUT, inputs, labels, Scaling::of(trained), Vec::new())
+    let mut file = open_file(path, MEND)?;
+    let (scaling, config, path, mut first) = (Scaling::of(trained), config.clone(), path.to_owned(), 0);
+    Ok(Box::new(move |images| {
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        let failed = |e: io::Error| file::read_error(&path, &e);
+        let each = &mut |record: &[u8]| append(record, &mut pixels, &mut labels);
+        read_records(&mut file, &path.display().to_string(), (first, images), &failed, each)?;
+        if labels.is_empty() {
+            return Ok(None);
+        }
+        first += labels.len();
+        let inputs = Box::new(Pixels::new([Vec::new(), pixels], (32, 32, 3), &scaling));
+        let labels = Labels::Classes { names: CLASSES.map(str::to_owned).to_vec(), of: [Vec::new(), labels] };
+        Dataset::new(&config, INPUT, inputs, labels, scaling.clone(), Vec::new()).map(Some)
+    }))
 }
 
 fn append(record: &[u8], pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> io::Result<()> {
@@ -167,10 +177,13 @@ fn read_images(files: &[(PathBuf, File, usize)], images: Range<usize>, to: &mut 
 
 /// Hands all records of a file to `each`.
 fn read_file(path: &Path, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
-    let mend = "set data.path to the folder with the six .bin files, or to cifar-10-binary.tar.gz";
     let failed = |e: io::Error| file::read_error(path, &e);
-    read_records(&mut open_file(path, mend)?, &path.display().to_string(), &failed, each)
+    read_records(&mut open_file(path, MEND)?, &path.display().to_string(), ALL, &failed, each)
 }
+
+const MEND: &str = "set data.path to the folder with the six .bin files, or to cifar-10-binary.tar.gz";
+/// From the first record on, all of them.
+const ALL: (usize, usize) = (0, usize::MAX);
 
 /// The six files in a .tar.gz, in whatever order they stand there.
 fn read_archive(path: &Path) -> Result<Parts> {
@@ -200,22 +213,24 @@ fn read_archive(path: &Path) -> Result<Parts> {
             return Err(Error::data(place, "no such file in the archive", "give a whole cifar-10-binary.tar.gz"));
         };
         let each = &mut |record: &[u8]| append(record, &mut pixels[part], &mut labels[part]);
-        read_records(&mut &bytes[..], &place, &broken, each)?;
+        read_records(&mut &bytes[..], &place, ALL, &broken, each)?;
     }
     Ok((pixels.map(Images::from), labels))
 }
 
-/// Checks the records of one file, read some at a time, and hands them to `each`.
+/// Checks the records of one file, read some at a time, and hands them to `each`: at most so many, of which `first` is the first.
 fn read_records(
     reader: &mut dyn Read,
     place: &str,
+    (first, mut most): (usize, usize),
     failed: &dyn Fn(io::Error) -> Error,
     each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<()> {
-    let (mut records, mut at) = (Vec::with_capacity(CHUNK * RECORD_BYTES + 1), 0);
-    loop {
+    let (mut records, mut at) = (Vec::with_capacity(CHUNK * RECORD_BYTES + 1), first * RECORD_BYTES);
+    while most > 0 {
         records.clear();
-        reader.take((CHUNK * RECORD_BYTES) as u64).read_to_end(&mut records).map_err(failed)?;
+        let wanted = CHUNK.min(most);
+        reader.take((wanted * RECORD_BYTES) as u64).read_to_end(&mut records).map_err(failed)?;
         if (records.is_empty() && at == 0) || !records.len().is_multiple_of(RECORD_BYTES) {
             let what = format!("{} bytes are no whole number of records of {RECORD_BYTES}", at + records.len());
             return Err(Error::data(place, what, "the file is damaged or no CIFAR-10 binary; get it anew"));
@@ -228,10 +243,12 @@ fn read_records(
             each(record).map_err(failed)?;
             at += RECORD_BYTES;
         }
-        if records.len() < CHUNK * RECORD_BYTES {
-            return Ok(());
+        if records.len() < wanted * RECORD_BYTES {
+            break;
         }
+        most -= wanted;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -256,7 +273,8 @@ mod tests {
             let bytes = records(count);
             let (mut pixels, mut labels) = (Vec::new(), Vec::new());
             let failed = |e: io::Error| Error::internal("a file", e);
-            read_records(&mut &bytes[..], "a file", &failed, &mut |record| append(record, &mut pixels, &mut labels))?;
+            let each = &mut |record: &[u8]| append(record, &mut pixels, &mut labels);
+            read_records(&mut &bytes[..], "a file", ALL, &failed, each)?;
             assert!(pixels == images_of(&bytes), "{count} records");
             assert_eq!(labels, (0..count as u32).map(|i| i % 10).collect::<Vec<_>>());
         }

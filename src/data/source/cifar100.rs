@@ -2,10 +2,10 @@
 
 use super::Source;
 use crate::config::{DataConfig, Normalize};
-use crate::data::format::cifar::{IMAGE_BYTES, Members, batch, records};
+use crate::data::format::cifar::{IMAGE_BYTES, Members, RECORD, batch, records};
 use crate::data::format::files::{ends, list};
 use crate::data::format::pickle::Pickle;
-use crate::data::format::reserve;
+use crate::data::format::{file, reserve};
 use crate::data::inputs::one_piece;
 use crate::data::sample::pixel::{Pixels, append_planar, summaries};
 use crate::data::transform::label::{Labels, numbered};
@@ -23,7 +23,7 @@ pub(super) const SOURCE: Source = Source {
     doc: "CIFAR-100's binary or python version: its folder, or cifar-100-binary.tar.gz or cifar-100-python.tar.gz",
     keys: &[("labels", "\"fine\" (100 classes) or \"coarse\" (20) (\"fine\")")],
     open,
-    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
+    open_inputs,
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Given { mean: vec![0.5071, 0.4865, 0.4409], std: vec![0.2673, 0.2564, 0.2762] },
 };
@@ -61,6 +61,8 @@ struct Keys {
 /// Images (N, 32, 32, 3) and labels of a part.
 #[derive(Default)]
 pub(super) struct Part {
+    /// Images before these.
+    first: usize,
     pub pixels: Vec<u8>,
     pub labels: Vec<u32>,
 }
@@ -69,7 +71,7 @@ impl Part {
     /// Appends an image, whose label must be one of `classes`.
     fn push(&mut self, planes: &[u8], label: i64, classes: usize, path: &Path) -> Result<()> {
         if !(0..classes as i64).contains(&label) {
-            let place = format!("{}, image {}", path.display(), self.labels.len());
+            let place = format!("{}, image {}", path.display(), self.first + self.labels.len());
             return Err(Error::data(place, format!("label {label} is none of {classes} classes"), "get the file anew"));
         }
         reserve(&mut self.pixels, IMAGE_BYTES, path)?;
@@ -144,14 +146,27 @@ fn dataset(config: &DataConfig, seed: u64, parts: [Part; 2], names: Vec<String>)
     Ok(Dataset::new(config, INPUT, inputs, labels, scaling, vec![note])?.keep_back(selection))
 }
 
-fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<super::Pieces> {
     let Keys { labels } = config.source.parse()?;
+    let mut file = crate::resource::open_file(path, "give a file such as test.bin or test")?;
+    if ends(path, &[".bin"]) {
+        let (trained, config, path, mut first) = (trained.clone(), config.clone(), path.to_owned(), 0);
+        return Ok(Box::new(move |images| {
+            let bytes = file::read_up_to(&mut file, &path, images.saturating_mul(RECORD) as u64)?;
+            if bytes.is_empty() && first > 0 {
+                return Ok(None);
+            }
+            let mut part = Part { first, ..Part::default() };
+            read(&bytes, &path, labels, &mut part)?;
+            first += part.labels.len();
+            inputs(&trained, &config, part).map(Some)
+        }));
+    }
     let (folder, name) =
         (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default().to_string_lossy());
     let mut part = Part::default();
-    crate::resource::open_file(path, "give a file such as test.bin or test")?;
     read(Members::open(folder, &[&name], "")?.get(&name)?, path, labels, &mut part)?;
-    inputs(trained, config, part)
+    inputs(trained, config, part).map(one_piece)
 }
 
 /// Images to predict, with their labels.

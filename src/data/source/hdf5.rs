@@ -2,10 +2,10 @@
 
 use super::Source;
 use super::array::{self, ArrayFile, KEYS, Keys};
+use super::array_inputs;
+use crate::config::Normalize;
 use crate::config::data::NormalizeMethod;
-use crate::config::{DataConfig, Normalize};
-use crate::data::inputs::one_piece;
-use crate::data::{Dataset, Input};
+use crate::data::format::{Cut, RowStream};
 use crate::error::Result;
 use crate::store::rows::Rows;
 use crate::store::table::{self, Array, Contents};
@@ -19,14 +19,10 @@ pub(super) const SOURCE: Source = Source {
         let path = super::path(config)?;
         array::open(config, seed, path, &mut Hdf5::open(path)?)
     },
-    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
+    open_inputs: |trained, config, path| array_inputs::open(trained, config, path, &mut Hdf5::open(path)?),
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Named(NormalizeMethod::None),
 };
-
-fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
-    array::open_inputs(trained, config, path, &mut Hdf5::open(path)?)
-}
 
 struct Hdf5 {
     path: PathBuf,
@@ -67,5 +63,31 @@ impl ArrayFile for Hdf5 {
 
     fn read(&mut self, name: &str) -> Result<Array> {
         table::read(&self.path, name)
+    }
+
+    fn stream(&mut self, name: &str) -> Result<Box<dyn RowStream>> {
+        Ok(match Rows::open(&self.path, name)? {
+            Some(rows) => Box::new(Pieces { rows, at: 0 }),
+            // Of one dimension, such as targets.
+            None => Box::new(Cut::new(self.read(name)?)),
+        })
+    }
+}
+
+/// Rows in order.
+struct Pieces {
+    rows: Rows,
+    at: usize,
+}
+
+impl RowStream for Pieces {
+    fn shape(&self) -> &[usize] {
+        &self.rows.shape
+    }
+
+    fn next(&mut self, rows: usize) -> Result<Array> {
+        let first = self.at;
+        self.at += rows.min(self.rows.shape[0] - first);
+        self.rows.array(first..self.at)
     }
 }

@@ -5,7 +5,6 @@ use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize};
 use crate::data::format::image::{Folder, Picture, append_file, classes, loose, scan};
 use crate::data::format::reserve;
-use crate::data::inputs::one_piece;
 use crate::data::sample::pixel::{Pixels, summaries};
 use crate::data::transform::label::Labels;
 use crate::data::transform::normalize::Scaling;
@@ -25,7 +24,7 @@ pub(super) const SOURCE: Source = Source {
         ("test_fraction", "without a folder of test pictures, the share of each class to test on (0.2)"),
     ],
     open,
-    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
+    open_inputs,
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Named(NormalizeMethod::None),
 };
@@ -135,7 +134,7 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
 }
 
 /// A picture, or a folder of pictures or of the job's classes.
-fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<super::Pieces> {
     let keys: Keys = config.source.parse()?;
     let Shape::Image { c, h, w } = trained.shape else {
         return Err(Error::data(
@@ -149,16 +148,28 @@ fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Data
     let (files, labels) = match Labels::unknown(trained) {
         Labels::Classes { names, .. } if !inner.is_empty() => {
             let folder = scan(path, names.clone())?;
-            let of = folder.files.iter().map(|(_, class)| *class).collect();
-            let files: Vec<PathBuf> = folder.files.into_iter().map(|(file, _)| file).collect();
-            (files, Labels::Classes { names, of: [Vec::new(), of] })
+            let (files, of): (Vec<PathBuf>, Vec<u32>) = folder.files.into_iter().unzip();
+            (files, Some((names, of)))
         }
-        labels => (loose(path)?, labels),
+        _ => (loose(path)?, None),
     };
-    let mut pixels = Vec::new();
-    for file in &files {
-        append_file(file, &mut picture, &mut pixels)?;
-    }
-    let inputs = Box::new(Pixels::new([Vec::new(), pixels], (h, w, c), &Scaling::of(trained)));
-    Dataset::new(config, trained.shape, inputs, labels, Scaling::of(trained), Vec::new())
+    let (trained, config, mut at) = (trained.clone(), config.clone(), 0);
+    Ok(Box::new(move |pictures| {
+        if at > 0 && at == files.len() {
+            return Ok(None);
+        }
+        let piece = at..at.saturating_add(pictures).min(files.len());
+        at = piece.end;
+        let mut pixels = Vec::new();
+        for file in &files[piece.clone()] {
+            append_file(file, &mut picture, &mut pixels)?;
+        }
+        let labels = match &labels {
+            Some((names, of)) => Labels::Classes { names: names.clone(), of: [Vec::new(), of[piece].to_vec()] },
+            None => Labels::unknown(&trained),
+        };
+        let scaling = Scaling::of(&trained);
+        let inputs = Box::new(Pixels::new([Vec::new(), pixels], (h, w, c), &scaling));
+        Dataset::new(&config, trained.shape, inputs, labels, scaling, Vec::new()).map(Some)
+    }))
 }

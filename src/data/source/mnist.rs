@@ -6,7 +6,6 @@
 use super::Source;
 use crate::config::{DataConfig, Normalize};
 use crate::data::format::file;
-use crate::data::inputs::one_piece;
 use crate::data::sample::pixel::{Pixels, summaries};
 use crate::data::transform::label::{Labels, numbered};
 use crate::data::transform::normalize::Scaling;
@@ -16,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::resource::memory;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub(super) const SOURCE: Source = Source {
@@ -23,7 +23,7 @@ pub(super) const SOURCE: Source = Source {
     doc: "a folder with the four IDX files of MNIST or Fashion-MNIST, plain or .gz",
     keys: &[("classes", "names of the classes (default: 0 to 9)")],
     open,
-    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
+    open_inputs,
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Given { mean: vec![0.1307], std: vec![0.3081] },
 };
@@ -58,16 +58,24 @@ fn open(config: &DataConfig, seed: u64) -> Result<Dataset> {
     Ok(dataset.keep_back(selection))
 }
 
-fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
-    let images = read_images(path)?;
-    let input = Shape::Image { c: 1, h: images.h, w: images.w };
+fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<super::Pieces> {
+    let mut idx = Idx::<3>::open(path)?;
+    let (h, w) = images_of(&idx)?;
+    let input = Shape::Image { c: 1, h, w };
     if input != trained.shape {
         let what = format!("images of {input} where the job's are {}", trained.shape);
         return Err(Error::data(path.display().to_string(), what, "give images of that size"));
     }
-    let inputs = Pixels::new([Vec::new(), images.pixels], (images.h, images.w, 1), &Scaling::of(trained));
-    let (labels, scaling) = (Labels::unknown(trained), Scaling::of(trained));
-    Dataset::new(config, input, Box::new(inputs), labels, scaling, Vec::new())
+    let (trained, config) = (trained.clone(), config.clone());
+    Ok(Box::new(move |images| {
+        let pixels = idx.read(images)?;
+        if pixels.is_empty() {
+            return Ok(None);
+        }
+        let (labels, scaling) = (Labels::unknown(&trained), Scaling::of(&trained));
+        let inputs = Pixels::new([Vec::new(), pixels], (h, w, 1), &scaling);
+        Dataset::new(&config, input, Box::new(inputs), labels, scaling, Vec::new()).map(Some)
+    }))
 }
 
 /// The images and labels of one part, as many of the one as of the other.
@@ -105,16 +113,23 @@ struct Images {
 }
 
 fn read_images(path: &Path) -> Result<Images> {
-    let ([n, h, w], pixels) = read_idx::<3>(path)?;
-    if h == 0 || w == 0 || pixels.is_empty() {
+    let mut idx = Idx::<3>::open(path)?;
+    let (h, w) = images_of(&idx)?;
+    Ok(Images { h, w, pixels: idx.read(usize::MAX)? })
+}
+
+/// The height and width of images, of which there are some.
+fn images_of(idx: &Idx<3>) -> Result<(usize, usize)> {
+    let [n, h, w] = idx.dims;
+    if n == 0 || h == 0 || w == 0 {
         let what = format!("{n} images of {h}x{w} pixels");
-        return Err(Error::data(path.display().to_string(), what, "get the file anew"));
+        return Err(Error::data(idx.path.display().to_string(), what, "get the file anew"));
     }
-    Ok(Images { h, w, pixels })
+    Ok((h, w))
 }
 
 fn read_labels(path: &Path, classes: usize) -> Result<Vec<u32>> {
-    let ([_], labels) = read_idx::<1>(path)?;
+    let labels = Idx::<1>::open(path)?.read(usize::MAX)?;
     if let Some(i) = labels.iter().position(|&label| usize::from(label) >= classes) {
         let place = format!("{}, byte {}", path.display(), 8 + i);
         let what = format!("label {} of sample {i} is none of the {classes} classes", labels[i]);
@@ -123,41 +138,63 @@ fn read_labels(path: &Path, classes: usize) -> Result<Vec<u32>> {
     memory::converted(labels, u32::from).map_err(|e| file::read_error(path, &e))
 }
 
-/// An IDX file of u8 with `D` dimensions: the dimensions and all elements.
-fn read_idx<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>)> {
-    let error = |byte: usize, what: String| {
-        Error::data(
-            format!("{}, byte {byte}", path.display()),
-            what,
-            "the file is damaged or no such IDX file; get it anew",
-        )
-    };
-    let mut reader = file::open(path)?;
-    let header_bytes = 4 + 4 * D;
-    let header = file::read_up_to(&mut reader, path, header_bytes as u64)?;
-    let magic = [0, 0, 8, D as u8];
-    if header.len() >= 4 && header[..4] != magic {
-        return Err(error(0, format!("it starts with {:02x?} where {magic:02x?} should stand", &header[..4])));
-    }
-    if header.len() < header_bytes {
-        return Err(error(header.len(), "it ends within its header".into()));
-    }
-    let mut dims = [0; D];
-    for (dim, bytes) in dims.iter_mut().zip(header[4..].chunks_exact(4)) {
-        *dim = bytes.iter().fold(0, |value, &byte| value << 8 | usize::from(byte));
-    }
-    let expected = dims.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim)).filter(|&n| n < usize::MAX / 2);
-    let Some(expected) = expected else {
-        return Err(error(4, format!("dimensions {dims:?} are too large")));
-    };
-    let elements = file::read_up_to(&mut reader, path, expected as u64 + 1)?;
-    match elements.len() {
-        found if found < expected => {
-            Err(error(header_bytes + found, format!("it ends after {found} of the {expected} elements of {dims:?}")))
+/// An IDX file of u8 with `D` dimensions, whose elements are read in order.
+struct Idx<const D: usize> {
+    path: PathBuf,
+    dims: [usize; D],
+    reader: Box<dyn Read>,
+    /// Elements read, and all there shall be.
+    read: usize,
+    total: usize,
+}
+
+impl<const D: usize> Idx<D> {
+    const HEADER: usize = 4 + 4 * D;
+
+    fn open(path: &Path) -> Result<Self> {
+        let error = |byte, what| damaged(path, byte, what);
+        let mut reader = file::open(path)?;
+        let header = file::read_up_to(&mut reader, path, Self::HEADER as u64)?;
+        let magic = [0, 0, 8, D as u8];
+        if header.len() >= 4 && header[..4] != magic {
+            return Err(error(0, format!("it starts with {:02x?} where {magic:02x?} should stand", &header[..4])));
         }
-        found if found > expected => {
-            Err(error(header_bytes + expected, format!("bytes follow the {expected} elements of {dims:?}")))
+        if header.len() < Self::HEADER {
+            return Err(error(header.len(), "it ends within its header".into()));
         }
-        _ => Ok((dims, elements)),
+        let mut dims = [0; D];
+        for (dim, bytes) in dims.iter_mut().zip(header[4..].chunks_exact(4)) {
+            *dim = bytes.iter().fold(0, |value, &byte| value << 8 | usize::from(byte));
+        }
+        let total = dims.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim)).filter(|&n| n < usize::MAX / 2);
+        let Some(total) = total else {
+            return Err(error(4, format!("dimensions {dims:?} are too large")));
+        };
+        Ok(Self { path: path.to_owned(), dims, reader, read: 0, total })
     }
+
+    /// The elements of so many further samples, or of as many as are left.
+    fn read(&mut self, samples: usize) -> Result<Vec<u8>> {
+        let one = self.dims[1..].iter().product::<usize>();
+        let wanted = samples.saturating_mul(one).min(self.total - self.read);
+        // At the end nothing may follow.
+        let more = u64::from(self.read + wanted == self.total);
+        let elements = file::read_up_to(&mut self.reader, &self.path, wanted as u64 + more)?;
+        self.read += elements.len();
+        let (total, dims) = (self.total, self.dims);
+        if elements.len() < wanted {
+            let what = format!("it ends after {} of the {total} elements of {dims:?}", self.read);
+            return Err(damaged(&self.path, Self::HEADER + self.read, what));
+        }
+        if elements.len() > wanted {
+            let what = format!("bytes follow the {total} elements of {dims:?}");
+            return Err(damaged(&self.path, Self::HEADER + total, what));
+        }
+        Ok(elements)
+    }
+}
+
+fn damaged(path: &Path, byte: usize, what: String) -> Error {
+    let mend = "the file is damaged or no such IDX file; get it anew";
+    Error::data(format!("{}, byte {byte}", path.display()), what, mend)
 }

@@ -2,6 +2,7 @@
 //! line in [`registry`].
 
 mod array;
+mod array_inputs;
 mod cifar10;
 mod cifar100;
 mod csv;

@@ -2,18 +2,20 @@
 
 use super::Source;
 use super::array::{self, ArrayFile, KEYS, Keys};
+use super::array_inputs;
+use crate::config::Normalize;
 use crate::config::data::NormalizeMethod;
-use crate::config::{DataConfig, Normalize};
-use crate::data::format::{file, files, npy};
-use crate::data::inputs::one_piece;
-use crate::data::{Dataset, Input};
+use crate::data::format::{Cut, RowStream, file, files, npy};
 use crate::error::{Error, Result};
 use crate::resource::open_file;
 use crate::store::table::Array;
+use crc32fast::Hasher;
+use flate2::bufread::DeflateDecoder;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use zip::ZipArchive;
+use zip::read::ZipFile;
+use zip::{CompressionMethod, ZipArchive};
 
 pub(super) const SOURCE: Source = Source {
     name: "npz",
@@ -24,15 +26,10 @@ pub(super) const SOURCE: Source = Source {
         let path = super::path(config)?;
         array::open(config, seed, path, &mut *open(path)?)
     },
-    open_inputs: |trained, config, path| open_inputs(trained, config, path).map(one_piece),
+    open_inputs: |trained, config, path| array_inputs::open(trained, config, path, &mut *open(path)?),
     resolve: super::resolve_keys::<Keys>,
     normalize: |_| Normalize::Named(NormalizeMethod::None),
 };
-
-/// Also for sources that have no files of their own.
-pub(super) fn open_inputs(trained: &Input, config: &DataConfig, path: &Path) -> Result<Dataset> {
-    array::open_inputs(trained, config, path, &mut *open(path)?)
-}
 
 /// An archive, a folder of arrays, or one array, which is known by its first bytes or its name.
 fn open(path: &Path) -> Result<Box<dyn ArrayFile>> {
@@ -71,6 +68,20 @@ impl Npz {
         names.sort();
         Ok(Self { path: path.to_owned(), names, archive })
     }
+
+    fn place(&self, name: &str) -> String {
+        format!("{}, array {name}", self.path.display())
+    }
+
+    fn entry(&mut self, name: &str) -> Result<ZipFile<'_, BufReader<File>>> {
+        let place = self.place(name);
+        let entry = format!("{name}{ENDING}");
+        let entry = if self.archive.index_for_name(&entry).is_some() { &entry } else { name };
+        self.archive.by_name(entry).map_err(|e| {
+            let mend = "the file is damaged or no array of numbers; write it anew with numpy.savez";
+            Error::data(&place, e.to_string(), mend)
+        })
+    }
 }
 
 impl ArrayFile for Npz {
@@ -83,14 +94,42 @@ impl ArrayFile for Npz {
     }
 
     fn read(&mut self, name: &str) -> Result<Array> {
-        let place = format!("{}, array {name}", self.path.display());
-        let entry = format!("{name}{ENDING}");
-        let entry = if self.archive.index_for_name(&entry).is_some() { &entry } else { name };
-        let mut entry = self.archive.by_name(entry).map_err(|e| {
-            let mend = "the file is damaged or no array of numbers; write it anew with numpy.savez";
-            Error::data(&place, e.to_string(), mend)
-        })?;
-        npy::read(&mut entry, &place)
+        let place = self.place(name);
+        npy::read(&mut self.entry(name)?, &place)
+    }
+
+    fn stream(&mut self, name: &str) -> Result<Box<dyn RowStream>> {
+        let entry = self.entry(name)?;
+        let (start, len, packed, checksum) =
+            (entry.data_start(), entry.compressed_size(), entry.compression(), entry.crc32());
+        drop(entry);
+        let mut file = open_file(&self.path, "check data.path")?;
+        file.seek(SeekFrom::Start(start)).map_err(|e| file::read_error(&self.path, &e))?;
+        let bytes = BufReader::with_capacity(1 << 18, file).take(len);
+        let reader: Box<dyn Read> = match packed {
+            CompressionMethod::Stored => Box::new(bytes),
+            CompressionMethod::Deflated => Box::new(DeflateDecoder::new(bytes)),
+            _ => return Ok(Box::new(Cut::new(self.read(name)?))),
+        };
+        npy::stream(Box::new(Summed { reader, digest: Hasher::new(), checksum }), &self.place(name))
+    }
+}
+
+/// A file in an archive, whose checksum is compared at its end.
+struct Summed {
+    reader: Box<dyn Read>,
+    digest: Hasher,
+    checksum: u32,
+}
+
+impl Read for Summed {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(to)?;
+        self.digest.update(&to[..read]);
+        if read == 0 && !to.is_empty() && self.digest.clone().finalize() != self.checksum {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "Invalid checksum"));
+        }
+        Ok(read)
     }
 }
 
@@ -127,6 +166,15 @@ impl Npy {
         let file = self.folder.as_ref()?.join(format!("{}{ENDING}", stem(name)));
         file.is_file().then_some(file)
     }
+
+    fn open(&self, name: &str) -> Result<(PathBuf, BufReader<File>)> {
+        let Some(path) = self.file(name) else {
+            let (what, mend) = self.missing(name);
+            return Err(Error::usage("data.arrays", what, mend));
+        };
+        let file = BufReader::with_capacity(1 << 18, open_file(&path, "check data.path")?);
+        Ok((path, file))
+    }
 }
 
 impl ArrayFile for Npy {
@@ -153,11 +201,12 @@ impl ArrayFile for Npy {
     }
 
     fn read(&mut self, name: &str) -> Result<Array> {
-        let Some(path) = self.file(name) else {
-            let (what, mend) = self.missing(name);
-            return Err(Error::usage("data.arrays", what, mend));
-        };
-        let mut file = BufReader::with_capacity(1 << 18, open_file(&path, "check data.path")?);
+        let (path, mut file) = self.open(name)?;
         npy::read(&mut file, &path.display().to_string())
+    }
+
+    fn stream(&mut self, name: &str) -> Result<Box<dyn RowStream>> {
+        let (path, file) = self.open(name)?;
+        npy::stream(Box::new(file), &path.display().to_string())
     }
 }
