@@ -4,7 +4,7 @@
 mod data_files;
 
 use data_files::{config, fill};
-use ddl::data::{Dataset, Input, Inputs, Part};
+use ddl::data::{Dataset, Input, Inputs, Part, Unit};
 use ddl::error::Result;
 use ddl::shape::Shape;
 use flate2::Compression;
@@ -65,7 +65,14 @@ fn all_alike(input: &Input, source: &str, file: &Path) -> (Vec<f32>, Vec<u64>) {
 }
 
 fn of(shape: Shape, classes: usize) -> Input {
-    Input { shape, classes: (0..classes).map(|class| class.to_string()).collect(), ..Input::default() }
+    let channels = match shape {
+        Shape::Vector { n } => n,
+        Shape::Sequence { f, .. } => f,
+        Shape::Image { c, .. } => c,
+    };
+    let units = if classes == 0 { vec![Unit::IDENTITY] } else { Vec::new() };
+    let classes = (0..classes).map(|class| class.to_string()).collect();
+    Input { shape, classes, units, mean: vec![0.0; channels], std: vec![1.0; channels], ..Input::default() }
 }
 
 fn floats() -> Array2<f32> {
