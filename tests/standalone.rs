@@ -122,6 +122,8 @@ fn predictions_in_pieces_are_those_of_the_whole() {
 
 /// The most memory that a run of `ddl` had at once, in MB.
 fn peak(args: &[&str]) -> f64 {
+    // `wait4` waits for it.
+    #[allow(clippy::zombie_processes)]
     let child = command(0, args).stdout(Stdio::null()).spawn().unwrap();
     let (pid, mut status) = (child.id() as i32, 0);
     // SAFETY: all zeros are such numbers.
