@@ -20,8 +20,11 @@ use zip::write::SimpleFileOptions;
 
 const ROWS: usize = 11;
 
-/// What a piece holds: its samples, and its targets in the data's unit or as classes.
-fn contents(piece: &Dataset) -> (Vec<f32>, Vec<f64>) {
+/// Samples, and targets in the data's unit or as classes.
+type Contents = (Vec<f32>, Vec<f64>);
+
+/// What a piece holds.
+fn contents(piece: &Dataset) -> Contents {
     let samples: Vec<u32> = (0..piece.len(Part::Test) as u32).collect();
     let value = |&sample: &u32| {
         let class = piece.class(Part::Test, sample).filter(|_| piece.is_labelled()).map(f64::from);
@@ -32,7 +35,7 @@ fn contents(piece: &Dataset) -> (Vec<f32>, Vec<f64>) {
 }
 
 /// The pieces of a file, and an error where it ends with one.
-fn pieces(input: &Input, source: &str, file: &Path, rows: usize) -> (Vec<(Vec<f32>, Vec<f64>)>, Option<i32>) {
+fn pieces(input: &Input, source: &str, file: &Path, rows: usize) -> (Vec<Contents>, Option<i32>) {
     let mut found = Vec::new();
     let mut read = || -> Result<()> {
         let mut inputs = Inputs::open(input, &config(source, file, ""), file)?;
