@@ -4,8 +4,10 @@ use crate::error::{Error, Result};
 use crate::resource::open_file;
 use hdf5::plist::DatasetAccess;
 use hdf5::types::{TypeDescriptor, VarLenUnicode};
-use hdf5::{Dataset, File, FileBuilder, Group, H5Type, LinkType, Location};
-use hdf5_sys::h5d::H5Dopen2;
+use hdf5::{Dataset, Datatype, File, FileBuilder, Group, H5Type, LinkType, Location};
+use hdf5_sys::h5d::{H5Dopen2, H5Dwrite};
+use hdf5_sys::h5p::{H5P_CLS_DATASET_XFER, H5Pclose, H5Pcreate, H5Pset_buffer};
+use hdf5_sys::h5s::H5S_ALL;
 use std::ffi::CString;
 use std::path::Path;
 use std::str::FromStr;
@@ -86,6 +88,30 @@ pub(super) fn cause(error: &hdf5::Error) -> String {
 /// Text as HDF5 keeps it; it cannot hold NUL.
 pub(super) fn text_value(text: &str) -> hdf5::Result<VarLenUnicode> {
     VarLenUnicode::from_str(&text.replace('\0', "\u{fffd}")).map_err(|e| e.to_string().into())
+}
+
+/// Writes all texts of a data set. The library would take 2 MiB and clear them for each call, to convert a few pointers.
+///
+/// # Errors
+/// If there are more or fewer texts than elements, or a call of the library fails.
+pub(super) fn write_texts(dataset: &Dataset, texts: &[VarLenUnicode]) -> hdf5::Result<()> {
+    const BUFFER_BYTES: usize = 1 << 12;
+    if dataset.size() != texts.len() {
+        return Err(format!("{} texts for {} elements of {}", texts.len(), dataset.size(), dataset.name()).into());
+    }
+    let kind = Datatype::from_type::<VarLenUnicode>()?;
+    let written = hdf5::sync::sync(|| {
+        // SAFETY: the list is closed after its last use; as many texts as the data set has elements live until the call returns;
+        // without a buffer of ours the library takes its own.
+        unsafe {
+            let how = H5Pcreate(*H5P_CLS_DATASET_XFER);
+            let sized = H5Pset_buffer(how, BUFFER_BYTES, std::ptr::null_mut(), std::ptr::null_mut());
+            let written = H5Dwrite(dataset.id(), kind.id(), H5S_ALL, H5S_ALL, how, texts.as_ptr().cast());
+            H5Pclose(how);
+            sized.min(written)
+        }
+    });
+    if written < 0 { Err(format!("texts of {} cannot be written", dataset.name()).into()) } else { Ok(()) }
 }
 
 /// Sets a text attribute; its length is not limited, since the text itself lies in the file's global heap.

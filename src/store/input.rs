@@ -60,7 +60,7 @@ pub(super) fn write(file: &File, input: &Input, visit: impl FnMut(&[u8])) -> hdf
     let (texts, numbers) = parts(input);
     for (name, texts) in texts {
         let texts = texts.iter().map(|text| hdf::text_value(text)).collect::<hdf5::Result<Vec<VarLenUnicode>>>()?;
-        group.new_dataset_builder().with_data(&texts).create(name)?;
+        hdf::write_texts(&group.new_dataset::<VarLenUnicode>().shape(texts.len()).create(name)?, &texts)?;
     }
     for (name, numbers) in numbers {
         let builder = group.new_dataset_builder();

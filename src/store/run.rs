@@ -264,7 +264,7 @@ fn write(file: &File, run: &RunSummary) -> hdf5::Result<()> {
             _ => hdf::set_text(file, name, value)?,
         }
     }
-    file.new_dataset::<VarLenUnicode>().create("config")?.write_scalar(&hdf::text_value(&run.config)?)?;
+    hdf::write_texts(&file.new_dataset::<VarLenUnicode>().create("config")?, &[hdf::text_value(&run.config)?])?;
     let environment = file.create_group("environment")?;
     run.environment.iter().try_for_each(|(name, value)| hdf::set_text(&environment, name, value))?;
     write_columns(&file.create_group("metrics/epoch")?, &run.epochs, "epoch")?;
