@@ -117,6 +117,7 @@ const UNSAFE: &[&str] = &[
     "kernel/direct",
     "kernel/epilogue",
     "kernel/fused",
+    "kernel/gelu",
     "kernel/isa",
     "kernel/lstm",
     "kernel/outer",

@@ -5,7 +5,7 @@ mod support;
 
 use ddl::store::{Checkpoint, checkpoint};
 use std::fs;
-use support::training::{self, Run, shipped, train, train_in, untimed};
+use support::training::{self, Run, settings, train, train_in, untimed};
 
 const REPRODUCIBLE: &str = "[distributed]\nreduction = \"reproducible\"\n";
 
@@ -116,23 +116,8 @@ fn an_lstm_has_the_same_bits_at_any_rank_count() {
 #[test]
 fn the_jobs_have_the_same_bits_at_any_rank_count() {
     let folder = tempfile::tempdir().unwrap();
-    let images = "source = \"synthetic\"\nshape = [3, 32, 32]\nsamples = 640\ntest_samples = 64";
-    let data = [
-        ("mnist-cnn", "path", format!("path = \"{}\"", shipped("mnist"))),
-        ("cifar10-bncnn", "source = \"cifar10\"\npath", images.into()),
-        ("sp500-lstm", "path", format!("path = \"{}\"", shipped("sp500/index_daily.csv.gz"))),
-        ("sp500-mlp", "path", format!("path = \"{}\"", shipped("sp500/index_daily.csv.gz"))),
-    ];
-    let short: Vec<&str> =
-        ["distributed.reduction=reproducible", "train.micro_batch=5", "train.max_steps=6", "train.evaluate_every=0"]
-            .into_iter()
-            .flat_map(|setting| ["--set", setting])
-            .collect();
-    for (name, from, to) in data {
-        let text = fs::read_to_string(format!("{}/jobs/{name}.toml", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let start = text.find(&format!("\n{from}")).expect(from) + 1;
-        let end = start + from.len() + text[start + from.len()..].find('\n').expect("a line");
-        let job = format!("{}{to}{}", &text[..start], &text[end..]);
+    let short = settings(&["distributed.reduction=reproducible", "train.micro_batch=5", "train.max_steps=6"]);
+    for (name, job) in training::jobs() {
         let alone = train(folder.path(), &job, 0, &short);
         for ranks in [2, 3, 4, 7, 8] {
             alone.is(&train(folder.path(), &job, ranks, &short), &format!("{name} on {ranks} ranks"));
@@ -166,20 +151,8 @@ fn resumed_ends_with_the_same_bits(job: &str, ranks: &[(usize, usize)]) {
     }
 }
 
-/// Images changed in every way and mixed, of unequal classes that are drawn and weighed.
 fn changed() -> String {
-    let every = "augment = [
-  { type = \"random_crop\", padding = 2, padding_mode = \"reflect\" }, { type = \"horizontal_flip\" },
-  { type = \"vertical_flip\" }, { type = \"random_affine\", degrees = 10, translate = [0.1, 0.1], scale = [0.9, 1.1], shear = 5 },
-  { type = \"random_crop\", padding = 1 }, { type = \"color_jitter\", brightness = 0.2, contrast = 0.2, saturation = 0.2 },
-  { type = \"random_rotation\", degrees = 15 }, { type = \"random_erasing\" }, { type = \"mixup\", alpha = 0.4 },
-]
-sampling = \"balanced\"";
-    let job = images();
-    let start = job.find("augment").expect("augmentation");
-    let end = start + job[start..].find('\n').expect("a line");
-    let weighed = "type = \"cross_entropy\"\nweight = \"balanced\"\nlabel_smoothing = 0.1";
-    format!("{}{every}{}", &job[..start], &job[end..]).replacen("type = \"cross_entropy\"", weighed, 1)
+    training::changed(&images())
 }
 
 #[test]

@@ -8,8 +8,10 @@ use super::{Init, Isa, PANEL, panels_len};
 const DEPTH: usize = 256;
 /// Vectors whose chains of additions run side by side.
 const CHAINS: usize = 8;
-/// Most lanes of a vector.
+/// Most lanes of a vector, and so many sums of a row on every CPU.
 const LANES: usize = 16;
+/// Vectors of the fewest lanes that hold as many.
+const FEWEST: usize = 2;
 
 /// [`Real::product`](super::Real::product) for N = 1.
 pub(super) fn product(
@@ -76,22 +78,33 @@ unsafe fn dots_body<S: Simd>(
         let (mut block, mut turned) = ([0.0f32; LANES * LANES], [0.0f32; LANES * LANES]);
         for first in (0..rows).step_by(S::LANES) {
             for row in first..rows.min(first + S::LANES) {
-                let mut sum = S::splat(0.0);
-                for at in (0..k).step_by(S::LANES) {
-                    let (a, column, left) = (a.add(row * lda + at), column.add(at), k - at);
-                    sum = if left >= S::LANES {
-                        S::load(a).mul_add(S::load(column), sum)
-                    } else {
-                        S::load_first(a, left).mul_add(S::load_first(column, left), sum)
-                    };
+                // The same sixteen sums whatever a vector holds.
+                let mut sums = [S::splat(0.0); FEWEST];
+                for at in (0..k).step_by(LANES) {
+                    for vector in 0..LANES / S::LANES {
+                        let at = at + vector * S::LANES;
+                        let (a, column) = (a.wrapping_add(row * lda + at), column.wrapping_add(at));
+                        let left = k.saturating_sub(at);
+                        sums[vector] = if left >= S::LANES {
+                            S::load(a).mul_add(S::load(column), sums[vector])
+                        } else {
+                            S::load_first(a, left).mul_add(S::load_first(column, left), sums[vector])
+                        };
+                    }
                 }
-                sum.store(block.as_mut_ptr().add((row - first) * S::LANES));
+                for vector in 0..LANES / S::LANES {
+                    let to = vector * S::LANES * S::LANES + (row - first) * S::LANES;
+                    sums[vector].store(block.as_mut_ptr().add(to));
+                }
             }
             // Now each row's lanes are added up, for all rows at once.
-            S::transpose(block.as_ptr(), S::LANES, turned.as_mut_ptr(), S::LANES);
             let mut total = S::splat(0.0);
-            for lane in 0..S::LANES {
-                total = total + S::load(turned.as_ptr().add(lane * S::LANES));
+            for vector in 0..LANES / S::LANES {
+                let block = block.as_ptr().add(vector * S::LANES * S::LANES);
+                S::transpose(block, S::LANES, turned.as_mut_ptr(), S::LANES);
+                for lane in 0..S::LANES {
+                    total = total + S::load(turned.as_ptr().add(lane * S::LANES));
+                }
             }
             total.store(sums.as_mut_ptr().add(first));
         }

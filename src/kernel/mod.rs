@@ -12,6 +12,7 @@ mod conv;
 mod direct;
 mod epilogue;
 mod fused;
+mod gelu;
 pub mod isa;
 mod lstm;
 mod outer;
@@ -32,6 +33,7 @@ mod winograd;
 pub use bf16::{native as bf16_is_native, scratch_len as bf16_scratch_len};
 pub use epilogue::{Activation, Norm};
 pub use fused::{Fused, Sink};
+pub use gelu::Approximate;
 pub use isa::{Isa, isa};
 pub use lstm::{LstmGradients, LstmWeights, Recurrence};
 pub(crate) use product::OUTER_ROWS;
@@ -166,6 +168,14 @@ pub trait Real:
         for value in values {
             *value = value.sigmoid();
         }
+    }
+    /// y = x·Φ(x) for each, Φ the normal distribution; `y` is as long as `x`.
+    fn gelu(form: Approximate, x: &[Self], y: &mut [Self]) {
+        gelu::reference(form, x, y)
+    }
+    /// dx = dy·(Φ(x) + x·Φ'(x)) for each; all are of one length.
+    fn gelu_gradient(form: Approximate, x: &[Self], dy: &[Self], dx: &mut [Self]) {
+        gelu::reference_gradient(form, x, dy, dx)
     }
 
     /// C = A·B (+ C or bias): `a` is M rows of K elements, `lda` apart; `panels` is K×N; `c` is M rows of N, `ldc` apart.

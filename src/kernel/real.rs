@@ -2,12 +2,13 @@
 
 use super::fused::FastFused;
 use super::{
-    ConvNeeds, Fused, Init, LstmGradients, LstmWeights, Real, Recurrence, Window, activation, bf16, conv, isa, lstm,
-    product, reference, transpose, transposed,
+    Approximate, ConvNeeds, Fused, Init, LstmGradients, LstmWeights, Real, Recurrence, Window, activation, bf16, conv,
+    gelu, isa, lstm, product, reference, transpose, transposed,
 };
 
+/// What a system's own library would round as it likes is `libm`'s: the same bits everywhere.
 macro_rules! scalar_functions {
-    ($t:ty) => {
+    ($t:ty, $exp:path, $ln:path, $tanh:path) => {
         const ZERO: Self = 0.0;
         const ONE: Self = 1.0;
         #[inline(always)]
@@ -28,19 +29,19 @@ macro_rules! scalar_functions {
         }
         #[inline(always)]
         fn exp(self) -> Self {
-            <$t>::exp(self)
+            $exp(self)
         }
         #[inline(always)]
         fn ln(self) -> Self {
-            <$t>::ln(self)
+            $ln(self)
         }
         #[inline(always)]
         fn tanh(self) -> Self {
-            <$t>::tanh(self)
+            $tanh(self)
         }
         #[inline(always)]
         fn sigmoid(self) -> Self {
-            1.0 / (1.0 + <$t>::exp(-self))
+            1.0 / (1.0 + $exp(-self))
         }
         #[inline(always)]
         fn flushed(self) -> Self {
@@ -170,12 +171,12 @@ macro_rules! reference_kernels {
 }
 
 impl Real for f64 {
-    scalar_functions!(f64);
+    scalar_functions!(f64, libm::exp, libm::log, libm::tanh);
     reference_kernels!();
 }
 
 impl Real for f32 {
-    scalar_functions!(f32);
+    scalar_functions!(f32, libm::expf, libm::logf, libm::tanhf);
 
     fn fused() -> Option<&'static dyn Fused<Self>> {
         Some(FastFused::on(isa()))
@@ -189,6 +190,12 @@ impl Real for f32 {
     }
     fn sigmoid_slice(values: &mut [Self]) {
         activation::sigmoid_slice(isa(), values)
+    }
+    fn gelu(form: Approximate, x: &[Self], y: &mut [Self]) {
+        gelu::forward(isa(), form, x, y)
+    }
+    fn gelu_gradient(form: Approximate, x: &[Self], dy: &[Self], dx: &mut [Self]) {
+        gelu::gradient(isa(), form, x, dy, dx)
     }
     fn product(
         m: usize,

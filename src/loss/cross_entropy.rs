@@ -116,8 +116,8 @@ impl CrossEntropy {
             let hot = (1.0 - self.smoothing) * own * self.weight(target);
             let other_hot = (1.0 - self.smoothing) * (1.0 - own) * self.weight(other);
             let highest = logits.iter().fold(f64::NEG_INFINITY, |high, v| high.max(v.to_f64()));
-            let sum: f64 = logits.iter().map(|v| (v.to_f64() - highest).exp()).sum();
-            let log_sum = highest + sum.ln();
+            let sum: f64 = logits.iter().map(|v| libm::exp(v.to_f64() - highest)).sum();
+            let log_sum = highest + libm::log(sum);
             total += hot * (log_sum - logits[target].to_f64());
             if targets.mixed.is_some() {
                 total += other_hot * (log_sum - logits[other].to_f64());
@@ -146,7 +146,7 @@ impl CrossEntropy {
 /// dy = share · (mass · softmax − expected).
 fn gradient<T: Real>(logits: &[T], log_sum: f64, share: f64, mass: f64, expected: impl Fn(usize) -> f64, dy: &mut [T]) {
     for (i, (dy, logit)) in dy.iter_mut().zip(logits).enumerate() {
-        *dy = T::of(share * (mass * (logit.to_f64() - log_sum).exp() - expected(i)));
+        *dy = T::of(share * (mass * libm::exp(logit.to_f64() - log_sum) - expected(i)));
     }
 }
 

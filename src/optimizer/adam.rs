@@ -124,7 +124,7 @@ impl Adam {
         if seen == step {
             return corrections;
         }
-        let corrections = betas.map(|beta| 1.0 - beta.powf(step as f64));
+        let corrections = betas.map(|beta| 1.0 - libm::pow(beta, step as f64));
         self.latest.set((step, corrections));
         corrections
     }

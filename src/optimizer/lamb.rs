@@ -109,8 +109,8 @@ impl Optimizer for Lamb {
                 beta2: beta2 as f32,
                 rest1: (1.0 - beta1) as f32,
                 rest2: (1.0 - beta2) as f32,
-                first: (1.0 / (1.0 - beta1.powf(step as f64))) as f32,
-                root: (1.0 / (1.0 - beta2.powf(step as f64)).sqrt()) as f32,
+                first: (1.0 / (1.0 - libm::pow(beta1, step as f64))) as f32,
+                root: (1.0 / (1.0 - libm::pow(beta2, step as f64)).sqrt()) as f32,
                 eps: eps as f32,
             };
             direction(p, g, &mut m[range.clone()], &mut v[range], factors);

@@ -225,12 +225,12 @@ impl Schedule {
             Kind::Constant => self.lr,
             Kind::Step { step_size, gamma } => {
                 let epoch = step as f64 / self.steps_per_epoch as f64;
-                self.lr * gamma.powf((epoch / step_size).floor())
+                self.lr * libm::pow(gamma, (epoch / step_size).floor())
             }
             Kind::Cosine { min_lr } => {
                 let length = (self.total.saturating_sub(self.warmup)).max(1) as f64;
                 let share = ((step - self.warmup) as f64 / length).min(1.0);
-                min_lr + (self.lr - min_lr) * (1.0 + (PI * share).cos()) / 2.0
+                min_lr + (self.lr - min_lr) * (1.0 + libm::cos(PI * share)) / 2.0
             }
             Kind::OneCycle { pct_start, div_factor, final_div_factor, .. } => {
                 let lowest = self.lr / div_factor;
@@ -265,5 +265,5 @@ impl Schedule {
 /// A half cosine from `from` to `to`.
 fn anneal(from: f64, to: f64, share: f64) -> f64 {
     let share = if share.is_finite() { share } else { 1.0 };
-    to + (from - to) / 2.0 * (1.0 + (PI * share).cos())
+    to + (from - to) / 2.0 * (1.0 + libm::cos(PI * share))
 }

@@ -170,7 +170,7 @@ impl Trainer<'_> {
             None => self.exchange.sum(done, |_, _| {}).sqrt(),
         };
         let extras = &self.exchange.total()[params + state..];
-        let first_squares = f64::from(extras[FIRST_SQUARES]) * first_scale.powi(2);
+        let first_squares = f64::from(extras[FIRST_SQUARES]) * first_scale * first_scale;
         let outcome = Outcome {
             loss: f64::from(extras[LOSS]),
             correct: f64::from(extras[CORRECT]),

@@ -37,9 +37,14 @@ pub fn command(ranks: usize, args: &[&str]) -> Command {
 
 /// As [`ddl`], which must succeed: what it wrote to stdout and stderr.
 pub fn ddl_ok(ranks: usize, args: &[&str]) -> (String, String) {
-    let output = ddl(ranks, args);
+    succeeded(&mut command(ranks, args))
+}
+
+/// The same of a command of [`command`].
+pub fn succeeded(command: &mut Command) -> (String, String) {
+    let output = run(command, LIMIT);
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "ddl {args:?} on {ranks} ranks: {}\n{stdout}\n{stderr}", output.status);
+    assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
     (stdout, stderr)
 }
 

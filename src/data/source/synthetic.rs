@@ -162,7 +162,7 @@ impl Teacher {
                 let scale = 3.0 / (self.len as f64).sqrt();
                 for direction in &self.directions {
                     let products = direction.iter().zip(&x[start..]).map(|(&a, &b)| f64::from(a) * f64::from(b));
-                    targets.push((products.sum::<f64>() * scale).sin());
+                    targets.push(libm::sin(products.sum::<f64>() * scale));
                 }
             }
         }

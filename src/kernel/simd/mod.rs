@@ -55,7 +55,7 @@ pub(crate) trait Simd:
     /// `n` elements can be written at `to`.
     unsafe fn store_first(self, to: *mut f32, n: usize);
 
-    /// self · b + c, fused where the hardware does.
+    /// self · b + c, rounded once.
     fn mul_add(self, b: Self, c: Self) -> Self;
 
     /// The smaller; `other` where either is NaN.
@@ -202,6 +202,23 @@ fn zip(a: [f32; 8], b: [f32; 8], f: impl Fn(f32, f32) -> f32) -> [f32; 8] {
     std::array::from_fn(|lane| f(a[lane], b[lane]))
 }
 
+/// a·b + c rounded once, as the hardware of other instruction sets does it. `f32::mul_add` would be a call for each number.
+///
+/// The product is exact in f64. Their sum, rounded to odd there, rounds to f32 as the exact one does (Boldo and Melquiond 2008).
+#[inline(always)]
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
+    let sum = product + c;
+    // What the sum lost (Knuth's two-sum); NaN where it is not finite.
+    let of_c = sum - product;
+    let lost = (product - (sum - of_c)) + (c - of_c);
+    let bits = sum.to_bits();
+    let away = u64::from((lost > 0.0) == (sum > 0.0)).wrapping_mul(2).wrapping_sub(1);
+    let inexact = u64::from(lost > 0.0) | u64::from(lost < 0.0);
+    // An even sum gives way to its odd neighbour on the side of the exact one.
+    f64::from_bits(bits.wrapping_add(away.wrapping_mul(inexact & !bits & 1))) as f32
+}
+
 operators! { Plain, a, b,
     Add add zip(a, b, |a, b| a + b);
     Sub sub zip(a, b, |a, b| a - b);
@@ -257,8 +274,7 @@ impl Simd for Plain {
 
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
-        // Not f32::mul_add: without hardware FMA that is a slow library call.
-        Plain(std::array::from_fn(|lane| self.0[lane] * b.0[lane] + c.0[lane]))
+        Plain(std::array::from_fn(|lane| fused(self.0[lane], b.0[lane], c.0[lane])))
     }
 
     #[inline(always)]
@@ -290,5 +306,40 @@ impl Simd for Plain {
     #[inline(always)]
     fn exp2_integral(self) -> Self {
         Plain(self.0.map(|n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fused;
+
+    /// What decides a rounding lies far behind, cancels, is subnormal, or is no number.
+    #[test]
+    fn the_plain_multiply_add_rounds_once() {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+            let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
+            (word >> 22) ^ word
+        };
+        let special = [0.0, -0.0, 1.0, f32::MIN_POSITIVE, 1e-45, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        for round in 0..400_000 {
+            let [mut a, mut b, mut c] = std::array::from_fn(|_| f32::from_bits(next()));
+            match round % 4 {
+                // Close to halfway between two numbers, from either side.
+                0 => {
+                    (a, b) = (1.0 + (a.to_bits() % 4096) as f32 / 4096.0, 1.0 + (b.to_bits() % 4096) as f32 / 4096.0);
+                    c = (c.to_bits() % 7) as f32 * 2f32.powi(-(next() as i32 % 60).abs()) - 2f32.powi(-24);
+                }
+                1 => c = -(a * b),
+                2 => (a, b) = (a.abs().min(1e-20), b.abs().min(1e-20)),
+                _ => a = special[round / 4 % special.len()],
+            }
+            let (got, expected) = (fused(a, b, c), a.mul_add(b, c));
+            assert!(
+                got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(),
+                "{a:e} {b:e} {c:e}: {got:e}, {expected:e}"
+            );
+        }
     }
 }
