@@ -8,8 +8,11 @@ use support::training::{self, Run, settings, train_under};
 /// Where the CPU lacks one, the best that it has takes its place.
 const SETS: [&str; 3] = ["avx512", "avx2", "portable"];
 
+/// A name, and what stands there.
+type Bits = (String, Vec<u32>);
+
 /// Of weights, statistics and moments; and of each step's loss.
-fn bits(run: &Run) -> Vec<(String, Vec<u32>)> {
+fn bits(run: &Run) -> Vec<Bits> {
     let moments = run.last.optimizer.iter().flat_map(|(_, tensors)| tensors);
     let tensors = run.last.model.iter().chain(moments);
     let tensors = tensors.map(|t| (t.key.clone(), t.data.iter().map(|value| value.to_bits()).collect()));
@@ -28,7 +31,7 @@ fn same_bits(name: &str, job: &str, ranks: [usize; 3], more: &[&str]) {
     for set in 1..SETS.len() {
         let found = run(set);
         assert_eq!(first.len(), found.len(), "{name}");
-        let differ = |((key, a), (_, b)): (&(String, Vec<u32>), &(String, Vec<u32>))| {
+        let differ = |((key, a), (_, b)): (&Bits, &Bits)| {
             let at = a.iter().zip(b).position(|(a, b)| a != b)?;
             let count = a.iter().zip(b).filter(|(a, b)| a != b).count();
             Some(format!("{key}: {count} of {}, the first at {at}", a.len()))

@@ -92,14 +92,14 @@ unsafe fn exact<S: Simd>(x: S) -> (S, S) {
         let t = one / size.mul_add(S::splat(0.212_132_03), one);
         let mut p = S::splat(-6.476_983e-2);
         for coefficient in [
-            2.428_258_1e-1,
+            2.428_258e-1,
             -2.562_39e-1,
             2.739_863_6e-1,
             -4.742_285_3e-2,
             1.075_099_7e-1,
             7.415_583e-2,
-            8.535_985_2e-2,
-            8.459_384_8e-2,
+            8.535_985e-2,
+            8.459_385e-2,
         ] {
             p = p.mul_add(t, S::splat(coefficient));
         }
