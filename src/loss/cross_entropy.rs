@@ -89,6 +89,9 @@ fn settle(component: &Component, counts: &[u64]) -> Result<Component> {
     Ok(Component { table, ..component.clone() })
 }
 
+/// So many classes' powers are kept from the loss to the gradient.
+const KEPT: usize = 64;
+
 impl CrossEntropy {
     fn weight(&self, class: usize) -> f64 {
         self.weights.as_ref().map_or(1.0, |weights| weights[class])
@@ -106,7 +109,7 @@ impl CrossEntropy {
     ) -> f64 {
         let background = self.smoothing / n as f64;
         let all: f64 = self.weights.as_ref().map_or(n as f64, |weights| weights[..n].iter().sum());
-        let mut total = 0.0;
+        let (mut total, mut powers) = (0.0, [0.0; KEPT]);
         for sample in 0..m {
             let logits = &y[sample * n..][..n];
             let target = targets.classes[sample] as usize;
@@ -116,7 +119,10 @@ impl CrossEntropy {
             let hot = (1.0 - self.smoothing) * own * self.weight(target);
             let other_hot = (1.0 - self.smoothing) * (1.0 - own) * self.weight(other);
             let highest = logits.iter().fold(f64::NEG_INFINITY, |high, v| high.max(v.to_f64()));
-            let sum: f64 = logits.iter().map(|v| libm::exp(v.to_f64() - highest)).sum();
+            let power = |i: usize| libm::exp(logits[i].to_f64() - highest);
+            powers[..n.min(KEPT)].iter_mut().enumerate().for_each(|(i, kept)| *kept = power(i));
+            let sum = powers[..n.min(KEPT)].iter().sum::<f64>() + (KEPT..n).map(power).sum::<f64>();
+            let power = |i: usize| if i < KEPT { powers[i] } else { power(i) };
             let log_sum = highest + libm::log(sum);
             total += hot * (log_sum - logits[target].to_f64());
             if targets.mixed.is_some() {
@@ -130,12 +136,12 @@ impl CrossEntropy {
                 let dy = &mut dy[sample * n..][..n];
                 if self.weights.is_none() && targets.mixed.is_none() {
                     let expected = |i| background + if i == target { hot } else { 0.0 };
-                    gradient(logits, log_sum, share, 1.0, expected, dy);
+                    gradient(power, share, 1.0 / sum, expected, dy);
                 } else {
                     let mass = hot + other_hot + background * all;
                     let at = |i, class, hot| if i == class { hot } else { 0.0 };
                     let expected = |i| background * self.weight(i) + at(i, target, hot) + at(i, other, other_hot);
-                    gradient(logits, log_sum, share, mass, expected, dy);
+                    gradient(power, share, mass / sum, expected, dy);
                 }
             }
         }
@@ -143,10 +149,16 @@ impl CrossEntropy {
     }
 }
 
-/// dy = share · (mass · softmax − expected).
-fn gradient<T: Real>(logits: &[T], log_sum: f64, share: f64, mass: f64, expected: impl Fn(usize) -> f64, dy: &mut [T]) {
-    for (i, (dy, logit)) in dy.iter_mut().zip(logits).enumerate() {
-        *dy = T::of(share * (mass * libm::exp(logit.to_f64() - log_sum) - expected(i)));
+/// dy = share · (scale · power − expected).
+fn gradient<T: Real>(
+    power: impl Fn(usize) -> f64,
+    share: f64,
+    scale: f64,
+    expected: impl Fn(usize) -> f64,
+    dy: &mut [T],
+) {
+    for (i, dy) in dy.iter_mut().enumerate() {
+        *dy = T::of(share * (scale * power(i) - expected(i)));
     }
 }
 
