@@ -5,7 +5,7 @@
 use ddl::config::Job;
 use ddl::data::{AugmentKey, Dataset, Part, Targets};
 use ddl::kernel::sum::{add, add_with_squares, squares};
-use ddl::layer::{Mode, Onto};
+use ddl::layer::{Mode, Onto, Pass};
 use ddl::model::Model;
 use ddl::optimizer::{self, Update};
 use ddl::{loss, rng};
@@ -95,10 +95,11 @@ fn layers() {
         if !params.is_empty() {
             count(&format!("{name}: weights packed"), || model.stack.prepare(&params));
         }
-        count(&format!("{name}: forward"), || model.stack.forward(*m, MODE, &params, &state, &mut statistics));
+        let micro = Pass { m: *m, mode: MODE, params: &params };
+        count(&format!("{name}: forward"), || model.stack.forward(micro, &state, &mut statistics));
         model.stack.y_and_dy(*m).1.fill(0.01);
         count(&format!("{name}: backward"), || {
-            model.stack.backward(*m, MODE, &params, &mut grads, Onto::Add, true, usize::MAX, &mut |_| {});
+            model.stack.backward(micro, &mut grads, Onto::Add, true, usize::MAX, &mut |_| {});
         });
     }
 }

@@ -5,8 +5,13 @@
 //! Convolutions are counted as direct ones, so that Winograd's may exceed the peak.
 
 use ddl::arena::Buffer;
-use ddl::kernel::{Init, LstmGradients, LstmWeights, Real, Recurrence, Window, panels_len};
+use ddl::kernel::view::{images, images_mut, rows, rows_mut};
+use ddl::kernel::{
+    CellGradients, CellWeights, ConvGradients, Kept, Kind, LinearMap, Precision, Real, Recurrence, Weight, Window,
+    panels_len,
+};
 use divan::counter::ItemsCount;
+use ndarray::{ArrayView3, ArrayViewMut3};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -37,90 +42,108 @@ fn push(cases: &mut Vec<Case>, name: String, flop: usize, make: impl FnOnce() ->
 /// The three products of a linear layer.
 fn linear(cases: &mut Vec<Case>, m: usize, k: usize, n: usize) {
     let flop = 2 * m * k * n;
+    let planned = move || {
+        let product = f32::linear(LinearMap { rows: m, inputs: k, outputs: n }, Precision::F32);
+        let (panels, needs) = (filled(panels_len(k, n)), product.needs());
+        let (mut packed, scratch) = (filled(needs.packed), filled(needs.scratch));
+        product.prepare(&panels, &mut packed);
+        (product, panels, packed, scratch)
+    };
     push(cases, format!("linear forward m{m} k{k} n{n}"), flop, move || {
-        let (x, panels, mut y) = (filled(m * k), filled(panels_len(k, n)), filled(m * n));
-        Box::new(move || f32::product(m, k, n, &x, k, &panels, Init::Zero, &mut y, n))
+        let ((product, panels, packed, mut scratch), x, mut y) = (planned(), filled(m * k), filled(m * n));
+        Box::new(move || {
+            let weight = Weight { panels: &panels, packed: &packed };
+            product.forward(rows(m, k, &x), weight, None, rows_mut(m, n, &mut y), &mut scratch);
+        })
     });
     push(cases, format!("linear dweight m{m} k{k} n{n}"), flop, move || {
-        let (x, dy, mut panels) = (filled(m * k), filled(m * n), filled(panels_len(k, n)));
-        Box::new(move || f32::outer(m, k, n, &x, k, &dy, n, true, &mut panels))
+        let ((product, mut panels, _, mut scratch), x, dy) = (planned(), filled(m * k), filled(m * n));
+        Box::new(move || product.weight_gradient(rows(m, k, &x), rows(m, n, &dy), true, &mut panels, &mut scratch))
     });
     push(cases, format!("linear dx m{m} k{k} n{n}"), flop, move || {
-        let (dy, panels, mut dx) = (filled(m * n), filled(panels_len(k, n)), filled(m * k));
-        let mut scratch = filled(f32::product_transposed_scratch(n));
-        Box::new(move || f32::product_transposed(m, n, k, &dy, &panels, &mut dx, &mut scratch))
+        let ((product, panels, packed, mut scratch), dy, mut dx) = (planned(), filled(m * n), filled(m * k));
+        Box::new(move || {
+            let weight = Weight { panels: &panels, packed: &packed };
+            product.data_gradient(rows(m, n, &dy), weight, rows_mut(m, k, &mut dx), &mut scratch);
+        })
     });
 }
 
 /// The passes of a convolution of m images; the first layer of a network needs no data gradient.
 fn conv(cases: &mut Vec<Case>, m: usize, size: usize, c: usize, o: usize, padding: usize) {
-    let window = Window { c, h: size, w: size, o, kernel: (3, 3), stride: (1, 1), padding: (padding, padding) };
+    let window = Window { c, h: size, w: size, o, kernel: (3, 3), padding: (padding, padding), ..Window::default() };
     let (inputs, outputs) = (m * size * size * c, m * window.out_h() * window.out_w() * o);
     let flop = 2 * outputs * window.depth();
-    let panels = panels_len(window.depth(), o);
     let first = c <= 3;
     let name = |pass: &str| format!("conv {pass} m{m} {size}x{size} {c}->{o}");
-    let working = move || {
-        let needs = f32::conv2d_needs(&window);
-        [needs.packed, needs.scratch].map(Buffer::<f32>::zeros)
+    let planned = move || {
+        let conv = f32::conv2d(window);
+        let (panels, needs) = (filled(panels_len(window.depth(), o)), conv.needs());
+        let (mut packed, scratch) = (filled(needs.packed), filled(needs.scratch));
+        conv.prepare(&panels, &mut packed);
+        (conv, panels, packed, scratch)
     };
     push(cases, name("forward"), flop, move || {
-        let (x, panels, bias, mut y) = (filled(inputs), filled(panels), filled(o), filled(outputs));
-        let [mut packed, mut scratch] = working();
-        f32::conv2d_prepare(&window, &panels, &mut packed);
-        Box::new(move || f32::conv2d_forward(&window, m, &x, &panels, &packed, Some(&bias), &mut y, &mut scratch))
+        let (conv, panels, packed, mut scratch) = planned();
+        let (x, bias, mut y) = (filled(inputs), filled(o), filled(outputs));
+        Box::new(move || {
+            let weight = Weight { panels: &panels, packed: &packed };
+            let y = images_mut(m, window.output(), &mut y);
+            conv.forward(images(m, window.input(), &x), weight, Some(&bias), y, &mut scratch);
+        })
     });
     push(cases, name("backward"), if first { flop } else { 2 * flop }, move || {
-        let (x, dy, panels, mut dx) = (filled(inputs), filled(outputs), filled(panels), filled(inputs));
-        let [mut packed, mut scratch] = working();
+        let (conv, panels, packed, mut scratch) = planned();
+        let (x, dy, mut dx) = (filled(inputs), filled(outputs), filled(inputs));
         let (mut dpanels, mut dbias) = (filled(panels.len()), filled(o));
-        f32::conv2d_prepare(&window, &panels, &mut packed);
-        let mut y = filled(outputs);
-        f32::conv2d_forward(&window, m, &x, &panels, &packed, None, &mut y, &mut scratch);
         Box::new(move || {
-            let dx = (!first).then_some(&mut dx[..]);
-            let (dpanels, dbias) = (&mut dpanels[..], Some(&mut dbias[..]));
-            f32::conv2d_backward(&window, m, &x, &dy, &panels, &packed, dx, dpanels, dbias, &mut scratch)
+            let weight = Weight { panels: &panels, packed: &packed };
+            let dx = (!first).then(|| images_mut(m, window.input(), &mut dx));
+            let gradients = ConvGradients { dx, dpanels: &mut dpanels, dbias: Some(&mut dbias) };
+            let (x, dy) = (images(m, window.input(), &x), images(m, window.output(), &dy));
+            conv.backward(x, dy, weight, gradients, &mut scratch);
         })
     });
     push(cases, name("prepare"), 0, move || {
-        let (panels, [mut packed, ..]) = (filled(panels), working());
-        Box::new(move || f32::conv2d_prepare(&window, &panels, &mut packed))
+        let (conv, panels, mut packed, _) = planned();
+        Box::new(move || conv.prepare(&panels, &mut packed))
     });
 }
 
-/// One direction of an LSTM over 60 steps.
-fn lstm(cases: &mut Vec<Case>, m: usize, inputs: usize, hidden: usize, bf16: bool) {
-    let r = Recurrence { steps: 60, inputs, hidden, reverse: false, width: hidden, bf16 };
-    let name = |pass: &str| format!("lstm {pass} m{m} {inputs}->{hidden} x60{}", if bf16 { " bf16" } else { "" });
-    let flops = 2 * r.steps * m * (inputs + hidden) * 4 * hidden;
-    let weights = move || (filled(panels_len(inputs, 4 * hidden)), filled(panels_len(hidden, 4 * hidden)));
+/// One direction of a recurrent layer over 60 steps.
+fn recurrent(cases: &mut Vec<Case>, kind: Kind, m: usize, (inputs, hidden): (usize, usize), precision: Precision) {
+    let r = Recurrence { kind, steps: 60, inputs, hidden, reverse: false, width: hidden, precision };
+    let name = |pass: &str| format!("{kind:?} {pass} m{m} {inputs}->{hidden} x60 {precision:?}").to_lowercase();
+    let n = kind.gates() * hidden;
+    let flops = 2 * r.steps * m * (inputs + hidden) * n;
+    let weights = move || (filled(panels_len(inputs, n)), filled(panels_len(hidden, n)));
     let buffers = move || [r.packed_len(), r.rows_len(m), r.cache_len(m), r.scratch_len(m)].map(filled);
+    let shape = (r.steps + 1, m, r.row_len());
     push(cases, name("forward"), flops, move || {
         let ((ih, hh), [mut packed, mut z, mut cache, mut scratch]) = (weights(), buffers());
+        let cell = f32::recurrent(r);
         Box::new(move || {
-            let weights = LstmWeights { ih: &ih, hh: &hh, bias: None };
-            f32::lstm_prepare(&r, &weights, &mut packed);
-            f32::lstm_forward(&r, m, &weights, &packed, &mut z, &mut cache, &mut scratch);
+            cell.prepare(CellWeights { ih: &ih, hh: &hh, bias: None, packed: &[] }, &mut packed);
+            let weights = CellWeights { ih: &ih, hh: &hh, bias: None, packed: &packed };
+            let rows = ArrayViewMut3::from_shape(shape, &mut z).expect("as long as planned");
+            cell.forward(weights, rows, &mut cache, &mut scratch);
         })
     });
     push(cases, name("backward"), 2 * flops, move || {
         let ((ih, hh), [mut packed, mut z, mut cache, mut scratch]) = (weights(), buffers());
         let ((mut dih, mut dhh), [dy, mut dx]) = (weights(), [hidden, inputs].map(|n| filled(60 * m * n)));
-        f32::lstm_prepare(&r, &LstmWeights { ih: &ih, hh: &hh, bias: None }, &mut packed);
-        f32::lstm_forward(
-            &r,
-            m,
-            &LstmWeights { ih: &ih, hh: &hh, bias: None },
-            &packed,
-            &mut z,
-            &mut cache,
-            &mut scratch,
-        );
+        let cell = f32::recurrent(r);
+        cell.prepare(CellWeights { ih: &ih, hh: &hh, bias: None, packed: &[] }, &mut packed);
+        let weights = CellWeights { ih: &ih, hh: &hh, bias: None, packed: &packed };
+        let rows = ArrayViewMut3::from_shape(shape, &mut z).expect("as long as planned");
+        cell.forward(weights, rows, &mut cache, &mut scratch);
         Box::new(move || {
-            let weights = LstmWeights { ih: &ih, hh: &hh, bias: None };
-            let gradients = LstmGradients { ih: &mut dih, hh: &mut dhh, bias: None };
-            f32::lstm_backward(&r, m, &weights, &packed, &z, &cache, &dy, Some(&mut dx), gradients, &mut scratch);
+            let weights = CellWeights { ih: &ih, hh: &hh, bias: None, packed: &packed };
+            let kept = Kept { rows: ArrayView3::from_shape(shape, &z).expect("as long as planned"), cache: &cache };
+            let dy = ArrayView3::from_shape((60, m, hidden), &dy).expect("as long as planned");
+            let dx = ArrayViewMut3::from_shape((60, m, inputs), &mut dx).expect("as long as planned");
+            let gradients = CellGradients { ih: &mut dih, hh: &mut dhh, bias: None };
+            cell.backward(weights, kept, dy, Some(dx), gradients, &mut scratch);
         })
     });
 }
@@ -153,18 +176,16 @@ fn cases() -> Vec<Case> {
     conv(&mut cases, 64, 5, 64, 64, 1);
     conv(&mut cases, 16, 16, 128, 128, 1);
     conv(&mut cases, 16, 16, 256, 256, 1);
-    for bf16 in [false, true] {
-        lstm(&mut cases, 64, 64, 64, bf16);
-        lstm(&mut cases, 16, 64, 64, bf16);
-        lstm(&mut cases, 16, 1, 64, bf16);
+    for precision in [Precision::F32, Precision::Bf16] {
+        for (m, sizes) in [(64, (64, 64)), (16, (64, 64)), (16, (1, 64))] {
+            recurrent(&mut cases, Kind::Lstm, m, sizes, precision);
+        }
+        recurrent(&mut cases, Kind::Gru, 64, (64, 64), precision);
     }
-    push(&mut cases, "transpose panels 2048x512".into(), 0, || {
-        let (panels, mut transposed) = (filled(panels_len(2048, 512)), filled(panels_len(512, 2048)));
-        Box::new(move || f32::transpose_panels(2048, 512, &panels, &mut transposed))
-    });
-    push(&mut cases, "column sums 131072x32".into(), 0, || {
+    push(&mut cases, "bias gradient 131072x32".into(), 0, || {
+        let product = f32::linear(LinearMap { rows: 131_072, inputs: 1, outputs: 32 }, Precision::F32);
         let (dy, mut sums) = (filled(131_072 * 32), filled(32));
-        Box::new(move || f32::column_sums(131_072, 32, &dy, 32, &mut sums))
+        Box::new(move || product.bias_gradient(rows(131_072, 32, &dy), true, &mut sums))
     });
     for (name, function) in
         [("exp", f32::exp_slice as fn(&mut [f32])), ("tanh", f32::tanh_slice), ("sigmoid", f32::sigmoid_slice)]

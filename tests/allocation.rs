@@ -142,6 +142,7 @@ samples = 150
 test_samples = 0"#,
         layers: r#"
             { type = "lstm", hidden_size = 7, num_layers = 2, dropout = 0.3, bidirectional = true, return_sequences = true },
+            { type = "gru", hidden_size = 5, num_layers = 2, dropout = 0.2, return_sequences = true },
             { type = "lstm", hidden_size = 16 }, { type = "layer_norm" }, { type = "linear", out_features = 2 }"#,
         loss: "huber",
     },

@@ -17,7 +17,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Arithmetic on slices; the arena for how weights are stored.
     ("kernel", &["arena"]),
     // A job's text; each component's keys and defaults belong to its registry.
-    ("config", &["error", "data::Dataset", "layer::find", "loss::find", "optimizer::find", "optimizer::schedule"]),
+    (
+        "config",
+        &[
+            "error",
+            "kernel::Precision",
+            "data::Dataset",
+            "layer::find",
+            "loss::find",
+            "optimizer::find",
+            "optimizer::schedule",
+        ],
+    ),
     // What a network is made of: no data but the targets a loss sees, no ranks, no files.
     ("layer", &["arena", "config", "error", "kernel", "resource", "rng", "shape"]),
     ("loss", &["config", "data::Targets", "data::Task", "error", "kernel"]),
@@ -112,23 +123,21 @@ const UNSAFE: &[&str] = &[
     "comm/solo",         // as the trait says
     "comm/watch",        // records that ranks share; its thread takes no signals
     "kernel/activation", // instruction sets, from here on
-    "kernel/bf16",
-    "kernel/column",
-    "kernel/direct",
-    "kernel/epilogue",
-    "kernel/fused",
+    "kernel/column_sum",
+    "kernel/conv/direct",
+    "kernel/conv/epilogue",
+    "kernel/conv/fused",
+    "kernel/conv/patch",
+    "kernel/conv/upstream",
+    "kernel/conv/winograd",
     "kernel/gelu",
     "kernel/isa",
-    "kernel/lstm",
-    "kernel/outer",
-    "kernel/patch",
     "kernel/product",
+    "kernel/recurrent/cell",
+    "kernel/recurrent/sequence",
     "kernel/simd",
-    "kernel/tile",
     "kernel/transpose",
-    "kernel/transposed",
-    "kernel/upstream",
-    "kernel/winograd",
+    "kernel/view",        // views without ndarray's own checks
     "main",               // a handler before all else
     "reduction/crossing", // messages on their way
     "reduction/exchange", // each block is one rank's between two barriers
@@ -140,6 +149,9 @@ const UNSAFE: &[&str] = &[
 ];
 
 const MOST_LINES: usize = 500;
+
+/// Of a function in `kernel/` and `layer/`: more are not seen at a glance.
+const MOST_PARAMETERS: usize = 7;
 
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "misc"];
@@ -333,6 +345,67 @@ fn files_are_short() {
         .map(|source| format!("{}: {} lines, at most {MOST_LINES}", source.path, source.lines.len()))
         .collect();
     assert!(long.is_empty(), "\n{}", long.join("\n"));
+}
+
+/// Parameters of the functions that a file declares: the number, and where.
+fn parameters(source: &Source) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    for (number, line) in source.lines.iter().enumerate() {
+        for at in words(line, "fn") {
+            let rest = [&line[at..], "\n"].into_iter().chain(source.lines[number + 1..].iter().map(String::as_str));
+            // From the name's first bracket to the one that closes it; a comma in no deeper bracket divides. A comma at
+            // the end stands before nothing.
+            let (mut depth, mut angle, mut count, mut begun, mut named) = (0, 0, 0, false, false);
+            'signature: for piece in rest.take(40) {
+                let mut before = ' ';
+                for c in piece.chars() {
+                    match c {
+                        '(' | '[' => depth += 1,
+                        ')' | ']' => depth -= 1,
+                        '<' => angle += 1,
+                        '>' if before != '-' => angle -= 1,
+                        '{' | ';' if depth == 0 => break 'signature,
+                        _ => {}
+                    }
+                    if depth == 1 && angle == 0 && c == '(' {
+                        named = true;
+                    } else if named && depth == 0 {
+                        break 'signature;
+                    } else if depth == 1 && angle == 0 && c == ',' {
+                        begun = false;
+                    } else if named && !c.is_whitespace() && !begun {
+                        (begun, count) = (true, count + 1);
+                    }
+                    before = c;
+                }
+            }
+            found.push((count, number + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn functions_of_kernels_and_layers_take_few_parameters() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| ["kernel", "layer"].contains(&source.module())) {
+        let many = parameters(source).into_iter().filter(|(count, _)| *count > MOST_PARAMETERS);
+        wrong.extend(many.map(|(count, line)| format!("src/{}:{line}: {count} parameters", source.path)));
+    }
+    assert!(wrong.is_empty(), "give what belongs together a name:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_scan_counts_parameters() {
+    let lines = [
+        "fn a(&self) {",
+        "pub fn b<T: Fn(u8, u8)>(x: [u8; 2], (y, z): (A<B, C>, D), ",
+        "    w: impl Fn(u8, u8),",
+        ") -> (u8, u8) {",
+    ];
+    let source = Source { path: "x.rs".into(), lines: lines.map(str::to_owned).to_vec() };
+    assert_eq!(parameters(&source), [(1, 1), (3, 2)]);
+    assert_eq!(parameters(&Source { path: "x.rs".into(), lines: vec!["fn c() {}".into()] }), [(0, 1)]);
 }
 
 #[test]

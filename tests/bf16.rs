@@ -3,7 +3,7 @@
 mod support;
 
 use ddl::config::{Component, Precision};
-use ddl::layer::{Mode, Onto, REGISTRY};
+use ddl::layer::{Mode, Onto, Pass, REGISTRY};
 use ddl::model::Model;
 use ddl::shape::Shape;
 use ddl::store::{RunSummary, read_run};
@@ -28,11 +28,12 @@ fn pass(precision: Precision, layers: &[Component], input: Shape, m: usize) -> V
     let stack = &mut model.stack;
     stack.prepare(&params);
     stack.x(m).copy_from_slice(&filled(1, m * input.len()));
-    stack.forward(m, mode, &params, &state, &mut statistics);
+    let micro = Pass { m, mode, params: &params };
+    stack.forward(micro, &state, &mut statistics);
     let y = stack.y(m).to_vec();
     let dy = stack.y_and_dy(m).1;
     dy.copy_from_slice(&filled(2, dy.len()));
-    stack.backward(m, mode, &params, &mut dparams, Onto::Add, true, usize::MAX, &mut |_| {});
+    stack.backward(micro, &mut dparams, Onto::Add, true, usize::MAX, &mut |_| {});
     let dx = stack.dx(m).to_vec();
     [y, dx].into_iter().chain(model.layout().slots().iter().map(|slot| slot.read(&dparams))).collect()
 }

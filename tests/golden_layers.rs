@@ -6,7 +6,7 @@ mod support;
 
 use ddl::arena::{Layout, Slot};
 use ddl::config::{Component, Job};
-use ddl::layer::{Element, Mode, Onto, REGISTRY};
+use ddl::layer::{Element, Mode, Onto, Pass, REGISTRY};
 use ddl::model::Model;
 use ddl::shape::Shape;
 use serde::Deserialize;
@@ -124,11 +124,12 @@ impl Case {
         let stack = &mut model.stack;
         stack.prepare(&params);
         stack.x(m).copy_from_slice(&filled(1, input, m));
-        stack.forward(m, mode, &params, &state, &mut statistics);
+        let micro = Pass { m, mode, params: &params };
+        stack.forward(micro, &state, &mut statistics);
         let y = in_torch_order(stack.y(m), output, m);
         let mut dparams = vec![T::ZERO; params.len()];
         stack.y_and_dy(m).1.copy_from_slice(&filled(2, output, m));
-        stack.backward(m, mode, &params, &mut dparams, Onto::Add, true, usize::MAX, &mut |_| {});
+        stack.backward(micro, &mut dparams, Onto::Add, true, usize::MAX, &mut |_| {});
         let dx = in_torch_order(stack.dx(m), input, m);
         model.update_state(&mut state, &statistics);
         Found { y, dx, dparams: by_name(model.layout(), &dparams), state: by_name(model.state_layout(), &state) }

@@ -2,7 +2,7 @@
 
 use ddl::config::{Component, Precision};
 use ddl::data::Targets;
-use ddl::layer::{self, Mode, Onto, Place, Stack};
+use ddl::layer::{self, Mode, Onto, Pass, Place, Stack};
 use ddl::loss;
 use ddl::rng::{Numbers, Purpose, Stream};
 
@@ -34,7 +34,7 @@ impl Case {
         let mut statistics = vec![0.0; state.len()];
         self.stack.prepare(params);
         self.stack.x(self.m).copy_from_slice(x);
-        self.stack.forward(self.m, MODE, params, &state, &mut statistics);
+        self.stack.forward(Pass { m: self.m, mode: MODE, params }, &state, &mut statistics);
         self.stack.y(self.m).iter().zip(&self.r).map(|(y, r)| y * r).sum()
     }
 
@@ -43,7 +43,8 @@ impl Case {
         self.scalar(&params, &x);
         let mut dparams = vec![0.0; params.len()];
         self.stack.y_and_dy(self.m).1.copy_from_slice(&self.r);
-        self.stack.backward(self.m, MODE, &params, &mut dparams, Onto::Add, true, usize::MAX, &mut |_| {});
+        let micro = Pass { m: self.m, mode: MODE, params: &params };
+        self.stack.backward(micro, &mut dparams, Onto::Add, true, usize::MAX, &mut |_| {});
         (dparams, self.stack.dx(self.m).to_vec())
     }
 }

@@ -80,7 +80,7 @@ pub struct Train {
     pub clip_norm: Option<f64>,
     /// What the products of linear and LSTM layers multiply in.
     #[serde(default)]
-    pub precision: Precision,
+    pub precision: super::Precision,
     /// Epochs between evaluations on the test part; the last epoch is always evaluated. 0: the last only.
     #[serde(default = "one")]
     pub evaluate_every: u64,
@@ -159,17 +159,6 @@ impl Train {
         };
         self.micro_batch.map_or(batch, |micro| micro.min(batch))
     }
-}
-
-/// What the products of linear and LSTM layers multiply in. Weights, moments and sums are f32 with either.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// f32.
-    #[default]
-    F32,
-    /// bfloat16: activations, weights and gradients are rounded to 8 bits where they are multiplied.
-    Bf16,
 }
 
 impl Job {

@@ -9,9 +9,10 @@ mod job;
 mod lines;
 mod overrides;
 
+pub use crate::kernel::Precision;
 pub use changes::{Change, Meaning, changes};
 pub use component::{Component, nearest};
 pub use data::{Augmentation, DataConfig, Normalize, PaddingMode, Resident, Sampling, Shuffle, Span};
 pub use distributed::{Distributed, Exchange, Reduction, Wire};
-pub use job::{Batch, Job, Precision, Train};
+pub use job::{Batch, Job, Train};
 pub use overrides::Override;

@@ -53,7 +53,8 @@ struct AvgPool2d<T> {
 fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     let stride = keys.stride.unwrap_or(keys.kernel_size);
-    let window = window(component, place, None, keys.kernel_size, stride, keys.padding)?;
+    let (kernel, stride, padding) = (keys.kernel_size.get(), stride.get(), keys.padding.get());
+    let window = window(component, place, None, Window { kernel, stride, padding, ..Window::default() })?;
     let (kernel, padding) = (window.kernel, window.padding);
     if padding.0 * 2 > kernel.0 || padding.1 * 2 > kernel.1 {
         let what = format!("{padding:?} is more than half of the kernel {kernel:?}");
@@ -162,7 +163,7 @@ impl<T: Real> Layer<T> for AvgPool2d<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::{Mode, Onto, Stack};
+    use crate::layer::{Mode, Onto, Pass, Stack};
     use crate::rng::{Numbers, Purpose, Stream};
     use rand::RngCore;
 
@@ -186,13 +187,15 @@ mod tests {
         double.x(1).copy_from_slice(&wide(&x));
         single.prepare(&params);
         double.prepare(&wide(&params));
-        single.forward(1, mode, &params, &vec![1.0; states], &mut vec![0.0; states]);
-        double.forward(1, mode, &wide(&params), &vec![1.0; states], &mut vec![0.0; states]);
+        let wide_params = wide(&params);
+        let (narrow, broad) = (Pass { m: 1, mode, params: &params }, Pass { m: 1, mode, params: &wide_params });
+        single.forward(narrow, &vec![1.0; states], &mut vec![0.0; states]);
+        double.forward(broad, &vec![1.0; states], &mut vec![0.0; states]);
         let mut all = vec![(single.y(1).to_vec(), double.y(1).to_vec())];
         single.y_and_dy(1).1.copy_from_slice(&dy);
         double.y_and_dy(1).1.copy_from_slice(&wide(&dy));
-        single.backward(1, mode, &params, &mut grads, Onto::Add, true, 1, &mut |_| ());
-        double.backward(1, mode, &wide(&params), &mut wide_grads, Onto::Add, true, 1, &mut |_| ());
+        single.backward(narrow, &mut grads, Onto::Add, true, 1, &mut |_| ());
+        double.backward(broad, &mut wide_grads, Onto::Add, true, 1, &mut |_| ());
         all.push((single.dx(1).to_vec(), double.dx(1).to_vec()));
         all.extend(single.layout().slots().iter().map(|slot| (slot.read(&grads), slot.read(&wide_grads))));
         let errors = all.iter().map(|(single, double)| {

@@ -7,6 +7,7 @@ use super::{Backward, Forward, Initial, Layer, Mode, Plan, Statistics, Step};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
+use crate::kernel::view::{Rows, RowsMut, rows, rows_mut};
 use crate::kernel::{Real, isa::dispatch};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -227,7 +228,10 @@ dispatch! {
 dispatch! {
     /// y = scale·(x − mean) + offset, per channel. The difference comes first: near an output of 0, where a ReLU
     /// decides, it is exact.
-    fn normalise<T>(c: usize, x: &[T], mean: &[T], scale: &[T], offset: &[T], y: &mut [T]) {
+    fn normalise<T>(x: Rows<'_, T>, mean: &[T], scale: &[T], offset: &[T], y: RowsMut<'_, T>) {
+        let c = x.ncols();
+        let (x, y) = (dense(&x), y.into_slice().expect("rows lie dense"));
+        let (mean, scale, offset) = (&mean[..c], &scale[..c], &offset[..c]);
         for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
             for i in 0..c {
                 y[i] = scale[i] * (x[i] - mean[i]) + offset[i];
@@ -238,7 +242,10 @@ dispatch! {
 
 dispatch! {
     /// dbeta(C) = Σ dy and dgamma(C) = Σ dy·x̂, with x̂ = (x − mean)·rstd.
-    fn gradient_sums<T>(c: usize, x: &[T], dy: &[T], mean: &[T], rstd: &[T], block: &mut [T], dbeta: &mut [T], dgamma: &mut [T]) {
+    fn gradient_sums<T>(
+        x: Rows<'_, T>, dy: Rows<'_, T>, mean: &[T], rstd: &[T], block: &mut [T], dbeta: &mut [T], dgamma: &mut [T],
+    ) {
+        let (c, x, dy) = (x.ncols(), dense(&x), dense(&dy));
         let (block, lost) = block.split_at_mut(2 * c);
         lost.fill(T::ZERO);
         let (beta_lost, gamma_lost) = lost.split_at_mut(c);
@@ -267,13 +274,21 @@ dispatch! {
 
 dispatch! {
     /// dx = a·dy + b·(x − mean) + d, per channel.
-    fn combine<T>(c: usize, x: &[T], dy: &[T], mean: &[T], a: &[T], b: &[T], d: &[T], dx: &mut [T]) {
+    fn combine<T>(x: Rows<'_, T>, dy: Rows<'_, T>, mean: &[T], slope: [&[T]; 3], dx: RowsMut<'_, T>) {
+        let c = x.ncols();
+        let (x, dy, dx) = (dense(&x), dense(&dy), dx.into_slice().expect("rows lie dense"));
+        let [a, b, d] = slope.map(|each| &each[..c]);
         for ((x, dy), dx) in x.chunks_exact(c).zip(dy.chunks_exact(c)).zip(dx.chunks_exact_mut(c)) {
             for i in 0..c {
                 dx[i] = a[i] * dy[i] + b[i] * (x[i] - mean[i]) + d[i];
             }
         }
     }
+}
+
+/// The elements of rows that lie one after the other.
+fn dense<'a, T>(rows: &Rows<'a, T>) -> &'a [T] {
+    rows.to_slice().expect("rows lie dense")
 }
 
 impl BatchNorm {
@@ -317,7 +332,8 @@ impl<T: Real> Layer<T> for BatchNorm {
 
     fn forward(&mut self, io: Forward<'_, T>) {
         let c = self.channels;
-        let mut count = io.m * self.rows;
+        let m = io.m * self.rows;
+        let mut count = m;
         let (mean, rstd) = io.cache[..2 * c].split_at_mut(c);
         if let Mode::Train { share, .. } = io.mode {
             if io.phase == 0 {
@@ -341,18 +357,19 @@ impl<T: Real> Layer<T> for BatchNorm {
         }
         let (scale, offset) = io.scratch[..2 * c].split_at_mut(c);
         self.norm.scale_and_offset(io.params, rstd, scale, offset);
-        normalise(c, io.x, mean, scale, offset, io.y);
+        normalise(rows(m, c, io.x), mean, scale, offset, rows_mut(m, c, io.y));
     }
 
     /// dx = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)), dγ = Σ dy·x̂, dβ = Σ dy.
     fn backward(&mut self, io: Backward<'_, T>) {
         let c = self.channels;
-        let mut count = io.m * self.rows;
+        let m = io.m * self.rows;
+        let mut count = m;
         let (mean, rstd) = io.cache[..2 * c].split_at_mut(c);
         let (dbeta, rest) = io.scratch.split_at_mut(c);
         let (dgamma, block) = rest.split_at_mut(c);
         if io.phase == 0 {
-            gradient_sums(c, io.x, io.dy, mean, rstd, &mut block[..4 * c], dbeta, dgamma);
+            gradient_sums(rows(m, c, io.x), rows(m, c, io.dy), mean, rstd, &mut block[..4 * c], dbeta, dgamma);
             self.norm.add_gradients(dgamma, dbeta, io.dparams);
         } else {
             let (n, pairs) = summed(io.sums);
@@ -369,6 +386,7 @@ impl<T: Real> Layer<T> for BatchNorm {
         let (scale, offset) = block[..2 * c].split_at_mut(c);
         self.norm.scale_and_offset(io.params, rstd, scale, offset);
         BatchNormSlots::slope(count, rstd, scale, dgamma, dbeta);
-        combine(c, io.x, io.dy, mean, scale, dgamma, dbeta, dx);
+        let slope = [&*scale, &*dgamma, &*dbeta];
+        combine(rows(m, c, io.x), rows(m, c, io.dy), mean, slope, rows_mut(m, c, dx));
     }
 }

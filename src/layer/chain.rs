@@ -5,12 +5,13 @@
 
 use super::conv2d::gradients;
 use super::{Backward, BatchNormSlots, Forward, Mode, Plan, Step};
-use crate::kernel::{Activation, Fused, Norm, Normalised, Real, Sink, Upstream, Window};
+use crate::kernel::view::{images, images_mut};
+use crate::kernel::{Activation, ConvGradients, Fused, Norm, Normalised, Real, Sink, Upstream, Weight, Window};
 use std::ops::Range;
 
 /// What a convolution took over.
-pub(super) struct Chain<T: 'static> {
-    kernel: &'static dyn Fused<T>,
+pub(super) struct Chain {
+    window: Window,
     activation: Activation,
     /// And where its parameters begin.
     norm: Option<(BatchNormSlots, usize)>,
@@ -30,10 +31,15 @@ struct Kept<'a, T> {
     taps: &'a mut [u8],
 }
 
-impl<T: Real> Chain<T> {
+impl Chain {
     /// As many of the following steps as can be done on the way, and how many those are; `plan` gets their needs.
-    pub(super) fn of(window: &Window, m: usize, following: &[(Step, usize)], plan: &mut Plan) -> Option<(Self, usize)> {
-        let kernel = T::fused().filter(|kernel| kernel.suits(window))?;
+    pub(super) fn of<T: Real>(
+        fused: &dyn Fused<T>,
+        window: &Window,
+        m: usize,
+        following: &[(Step, usize)],
+        plan: &mut Plan,
+    ) -> Option<(Self, usize)> {
         let (mut activation, mut norm, mut steps) = (Activation::default(), None, 0);
         for (step, params) in following {
             match step {
@@ -52,51 +58,58 @@ impl<T: Real> Chain<T> {
         let output = if norm.is_some() { pixels * window.o } else { 0 };
         let taps = if activation.pool { (pooled * window.o).div_ceil(size_of::<T>()) } else { 0 };
         plan.cache = output + 2 * window.o + taps;
-        plan.scratch += kernel.sums_len(window.o) + 2 * window.o;
+        plan.scratch += fused.sums_len() + 2 * window.o;
         plan.reads_output = norm.is_none() && activation.relu && !activation.pool;
-        Some((Self { kernel, activation, norm, output, taps }, steps))
+        Some((Self { window: *window, activation, norm, output, taps }, steps))
     }
 
-    fn kept<'a>(&self, window: &Window, cache: &'a mut [T]) -> Kept<'a, T> {
+    fn kept<'a, T: Real>(&self, cache: &'a mut [T]) -> Kept<'a, T> {
         let (x, rest) = cache.split_at_mut(self.output);
-        let (mean, rest) = rest.split_at_mut(window.o);
-        let (rstd, rest) = rest.split_at_mut(window.o);
+        let (mean, rest) = rest.split_at_mut(self.window.o);
+        let (rstd, rest) = rest.split_at_mut(self.window.o);
         Kept { x, mean, rstd, taps: bytemuck::cast_slice_mut(&mut rest[..self.taps]) }
     }
 
-    pub(super) fn forward(&self, window: &Window, panels: &[T], bias: Option<&[T]>, io: Forward<'_, T>) {
-        let (m, activation) = (io.m, self.activation);
-        let Kept { x, mean, rstd, taps } = self.kept(window, io.cache);
-        let (sums, rest) = io.scratch.split_at_mut(self.kernel.sums_len(window.o));
+    pub(super) fn forward<T: Real>(
+        &self,
+        fused: &dyn Fused<T>,
+        weight: Weight<'_, T>,
+        bias: Option<&[T]>,
+        io: Forward<'_, T>,
+    ) {
+        let (window, m, activation) = (&self.window, io.m, self.activation);
+        let Kept { x: kept, mean, rstd, taps } = self.kept(io.cache);
+        let x = images(m, window.input(), io.x);
+        let (sums, rest) = io.scratch.split_at_mut(fused.sums_len());
         let (scale, rest) = rest.split_at_mut(window.o);
         let (offset, scratch) = rest.split_at_mut(window.o);
         let Some((slots, params)) = &self.norm else {
             let sink = Sink::Activated { activation, y: io.y, taps };
-            return self.kernel.forward(window, m, io.x, panels, io.packed, bias, sink, scratch);
+            return fused.forward(x, weight, bias, sink, scratch);
         };
-        let sink = Sink::Moments { y: &mut *x, moments: &mut *sums };
-        self.kernel.forward(window, m, io.x, panels, io.packed, bias, sink, scratch);
+        let sink = Sink::Moments { y: &mut *kept, moments: &mut *sums };
+        fused.forward(x, weight, bias, sink, scratch);
         if let Mode::Train { share, .. } = io.mode {
-            self.kernel.moments(window, m, sums, mean, rstd);
+            fused.moments(m, sums, mean, rstd);
             slots.finish(m * window.out_h() * window.out_w(), share, mean, rstd, io.statistics);
         } else {
             slots.running(io.state, mean, rstd);
         }
         slots.scale_and_offset(&io.params[*params..], rstd, scale, offset);
         let norm = Norm { mean, scale, offset };
-        self.kernel.normalise(window, m, x, norm, activation, io.y, taps);
+        fused.normalise(images(m, window.output(), kept), norm, activation, io.y, taps);
     }
 
-    pub(super) fn backward(
+    pub(super) fn backward<T: Real>(
         &self,
-        window: &Window,
+        fused: &dyn Fused<T>,
         weight: Range<usize>,
         bias: Option<Range<usize>>,
         io: Backward<'_, T>,
     ) {
-        let (m, o) = (io.m, window.o);
-        let Kept { x, mean, rstd, taps } = self.kept(window, io.cache);
-        let (sums, rest) = io.scratch.split_at_mut(self.kernel.sums_len(o));
+        let (window, m, o) = (&self.window, io.m, self.window.o);
+        let Kept { x, mean, rstd, taps } = self.kept(io.cache);
+        let (sums, rest) = io.scratch.split_at_mut(fused.sums_len());
         let (scale, rest) = rest.split_at_mut(o);
         let (offset, scratch) = rest.split_at_mut(o);
         let mut from = Upstream { activation: self.activation, dy: io.dy, y: io.y, taps, normalised: None };
@@ -104,7 +117,7 @@ impl<T: Real> Chain<T> {
             slots.scale_and_offset(&io.params[*params..], rstd, scale, offset);
             let norm = Norm { mean, scale, offset };
             from.normalised = Some(Normalised { x, norm, slope: [&scale[..]; 3] });
-            self.kernel.norm_sums(window, m, &from, sums);
+            fused.norm_sums(m, &from, sums);
             let (dbeta, rest) = sums.split_at_mut(o);
             let dgamma = &mut rest[..o];
             for (dgamma, rstd) in dgamma.iter_mut().zip(&*rstd) {
@@ -114,7 +127,10 @@ impl<T: Real> Chain<T> {
             BatchNormSlots::slope(m * window.out_h() * window.out_w(), rstd, scale, dgamma, dbeta);
             from.normalised = Some(Normalised { x, norm, slope: [scale, dgamma, dbeta] });
         }
+        let panels = &io.params[weight.clone()];
         let (dpanels, dbias) = gradients(weight, bias, io.dparams);
-        self.kernel.backward(window, m, io.x, &from, io.packed, io.dx, dpanels, dbias, scratch);
+        let gradients = ConvGradients { dx: io.dx.map(|dx| images_mut(m, window.input(), dx)), dpanels, dbias };
+        let weight = Weight { panels, packed: io.packed };
+        fused.backward(images(m, window.input(), io.x), &from, weight, gradients, scratch);
     }
 }

@@ -35,8 +35,6 @@ struct Dropout {
     plan: Plan,
     len: usize,
     p: f64,
-    /// 1 where an element stays: (M, len).
-    keep: Vec<u8>,
 }
 
 /// Checks a probability.
@@ -51,8 +49,10 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     let keys: Keys = component.parse()?;
     let p = probability(component, "p", keys.p)?;
     let len = place.input.len();
-    let plan = Plan { in_place: true, streams: vec![place.number], ..Plan::new(place.input) };
-    Ok(Box::new(Dropout { plan, len, p, keep: vec![0; place.m * len] }))
+    // A byte an element, 1 where it stays: (M, len).
+    let cache = (place.m * len).div_ceil(size_of::<T>());
+    let plan = Plan { in_place: true, cache, streams: vec![place.number], ..Plan::new(place.input) };
+    Ok(Box::new(Dropout { plan, len, p }))
 }
 
 /// Fills `keep` with 0 (dropped, with probability `p` to 1/65536) and 1 from 16-bit pieces of the stream.
@@ -103,16 +103,17 @@ impl<T: Real> Layer<T> for Dropout {
         if self.p == 0.0 || io.mode == Mode::Eval {
             return;
         }
-        for sample in 0..io.m {
+        let keep: &mut [u8] = bytemuck::cast_slice_mut(io.cache);
+        for (sample, keep) in keep.chunks_exact_mut(self.len).take(io.m).enumerate() {
             let Some(stream) = io.mode.stream(sample, self.plan.streams[0]) else { return };
-            fill_keep(&stream, self.p, &mut self.keep[sample * self.len..][..self.len]);
+            fill_keep(&stream, self.p, keep);
         }
-        apply(&self.keep, T::of(keep_scale(self.p)), io.y);
+        apply(keep, T::of(keep_scale(self.p)), io.y);
     }
 
     fn backward(&mut self, io: Backward<'_, T>) {
         if self.p > 0.0 && io.mode != Mode::Eval {
-            apply(&self.keep, T::of(keep_scale(self.p)), io.dy);
+            apply(bytemuck::cast_slice(io.cache), T::of(keep_scale(self.p)), io.dy);
         }
     }
 }

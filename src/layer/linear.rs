@@ -1,12 +1,13 @@
-//! `linear`: y = x·Wᵀ + b, with W (out, in) and b (out), as torch.nn.Linear.
+//! `linear`: y = x·Wᵀ + b, with W (out, in) and b (out), as torch.nn.Linear; backward dW = dyᵀ·x, db = Σ dy, dx = dy·W.
 //! On a sequence it is applied at every time step.
 
 use super::registry::{Entry, Example, Place, check_size, wrong_input};
 use super::{Backward, Forward, Initial, Layer, Plan};
 use crate::arena::Storage;
-use crate::config::{Component, Precision};
+use crate::config::Component;
 use crate::error::Result;
-use crate::kernel::{Init, OUTER_ROWS, Real, bf16_scratch_len, panels_len};
+use crate::kernel::view::{rows, rows_mut};
+use crate::kernel::{LinearMap, Product, Real, Weight};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -37,15 +38,7 @@ fn yes() -> bool {
     true
 }
 
-/// Weights up to this many elements are transposed once a step for dx; larger ones are read as they lie, since every rank
-/// would transpose all of them, and memory would be the limit.
-const SMALL: usize = 1 << 17;
-
-fn small(inputs: usize, outputs: usize) -> bool {
-    inputs * outputs <= SMALL
-}
-
-struct Linear {
+struct Linear<T> {
     plan: Plan,
     inputs: usize,
     outputs: usize,
@@ -53,8 +46,7 @@ struct Linear {
     steps: usize,
     weight: Range<usize>,
     bias: Option<Range<usize>>,
-    /// Whether it multiplies in bf16.
-    bf16: bool,
+    product: Box<dyn Product<T>>,
 }
 
 fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
@@ -76,71 +68,42 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     let bound = 1.0 / (inputs as f64).sqrt();
     let weight = plan.parameter("weight", &[outputs, inputs], Storage::Panels, Initial::Uniform(bound));
     let bias = keys.bias.then(|| plan.parameter("bias", &[outputs], Storage::Plain, Initial::Uniform(bound)));
-    let bf16 = place.precision == Precision::Bf16;
-    if bf16 {
-        plan.packed = T::bf16_len(inputs, outputs) + T::bf16_len(outputs, inputs);
-        plan.scratch = bf16_scratch_len(place.m * steps, inputs, outputs);
-    } else if small(inputs, outputs) {
-        plan.packed = panels_len(outputs, inputs);
-    } else {
-        plan.scratch = T::product_transposed_scratch(outputs);
-    }
+    let product = T::linear(LinearMap { rows: place.m * steps, inputs, outputs }, place.precision);
+    plan.take_needs(product.needs());
+    plan.method = Some(product.method());
     plan.overwrites = true;
-    plan.adds_once = place.m * steps <= OUTER_ROWS;
-    plan.scratch = plan.scratch.max(outputs);
+    plan.adds_once = product.adds_once();
     plan.flops = 2 * (steps * inputs * outputs) as u64;
-    Ok(Box::new(Linear { plan, inputs, outputs, steps, weight, bias, bf16 }))
+    Ok(Box::new(Linear { plan, inputs, outputs, steps, weight, bias, product }))
 }
 
-impl<T: Real> Layer<T> for Linear {
+impl<T: Real> Layer<T> for Linear<T> {
     fn plan(&self) -> &Plan {
         &self.plan
     }
 
     fn prepare(&mut self, params: &[T], packed: &mut [T]) {
-        let (k, n, weight) = (self.inputs, self.outputs, &params[self.weight.clone()]);
-        if self.bf16 {
-            let (forward, backward) = packed.split_at_mut(T::bf16_len(k, n));
-            T::pack_bf16(k, n, weight, forward, backward);
-        } else if small(k, n) {
-            T::transpose_panels(k, n, weight, packed);
-        }
+        self.product.prepare(&params[self.weight.clone()], packed);
     }
 
     fn forward(&mut self, io: Forward<'_, T>) {
-        let (rows, k, n) = (io.m * self.steps, self.inputs, self.outputs);
-        let init = self.bias.clone().map_or(Init::Zero, |bias| Init::Bias(&io.params[bias]));
-        if self.bf16 {
-            T::product_bf16(rows, k, n, io.x, k, io.packed, init, io.y, n, io.scratch);
-        } else {
-            T::product(rows, k, n, io.x, k, &io.params[self.weight.clone()], init, io.y, n);
-        }
+        let m = io.m * self.steps;
+        let (x, y) = (rows(m, self.inputs, io.x), rows_mut(m, self.outputs, io.y));
+        let weight = Weight { panels: &io.params[self.weight.clone()], packed: io.packed };
+        let bias = self.bias.clone().map(|bias| &io.params[bias]);
+        self.product.forward(x, weight, bias, y, io.scratch);
     }
 
-    /// dW += dyᵀ·x, db += column sums of dy (both = where fresh), dx = dy·W.
-    fn backward(&mut self, mut io: Backward<'_, T>) {
-        let (rows, k, n) = (io.m * self.steps, self.inputs, self.outputs);
-        let (add, dweight) = (!io.fresh, &mut io.dparams[self.weight.clone()]);
-        if self.bf16 {
-            T::outer_bf16(rows, k, n, io.x, k, io.dy, n, add, dweight, io.scratch);
-        } else {
-            T::outer(rows, k, n, io.x, k, io.dy, n, add, dweight);
-        }
+    fn backward(&mut self, io: Backward<'_, T>) {
+        let (m, add) = (io.m * self.steps, !io.fresh);
+        let (x, dy) = (rows(m, self.inputs, io.x), rows(m, self.outputs, io.dy));
+        let weight = Weight { panels: &io.params[self.weight.clone()], packed: io.packed };
+        self.product.weight_gradient(x, dy, add, &mut io.dparams[self.weight.clone()], io.scratch);
         if let Some(bias) = self.bias.clone() {
-            let (dbias, sums) = (&mut io.dparams[bias], &mut io.scratch[..n]);
-            sums.fill(T::ZERO);
-            T::column_sums(rows, n, io.dy, n, sums);
-            for (dbias, sum) in dbias.iter_mut().zip(sums) {
-                *dbias = if add { *dbias + *sum } else { *sum };
-            }
+            self.product.bias_gradient(dy, add, &mut io.dparams[bias]);
         }
-        if let (Some(dx), true) = (&mut io.dx, self.bf16) {
-            let backward = &io.packed[T::bf16_len(k, n)..];
-            T::product_bf16(rows, n, k, io.dy, n, backward, Init::Zero, dx, k, io.scratch);
-        } else if let (Some(dx), true) = (&mut io.dx, small(k, n)) {
-            T::product(rows, n, k, io.dy, n, io.packed, Init::Zero, dx, k);
-        } else if let Some(dx) = io.dx {
-            T::product_transposed(rows, n, k, io.dy, &io.params[self.weight.clone()], dx, io.scratch);
+        if let Some(dx) = io.dx {
+            self.product.data_gradient(dy, weight, rows_mut(m, self.inputs, dx), io.scratch);
         }
     }
 }

@@ -35,14 +35,13 @@ struct Keys {
 struct MaxPool2d {
     plan: Plan,
     window: Window,
-    /// Which tap was the largest: (M, OH, OW, C).
-    largest: Vec<u8>,
 }
 
 fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     let stride = keys.stride.unwrap_or(keys.kernel_size);
-    let window = window(component, place, None, keys.kernel_size, stride, keys.padding)?;
+    let (kernel, stride, padding) = (keys.kernel_size.get(), stride.get(), keys.padding.get());
+    let window = window(component, place, None, Window { kernel, stride, padding, ..Window::default() })?;
     let (kernel, padding) = (window.kernel, window.padding);
     if padding.0 * 2 > kernel.0 || padding.1 * 2 > kernel.1 {
         let what = format!("{padding:?} is more than half of the kernel {kernel:?}");
@@ -55,7 +54,9 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     let output = Shape::Image { c: window.c, h: window.out_h(), w: window.out_w() };
     let mut plan = Plan::new(output);
     plan.step = (kernel == (2, 2) && window.stride == (2, 2) && padding == (0, 0)).then_some(Step::MaxPool);
-    Ok(Box::new(MaxPool2d { plan, window, largest: vec![0; place.m * output.len()] }))
+    // A byte an output: which tap was the largest.
+    plan.cache = (place.m * output.len()).div_ceil(size_of::<T>());
+    Ok(Box::new(MaxPool2d { plan, window }))
 }
 
 /// Calls `visit(output pixel, input pixel, tap)` for the taps inside the image, in order, for one output row of windows.
@@ -125,12 +126,12 @@ impl<T: Real> Layer<T> for MaxPool2d {
     }
 
     fn forward(&mut self, io: Forward<'_, T>) {
-        forward(&self.window, io.m, io.x, io.y, &mut self.largest);
+        forward(&self.window, io.m, io.x, io.y, bytemuck::cast_slice_mut(io.cache));
     }
 
     fn backward(&mut self, io: Backward<'_, T>) {
         if let Some(dx) = io.dx {
-            backward(&self.window, io.m, io.dy, dx, &self.largest);
+            backward(&self.window, io.m, io.dy, dx, bytemuck::cast_slice(io.cache));
         }
     }
 }

@@ -9,11 +9,13 @@ mod dropout;
 mod elementwise;
 mod flatten;
 mod gelu;
+mod gru;
 mod layer_norm;
 mod leaky_relu;
 mod linear;
 mod lstm;
 mod max_pool2d;
+mod recurrent;
 mod registry;
 mod relu;
 mod residual;
@@ -23,10 +25,10 @@ mod tanh;
 
 pub use batch_norm::BatchNormSlots;
 pub use registry::{Element, Entry, Example, Place, REGISTRY, build, find};
-pub use stack::{Onto, Stack};
+pub use stack::{Onto, Pass, Stack};
 
 use crate::arena::{Layout, Storage};
-use crate::kernel::Real;
+use crate::kernel::{Needs, Real};
 use crate::rng::{Purpose, Stream};
 use crate::shape::Shape;
 use std::ops::Range;
@@ -122,6 +124,8 @@ pub struct Plan {
     /// What its products really do, where that is not `flops` with each parameter read once: multiply-adds of a sample's
     /// forward pass, counted as 2, and elements of weights.
     pub work: Option<(u64, u64)>,
+    /// How its products are made, for people.
+    pub method: Option<&'static str>,
     /// What batch statistics it and the layers in it take.
     pub statistics: Vec<Statistics>,
     /// The numbers of the random streams it draws from, which no other layer of the model has.
@@ -149,6 +153,7 @@ impl Plan {
             stops: 0,
             sums: 0,
             work: None,
+            method: None,
             statistics: Vec::new(),
             streams: Vec::new(),
             layout: Layout::default(),
@@ -166,6 +171,11 @@ impl Plan {
     pub fn state(&mut self, name: &str, len: usize, initial: f64, momentum: f64) -> Range<usize> {
         self.states.push(State { name: name.into(), shape: vec![len], initial, momentum });
         self.state_layout.push("", name, &[len], Storage::Plain)
+    }
+
+    /// Asks for what an operator needs.
+    pub(crate) fn take_needs(&mut self, needs: Needs) {
+        (self.packed, self.scratch, self.work) = (needs.packed, needs.scratch, needs.work);
     }
 
     /// What its products really do.

@@ -1,12 +1,12 @@
 //! What layers there are. The registry drives parsing, the gradient checks, the golden cases and the documentation.
 
 use super::{
-    Layer, adaptive_avg_pool2d, avg_pool2d, batch_norm, conv2d, dropout, flatten, gelu, layer_norm, leaky_relu, linear,
-    lstm, max_pool2d, relu, residual, sigmoid, tanh,
+    Layer, adaptive_avg_pool2d, avg_pool2d, batch_norm, conv2d, dropout, flatten, gelu, gru, layer_norm, leaky_relu,
+    linear, lstm, max_pool2d, relu, residual, sigmoid, tanh,
 };
-use crate::config::{Component, Precision};
+use crate::config::Component;
 use crate::error::{Error, Result};
-use crate::kernel::Real;
+use crate::kernel::{Precision, Real};
 use crate::resource::require_memory;
 use crate::rng::Numbers;
 use crate::shape::Shape;
@@ -22,7 +22,7 @@ pub struct Place<'a> {
     pub number: u32,
     /// Where it gets more, if it has more streams or layers inside.
     pub numbers: &'a Numbers,
-    /// What linear and LSTM layers multiply in.
+    /// What linear and recurrent layers multiply in.
     pub precision: Precision,
 }
 
@@ -67,6 +67,7 @@ pub const REGISTRY: &[Entry] = &[
     flatten::ENTRY,
     gelu::ENTRY,
     adaptive_avg_pool2d::ENTRY_GLOBAL,
+    gru::ENTRY,
     layer_norm::ENTRY,
     leaky_relu::ENTRY,
     linear::ENTRY,

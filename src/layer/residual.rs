@@ -2,7 +2,7 @@
 //! In torch: a module with `layers` and `shortcut`, both `torch.nn.Sequential`.
 
 use super::registry::{Entry, Example, Place, find};
-use super::{Backward, Element, Forward, Initial, Layer, Onto, Plan, Stack};
+use super::{Backward, Element, Forward, Initial, Layer, Onto, Pass, Plan, Stack};
 use crate::arena::Layout;
 use crate::config::Component;
 use crate::error::Result;
@@ -172,9 +172,9 @@ impl<T: Element> Layer<T> for Residual<T> {
             if phase == 0 {
                 stack.x(io.m).copy_from_slice(io.x);
             }
-            let (params, state, statistics) =
-                (&io.params[params.clone()], &io.state[state.clone()], &mut io.statistics[state.clone()]);
-            stack.forward_phase(phase, io.m, io.mode, params, state, statistics, io.sums);
+            let micro = Pass { m: io.m, mode: io.mode, params: &io.params[params.clone()] };
+            let (state, statistics) = (&io.state[state.clone()], &mut io.statistics[state.clone()]);
+            stack.forward_phase(phase, micro, state, statistics, io.sums);
             if phase == stack.stops() {
                 add(stack.y(io.m), io.y);
             }
@@ -196,17 +196,9 @@ impl<T: Element> Layer<T> for Residual<T> {
             if phase == 0 {
                 stack.y_and_dy(io.m).1.copy_from_slice(io.dy);
             }
+            let micro = Pass { m: io.m, mode: io.mode, params: &io.params[params.clone()] };
             let dparams = &mut io.dparams[params.clone()];
-            stack.backward_phase(
-                phase,
-                io.m,
-                io.mode,
-                &io.params[params.clone()],
-                dparams,
-                Onto::Add,
-                dx.is_some(),
-                io.sums,
-            );
+            stack.backward_phase(phase, micro, dparams, Onto::Add, dx.is_some(), io.sums);
             if let (Some(dx), true) = (&mut dx, phase == stack.stops()) {
                 add(stack.dx(io.m), dx);
             }

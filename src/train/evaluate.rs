@@ -4,7 +4,7 @@ use super::trainer::{Goal, Trainer, over};
 use crate::comm::{Comm, agree};
 use crate::data::{Dataset, Loader, Part, Targets, Task};
 use crate::error::Result;
-use crate::layer::Mode;
+use crate::layer::{Mode, Pass};
 use crate::loss::largest;
 use crate::model::Model;
 use crate::shard::own;
@@ -181,7 +181,8 @@ impl Evaluation<'_> {
             };
             let m = batch.samples.len();
             data.fill(part, batch.pick(0..m), None, self.model.stack.x(m), self.targets);
-            self.model.stack.forward(m, Mode::Eval, self.params, self.state, &mut statistics);
+            let micro = Pass { m, mode: Mode::Eval, params: self.params };
+            self.model.stack.forward(micro, self.state, &mut statistics);
             let y = self.model.stack.y(m);
             if with_loss {
                 losses[index] = self.goal.loss.evaluate(m, self.goal.outputs, y, self.targets, 1.0, None);

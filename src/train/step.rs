@@ -8,7 +8,7 @@ use crate::comm::{overlapped, watch};
 use crate::data::{AugmentKey, Batch, Dataset, Part, Targets};
 use crate::error::{Error, Result};
 use crate::kernel::sum::squares;
-use crate::layer::{Mode, Onto, Stack};
+use crate::layer::{Mode, Onto, Pass, Stack};
 use crate::loss;
 use crate::shard::micro_batches;
 use std::ops::Range;
@@ -213,7 +213,8 @@ impl Trainer<'_> {
     fn pass_one_by_one(&mut self, work: Work, mine: Range<usize>) {
         let (params, state) = (&self.replica.params, &self.replica.state);
         for micro in work.micro_batches(mine.clone()) {
-            let (m, mode, stack) = (micro.m(), micro.mode, &mut self.model.stack);
+            let (m, stack) = (micro.m(), &mut self.model.stack);
+            let on_its_way = Pass { m, mode: micro.mode, params };
             self.clock.enter(Phase::Data);
             work.fill(&micro, stack, &mut self.targets);
             self.clock.enter(Phase::Forward);
@@ -222,7 +223,7 @@ impl Trainer<'_> {
             let fresh = self.exchange.is_fresh(micro.index);
             let (leaf, elder) = self.exchange.leaf_and_elder(micro.index);
             let [gradient, statistics, extras] = split(leaf, params.len(), state.len());
-            stack.forward(m, mode, params, state, statistics);
+            stack.forward(on_its_way, state, statistics);
             work.judge(&self.goal, m, stack, &self.targets, extras);
             self.clock.enter(Phase::Backward);
             // 5: backward; the last one hands finished parts of the gradient to the sum over ranks, if they overlap.
@@ -233,9 +234,9 @@ impl Trainer<'_> {
             };
             match self.bucket {
                 Some(bucket) if micro.index + 1 == mine.end => overlapped(self.comm, |reduce| {
-                    stack.backward(m, mode, params, gradient, onto, false, bucket, reduce);
+                    stack.backward(on_its_way, gradient, onto, false, bucket, reduce);
                 }),
-                _ => stack.backward(m, mode, params, gradient, onto, false, usize::MAX, &mut |_| {}),
+                _ => stack.backward(on_its_way, gradient, onto, false, usize::MAX, &mut |_| {}),
             }
             // Nothing was added to it yet.
             let looked_at = self.measures_noise && micro.index == 0 && work.step.is_multiple_of(NOISE_EVERY);

@@ -6,7 +6,7 @@ use super::step::{Work, split};
 use super::trainer::Trainer;
 use crate::comm::Comm;
 use crate::data::Targets;
-use crate::layer::{Onto, Stack};
+use crate::layer::{Onto, Pass, Stack};
 use std::ops::Range;
 
 /// Room for one micro-batch.
@@ -60,7 +60,7 @@ impl Together {
 
 /// A way through the layers.
 #[derive(Clone, Copy, PartialEq)]
-enum Pass {
+enum Direction {
     Forward,
     Backward,
 }
@@ -74,13 +74,13 @@ impl Trainer<'_> {
             work.fill(&micro, &mut lane.stack, &mut lane.targets);
         }
         let (stops, leaves) = (together.lanes[0].stack.stops(), work.batch.samples.len().div_ceil(self.micro));
-        for pass in [Pass::Forward, Pass::Backward] {
+        for pass in [Direction::Forward, Direction::Backward] {
             for phase in 0..=stops {
                 if let (Some(together), 1..) = (&mut self.together, phase) {
                     self.clock.enter(Phase::Communication);
                     together.sum(self.comm, leaves, &mine);
                 }
-                self.clock.enter(if pass == Pass::Forward { Phase::Forward } else { Phase::Backward });
+                self.clock.enter(if pass == Direction::Forward { Phase::Forward } else { Phase::Backward });
                 self.phase_together(work, mine.clone(), pass, phase);
             }
         }
@@ -88,24 +88,25 @@ impl Trainer<'_> {
     }
 
     /// One phase of a pass of all my micro-batches.
-    fn phase_together(&mut self, work: Work, mine: Range<usize>, pass: Pass, phase: usize) {
+    fn phase_together(&mut self, work: Work, mine: Range<usize>, pass: Direction, phase: usize) {
         let Some(together) = &mut self.together else { return };
         let (params, state) = (&self.replica.params, &self.replica.state);
         for (micro, lane) in work.micro_batches(mine).zip(&mut together.lanes) {
             let (m, stack) = (micro.m(), &mut lane.stack);
+            let on_its_way = Pass { m, mode: micro.mode, params };
             let width = stack.sums_len();
             let sums = &mut together.sums[micro.index * width..][..width];
-            if (pass, phase) == (Pass::Forward, 0) {
+            if (pass, phase) == (Direction::Forward, 0) {
                 self.exchange.open(micro.index);
             }
             let fresh = self.exchange.is_fresh(micro.index);
             let [gradient, statistics, extras] = split(self.exchange.leaf(micro.index), params.len(), state.len());
-            if pass == Pass::Backward {
+            if pass == Direction::Backward {
                 let onto = if fresh { Onto::Overwrite } else { Onto::Add };
-                stack.backward_phase(phase, m, micro.mode, params, gradient, onto, false, sums);
+                stack.backward_phase(phase, on_its_way, gradient, onto, false, sums);
                 continue;
             }
-            stack.forward_phase(phase, m, micro.mode, params, state, statistics, sums);
+            stack.forward_phase(phase, on_its_way, state, statistics, sums);
             if phase == stack.stops() {
                 work.judge(&self.goal, m, stack, &lane.targets, extras);
             }

@@ -48,6 +48,20 @@ class Lstm(nn.LSTM):
         return torch.cat([h[-2], h[-1]], dim=1) if self.bidirectional else h[-1]
 
 
+class Gru(nn.GRU):
+    """As Lstm."""
+
+    def __init__(self, *args, return_sequences=False, **keys):
+        super().__init__(*args, batch_first=True, **keys)
+        self.return_sequences = return_sequences
+
+    def forward(self, x):
+        y, h = super().forward(x)
+        if self.return_sequences:
+            return y
+        return torch.cat([h[-2], h[-1]], dim=1) if self.bidirectional else h[-1]
+
+
 class Residual(nn.Module):
     """layers(x) + shortcut(x); an empty shortcut is the identity."""
 
@@ -111,6 +125,8 @@ def build(layer, shape):
             return nn.Dropout(**keys)
         case "lstm":
             return Lstm(shape[1], **keys)
+        case "gru":
+            return Gru(shape[1], **keys)
         case "residual":
             parts = [sequential(layer.get(part, []), shape) for part in ("layers", "shortcut")]
             return Residual(*parts)
@@ -158,6 +174,10 @@ def lstm(hidden_size, **keys):
     return {"type": "lstm", "hidden_size": hidden_size, **keys}
 
 
+def gru(hidden_size, **keys):
+    return {"type": "gru", "hidden_size": hidden_size, **keys}
+
+
 BLOCK = [conv(4, 3, padding=1, bias=False), {"type": "batch_norm2d"}, {"type": "relu"}, conv(4, 3, padding=1)]
 DOWN = [conv(5, 3, stride=2, padding=1, bias=False), {"type": "batch_norm2d"}]
 SHORTCUT = [conv(5, 1, stride=2, bias=False), {"type": "batch_norm2d"}]
@@ -178,6 +198,20 @@ CASES = [
     ("conv2d_3x2", conv(4, [3, 2], stride=[2, 1], padding=[0, 1]), [3, 7, 5], 3),
     ("conv2d_3x3_16_valid", conv(16, 3), [16, 9, 7], 1),
     ("conv2d_3x3_17_padded", conv(17, 3, padding=1), [17, 5, 4], 2),
+    ("conv2d_groups", conv(6, 3, padding=1, groups=2), [4, 5, 6], 2),
+    ("conv2d_groups_wide", conv(32, 3, padding=1, groups=2), [32, 4, 4], 1),
+    ("conv2d_depthwise", conv(5, 3, padding=1, groups=5), [5, 6, 4], 2),
+    ("conv2d_depthwise_stride_2", conv(35, [3, 2], stride=2, groups=35, bias=False), [35, 7, 6], 2),
+    ("conv2d_depthwise_twofold", conv(6, 3, padding=1, groups=3), [3, 5, 4], 2),
+    ("conv2d_dilation", conv(4, 3, padding=2, dilation=2), [3, 8, 7], 2),
+    ("conv2d_dilation_unequal", conv(3, [2, 3], stride=[2, 1], padding=[0, 1], dilation=[3, 2]), [2, 9, 8], 2),
+    ("conv2d_dilation_groups", conv(4, 3, padding=3, dilation=3, groups=2), [4, 7, 6], 2),
+    ("conv2d_dilation_depthwise", conv(3, 3, padding=2, dilation=2, groups=3), [3, 6, 7], 2),
+    ("conv2d_same", conv(4, 3, padding="same"), [3, 5, 6], 2),
+    ("conv2d_same_even", conv(4, [2, 4], padding="same"), [3, 5, 6], 2),
+    ("conv2d_same_dilation", conv(4, [2, 3], padding="same", dilation=[3, 2]), [3, 7, 6], 2),
+    ("conv2d_valid", conv(4, 3, padding="valid"), [3, 5, 6], 2),
+    ("conv2d_1x1_stride_3", conv(5, 1, stride=3), [3, 8, 7], 2),
     ("batch_norm2d", {"type": "batch_norm2d"}, [3, 4, 5], 3),
     ("batch_norm2d_options", {"type": "batch_norm2d", "eps": 1e-3, "momentum": 0.3}, [5, 3, 2], 2),
     ("batch_norm2d_plain", {"type": "batch_norm2d", "affine": False}, [2, 3, 3], 3),
@@ -227,6 +261,12 @@ CASES = [
     ("lstm_bidirectional", lstm(3, bidirectional=True), [5, 2], 3),
     ("lstm_bidirectional_two_layers", lstm(3, num_layers=2, bidirectional=True, return_sequences=True), [4, 2], 2),
     ("lstm_bidirectional_two_layers_last", lstm(2, num_layers=2, bidirectional=True), [4, 3], 2),
+    ("gru", gru(5), [6, 3], 3),
+    ("gru_one_step", gru(3), [1, 4], 2),
+    ("gru_sequences", gru(4, return_sequences=True), [5, 2], 3),
+    ("gru_two_layers_no_bias", gru(3, num_layers=2, return_sequences=True, bias=False), [4, 3], 2),
+    ("gru_wide", gru(17), [3, 2], 3),
+    ("gru_bidirectional_two_layers", gru(3, num_layers=2, bidirectional=True), [4, 2], 2),
     ("residual", {"type": "residual", "layers": BLOCK, "shortcut": []}, [4, 5, 4], 2),
     ("residual_shortcut", {"type": "residual", "layers": DOWN, "shortcut": SHORTCUT}, [3, 6, 5], 2),
     (

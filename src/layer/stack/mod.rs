@@ -2,7 +2,7 @@
 
 mod pass;
 
-pub use pass::Onto;
+pub use pass::{Onto, Pass};
 
 use super::{Element, Layer, Place, Plan, build};
 use crate::arena::{Buffer, Layout};
@@ -296,13 +296,14 @@ mod tests {
             let mode = Mode::Train { seed: 5, step: 3, first: 5 * index as u64, share: m as f64 / 8.0 };
             let mode = if train { mode } else { Mode::Eval };
             stack.x(m).copy_from_slice(&numbers(3 + index as u64, m * input.len()));
-            stack.forward(m, mode, &params, &state, &mut statistics);
+            let micro = Pass { m, mode, params: &params };
+            stack.forward(micro, &state, &mut statistics);
             results.push(stack.y(m).to_vec());
             let dy = stack.y_and_dy(m).1;
             dy.copy_from_slice(&numbers(9, dy.len()));
             if train {
                 let mut stretches = 0;
-                stack.backward(m, mode, &params, &mut grads, Onto::Add, true, 1, &mut |_| stretches += 1);
+                stack.backward(micro, &mut grads, Onto::Add, true, 1, &mut |_| stretches += 1);
                 let mut handed = 0;
                 stack.hand_over(&mut grads, 1, &mut |_| handed += 1);
                 assert_eq!(stretches, handed);

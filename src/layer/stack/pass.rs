@@ -13,13 +13,24 @@ pub enum Onto<'a, T> {
     Beside(&'a mut [T]),
 }
 
+/// A micro-batch on its way through the layers.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass<'a, T> {
+    /// Its samples, at most the planned number.
+    pub m: usize,
+    /// Training or evaluation.
+    pub mode: Mode,
+    /// The parameters, laid out as [`Stack::layout`] says.
+    pub params: &'a [T],
+}
+
 impl<T: Element> Stack<T> {
-    /// Runs the layers over the `m` samples in [`Stack::x`], which are the whole batch to layers with stops. `statistics`
-    /// is laid out as `state`.
-    pub fn forward(&mut self, m: usize, mode: Mode, params: &[T], state: &[T], statistics: &mut [T]) {
+    /// Runs the layers over the samples in [`Stack::x`], which are the whole batch to layers with stops. `statistics` is
+    /// laid out as `state`.
+    pub fn forward(&mut self, micro: Pass<'_, T>, state: &[T], statistics: &mut [T]) {
         let mut sums = std::mem::take(&mut self.sums);
         for phase in 0..=self.stops() {
-            self.forward_phase(phase, m, mode, params, state, statistics, &mut sums);
+            self.forward_phase(phase, micro, state, statistics, &mut sums);
         }
         self.sums = sums;
     }
@@ -28,13 +39,12 @@ impl<T: Element> Stack<T> {
     pub fn forward_phase(
         &mut self,
         phase: usize,
-        m: usize,
-        mode: Mode,
-        params: &[T],
+        micro: Pass<'_, T>,
         state: &[T],
         statistics: &mut [T],
         sums: &mut [f64],
     ) {
+        let Pass { m, mode, params } = micro;
         let (mut x, mut first) = (self.x.clone(), 0);
         for node in self.nodes.iter_mut().filter(|node| !node.absorbed) {
             let plan = node.layer.plan();
@@ -72,9 +82,7 @@ impl<T: Element> Stack<T> {
     /// more, from the tail on, and at last the rest. With `need_dx`, [`Stack::dx`] then holds the gradient of the input.
     pub fn backward<'g>(
         &mut self,
-        m: usize,
-        mode: Mode,
-        params: &[T],
+        micro: Pass<'_, T>,
         mut grads: &'g mut [T],
         mut onto: Onto<'_, T>,
         need_dx: bool,
@@ -84,7 +92,7 @@ impl<T: Element> Stack<T> {
         let mut sums = std::mem::take(&mut self.sums);
         for index in (0..self.nodes.len()).rev() {
             for phase in 0..=self.nodes[index].layer.plan().stops {
-                self.backward_node(index, phase, m, mode, params, grads, &mut onto, need_dx, &mut sums);
+                self.backward_node((index, phase), micro, grads, &mut onto, need_dx, &mut sums);
             }
             let own = &self.nodes[index].params;
             if !own.is_empty() && grads.len() - own.start >= bucket {
@@ -101,9 +109,7 @@ impl<T: Element> Stack<T> {
     pub fn backward_phase(
         &mut self,
         phase: usize,
-        m: usize,
-        mode: Mode,
-        params: &[T],
+        micro: Pass<'_, T>,
         grads: &mut [T],
         mut onto: Onto<'_, T>,
         need_dx: bool,
@@ -113,25 +119,23 @@ impl<T: Element> Stack<T> {
         for index in (0..self.nodes.len()).rev() {
             let last = first + self.nodes[index].layer.plan().stops;
             if (first..=last).contains(&phase) {
-                self.backward_node(index, phase - first, m, mode, params, grads, &mut onto, need_dx, sums);
+                self.backward_node((index, phase - first), micro, grads, &mut onto, need_dx, sums);
             }
             first = last;
         }
     }
 
-    /// A layer's part of a backward pass, if anybody needs it.
+    /// A phase of a layer's part of a backward pass, if anybody needs it.
     fn backward_node(
         &mut self,
-        index: usize,
-        phase: usize,
-        m: usize,
-        mode: Mode,
-        params: &[T],
+        (index, phase): (usize, usize),
+        micro: Pass<'_, T>,
         grads: &mut [T],
         onto: &mut Onto<'_, T>,
         need_dx: bool,
         sums: &mut [f64],
     ) {
+        let Pass { m, mode, params } = micro;
         let x = if index == 0 { self.x.clone() } else { self.nodes[index - 1].y.clone() };
         let wants_dx = need_dx || self.nodes[..index].iter().any(|node| !node.params.is_empty());
         let node = &mut self.nodes[index];

@@ -1,11 +1,12 @@
 //! Convolutions that do what follows them on the way: see [`Fused`].
 
-use super::conv::{Method, method};
 use super::direct::{Gradient, Output};
 use super::epilogue::{Activation, Epilogue, MOMENTS, Norm, finish_images};
 use super::patch::Side;
 use super::upstream::{SUMS, Source, Upstream, norm_sums};
-use super::{Isa, Window, direct, panels_len, winograd};
+use super::{ConvGradients, FastConv, Method, direct, winograd};
+use crate::kernel::Weight;
+use crate::kernel::view::Images;
 
 /// Where the output of a fused convolution goes.
 pub enum Sink<'a, T> {
@@ -27,104 +28,57 @@ pub enum Sink<'a, T> {
     },
 }
 
-/// The convolution kernels with their epilogues; arguments as in [`Real::conv2d_forward`](super::Real::conv2d_forward)
-/// and [`Real::conv2d_backward`](super::Real::conv2d_backward), buffers as large as there.
-pub trait Fused<T>: Sync {
-    /// Whether a window's convolution can be fused with what follows.
-    fn suits(&self, window: &Window) -> bool;
-
-    /// Elements of moments and of sums for O channels.
-    fn sums_len(&self, o: usize) -> usize;
+/// The passes of a planned convolution with their epilogues; buffers as large as for [`Conv`](super::Conv).
+pub trait Fused<T> {
+    /// Elements of moments and of sums.
+    fn sums_len(&self) -> usize;
 
     /// Convolves into `sink`.
     fn forward(
         &self,
-        window: &Window,
-        m: usize,
-        x: &[T],
-        panels: &[T],
-        packed: &[T],
+        x: Images<'_, T>,
+        weight: Weight<'_, T>,
         bias: Option<&[T]>,
         sink: Sink<'_, T>,
         scratch: &mut [T],
     );
 
     /// From the sums of `m` images that [`Sink::Moments`] left: mean(O) and the biased variance(O).
-    fn moments(&self, window: &Window, m: usize, moments: &[T], mean: &mut [T], var: &mut [T]);
+    fn moments(&self, m: usize, moments: &[T], mean: &mut [T], var: &mut [T]);
 
-    /// y = activation(norm(x)) of a convolution's output x.
-    fn normalise(
-        &self,
-        window: &Window,
-        m: usize,
-        x: &[T],
-        norm: Norm<'_, T>,
-        activation: Activation,
-        y: &mut [T],
-        taps: &mut [u8],
-    );
+    /// y = activation(norm(x)) of the convolution's output x(M, OH, OW, O).
+    fn normalise(&self, x: Images<'_, T>, norm: Norm<'_, T>, activation: Activation, y: &mut [T], taps: &mut [u8]);
 
-    /// Σ g and Σ g·(x − mean) over a micro-batch, the first 2·O elements of `sums`; g is the gradient of the normalised
+    /// Σ g and Σ g·(x − mean) over `m` images, the first 2·O elements of `sums`; g is the gradient of the normalised
     /// output, and `from` has a norm, whose slope is not read.
-    fn norm_sums(&self, window: &Window, m: usize, from: &Upstream<'_, T>, sums: &mut [T]);
+    fn norm_sums(&self, m: usize, from: &Upstream<'_, T>, sums: &mut [T]);
 
-    /// dpanels and dbias are added to, dx is overwritten.
+    /// The gradients.
     fn backward(
         &self,
-        window: &Window,
-        m: usize,
-        x: &[T],
+        x: Images<'_, T>,
         from: &Upstream<'_, T>,
-        packed: &[T],
-        dx: Option<&mut [T]>,
-        dpanels: &mut [T],
-        dbias: Option<&mut [T]>,
+        weight: Weight<'_, T>,
+        gradients: ConvGradients<'_, T>,
         scratch: &mut [T],
     );
 }
 
-/// For f32, on an instruction set.
-pub(super) struct FastFused(Isa);
-
-impl FastFused {
-    /// The one for an instruction set.
-    pub(super) fn on(isa: Isa) -> &'static Self {
-        match isa {
-            Isa::Portable => &Self(Isa::Portable),
-            Isa::Avx2 => &Self(Isa::Avx2),
-            Isa::Avx512 => &Self(Isa::Avx512),
-        }
-    }
-}
-
-/// Panics unless x and the panels hold what the window says: the kernels rely on it.
-fn check(window: &Window, m: usize, x: &[f32], panels: &[f32]) {
-    assert!(x.len() >= m * window.h * window.w * window.c, "x is too short");
-    assert!(panels.len() >= panels_len(window.depth(), window.o), "the panels are too short");
-}
-
-impl Fused<f32> for FastFused {
-    fn suits(&self, window: &Window) -> bool {
-        !matches!(method(window), Method::Product { .. })
-    }
-
-    fn sums_len(&self, o: usize) -> usize {
-        MOMENTS.max(SUMS) * o
+impl Fused<f32> for FastConv {
+    fn sums_len(&self) -> usize {
+        MOMENTS.max(SUMS) * self.window.o
     }
 
     fn forward(
         &self,
-        window: &Window,
-        m: usize,
-        x: &[f32],
-        panels: &[f32],
-        packed: &[f32],
+        x: Images<'_, f32>,
+        weight: Weight<'_, f32>,
         bias: Option<&[f32]>,
         sink: Sink<'_, f32>,
         scratch: &mut [f32],
     ) {
-        check(window, m, x, panels);
-        assert!(bias.is_none_or(|bias| bias.len() >= window.o), "the bias is too short");
+        let (isa, window, m) = (self.isa, &self.window, self.images(x).1);
+        self.check(&weight, bias);
         let epilogue = match sink {
             Sink::Activated { activation, y, taps } => Epilogue::activate(window, m, None, activation, y, taps),
             Sink::Moments { y, moments } => {
@@ -132,15 +86,15 @@ impl Fused<f32> for FastFused {
                 Epilogue::moments(window, m, y, moments)
             }
         };
-        match method(window) {
-            Method::Winograd => winograd::forward(self.0, window, m, x, packed, bias, &epilogue, scratch),
-            _ => direct::forward(self.0, window, m, x, panels, bias, Output::Epilogue(&epilogue), scratch),
+        match self.method {
+            Method::Winograd => winograd::forward(isa, window, x, weight.packed, bias, &epilogue, scratch),
+            _ => direct::forward(isa, window, x, weight.panels, bias, Output::Epilogue(&epilogue), scratch),
         }
     }
 
-    fn moments(&self, window: &Window, m: usize, moments: &[f32], mean: &mut [f32], var: &mut [f32]) {
-        let o = window.o;
-        let count = (m * window.out_h() * window.out_w()) as f32;
+    fn moments(&self, m: usize, moments: &[f32], mean: &mut [f32], var: &mut [f32]) {
+        let o = self.window.o;
+        let count = (m * self.window.out_h() * self.window.out_w()) as f32;
         for i in 0..o {
             let [shift, sum, square, sums, squares] = std::array::from_fn(|array| moments[array * o + i]);
             let offset = (sum + sums) / count;
@@ -153,27 +107,25 @@ impl Fused<f32> for FastFused {
 
     fn normalise(
         &self,
-        window: &Window,
-        m: usize,
-        x: &[f32],
+        x: Images<'_, f32>,
         norm: Norm<'_, f32>,
         activation: Activation,
         y: &mut [f32],
         taps: &mut [u8],
     ) {
-        let side = Side::output(window);
-        assert!(x.len() >= m * side.image(), "x is too short");
-        let epilogue = Epilogue::activate(window, m, Some(norm), activation, y, taps);
+        let (side, m) = (Side::output(&self.window), x.dim().0);
+        assert!(x.dim() == self.outputs(m) && x.is_standard_layout(), "x has another shape");
+        let epilogue = Epilogue::activate(&self.window, m, Some(norm), activation, y, taps);
         // SAFETY: `x` and the epilogue are of m images.
-        unsafe { finish_images(self.0, &side, 0, m * side.tiles.0 * side.tiles.1, x.as_ptr(), &epilogue) };
+        unsafe { finish_images(self.isa, &side, 0, m * side.tiles.0 * side.tiles.1, x.as_ptr(), &epilogue) };
     }
 
-    fn norm_sums(&self, window: &Window, m: usize, from: &Upstream<'_, f32>, sums: &mut [f32]) {
-        let (o, side, source) = (window.o, Side::output(window), Source::of(window, m, from));
+    fn norm_sums(&self, m: usize, from: &Upstream<'_, f32>, sums: &mut [f32]) {
+        let (o, side, source) = (self.window.o, Side::output(&self.window), Source::of(&self.window, m, from));
         let sums = &mut sums[..SUMS * o];
         sums.fill(0.0);
         // SAFETY: the source is for m images; `sums` has SUMS arrays of O elements.
-        unsafe { norm_sums(self.0, &side, 0, m * side.tiles.0 * side.tiles.1, &source, sums.as_mut_ptr()) };
+        unsafe { norm_sums(self.isa, &side, 0, m * side.tiles.0 * side.tiles.1, &source, sums.as_mut_ptr()) };
         let (last, totals) = sums.split_at_mut(2 * o);
         for (last, total) in last.iter_mut().zip(totals) {
             *last += *total;
@@ -182,36 +134,30 @@ impl Fused<f32> for FastFused {
 
     fn backward(
         &self,
-        window: &Window,
-        m: usize,
-        x: &[f32],
+        x: Images<'_, f32>,
         from: &Upstream<'_, f32>,
-        packed: &[f32],
-        dx: Option<&mut [f32]>,
-        dpanels: &mut [f32],
-        dbias: Option<&mut [f32]>,
+        weight: Weight<'_, f32>,
+        gradients: ConvGradients<'_, f32>,
         scratch: &mut [f32],
     ) {
-        check(window, m, x, dpanels);
-        assert!(dx.as_ref().is_none_or(|dx| dx.len() >= m * window.h * window.w * window.c), "dx is too short");
+        let (isa, window, m) = (self.isa, &self.window, self.images(x).1);
+        self.check(&weight, None);
+        self.check_gradients(m, &gradients);
         let source = Source::of(window, m, from);
-        match method(window) {
-            Method::Winograd => winograd::backward(self.0, window, m, x, &source, packed, dx, dpanels, dbias, scratch),
-            _ => {
-                let gradient = Gradient::Source(&source);
-                direct::backward(self.0, window, m, x, gradient, packed, dx, dpanels, dbias, scratch)
-            }
+        match self.method {
+            Method::Winograd => winograd::backward(isa, window, x, &source, weight.packed, gradients, scratch),
+            _ => direct::backward(isa, window, x, Gradient::Source(&source), weight.packed, gradients, scratch),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::product::pack;
-    use super::super::testing::{close, filled, isas};
-    use super::super::upstream::Normalised;
-    use super::super::{ConvNeeds, conv};
+    use super::super::{Conv, Normalised, Window};
     use super::*;
+    use crate::kernel::testing::{close, filled, isas};
+    use crate::kernel::view::{images, images_mut, rows};
+    use crate::kernel::{Isa, panel, panels_len};
 
     /// What the layers do one by one, in plain loops: the output after norm, ReLU and pooling, and for backward the
     /// gradient of the convolution's output from that of what came out.
@@ -279,16 +225,19 @@ mod tests {
         let what = (isa, window, m, activation, with_norm);
         let (inputs, o) = (window.h * window.w * window.c, window.o);
         let outputs = m * window.out_h() * window.out_w() * o;
-        let fused = FastFused::on(isa);
+        let conv = FastConv { isa, window: *window, method: Method::of(window) };
+        let (fused, input, output) =
+            (conv.fused().unwrap(), (window.h, window.w, window.c), (window.out_h(), window.out_w(), o));
         let x = filled(seed, m * inputs);
         let mut panels = vec![0.0; panels_len(window.depth(), o)];
-        pack(window.depth(), o, &filled(seed + 1, window.depth() * o), o, 1, &mut panels);
+        panel::pack(rows(window.depth(), o, &filled(seed + 1, window.depth() * o)), &mut panels);
         let bias = filled(seed + 2, o);
-        let ConvNeeds { packed, scratch, .. } = conv::needs(window);
-        let (mut packed, mut scratch) = (vec![f32::NAN; packed], vec![f32::NAN; scratch]);
-        conv::prepare(isa, window, &panels, &mut packed);
+        let needs = conv.needs();
+        let (mut packed, mut scratch) = (vec![f32::NAN; needs.packed], vec![f32::NAN; needs.scratch]);
+        conv.prepare(&panels, &mut packed);
+        let (weight, x) = (Weight { panels: &panels, packed: &packed }, images(m, input, &x));
         let (mut conv_y, mut kept) = (vec![f32::NAN; outputs], vec![f32::NAN; outputs]);
-        conv::forward(isa, window, m, &x, &panels, &packed, Some(&bias), &mut conv_y, &mut scratch);
+        Conv::forward(&conv, x, weight, Some(&bias), images_mut(m, output, &mut conv_y), &mut scratch);
 
         let channels: [Vec<f32>; 6] = std::array::from_fn(|array| filled(seed + 3 + array as u64, o));
         let [mean, scale, offset, a, b, d] = channels.each_ref().map(|each| &each[..]);
@@ -298,12 +247,12 @@ mod tests {
         let (mut y, mut taps) = (vec![f32::NAN; y_expected.len()], vec![99; y_expected.len()]);
         scratch.fill(f32::NAN);
         if let Some(norm) = norm {
-            let mut moments = vec![f32::NAN; fused.sums_len(o)];
+            let mut moments = vec![f32::NAN; fused.sums_len()];
             let sink = Sink::Moments { y: &mut kept, moments: &mut moments };
-            fused.forward(window, m, &x, &panels, &packed, Some(&bias), sink, &mut scratch);
+            fused.forward(x, weight, Some(&bias), sink, &mut scratch);
             close(&kept, &conv_y, 0.0, &("output", what));
             let (mut mean, mut var) = (vec![0.0; o], vec![0.0; o]);
-            fused.moments(window, m, &moments, &mut mean, &mut var);
+            fused.moments(m, &moments, &mut mean, &mut var);
             for channel in 0..o {
                 let values = || conv_y.iter().skip(channel).step_by(o).map(|&v| f64::from(v));
                 let count = values().count() as f64;
@@ -312,10 +261,10 @@ mod tests {
                 assert!((f64::from(mean[channel]) - exact).abs() < 1e-6 * (1.0 + spread.sqrt()), "mean {what:?}");
                 assert!((f64::from(var[channel]) - spread).abs() < 1e-5 * (1e-6 + spread), "variance {what:?}");
             }
-            fused.normalise(window, m, &kept, norm, activation, &mut y, &mut taps);
+            fused.normalise(images(m, output, &kept), norm, activation, &mut y, &mut taps);
         } else {
             let sink = Sink::Activated { activation, y: &mut y, taps: &mut taps };
-            fused.forward(window, m, &x, &panels, &packed, Some(&bias), sink, &mut scratch);
+            fused.forward(x, weight, Some(&bias), sink, &mut scratch);
         }
         close(&y, &y_expected, 1e-6, &("y", what));
 
@@ -324,8 +273,8 @@ mod tests {
         let normalised = norm.map(|norm| Normalised { x: &kept, norm, slope: [a, b, d] });
         let from = Upstream { activation, dy: &dy, y: &y, taps: &taps, normalised };
         if with_norm {
-            let mut sums = vec![f32::NAN; fused.sums_len(o)];
-            fused.norm_sums(window, m, &from, &mut sums);
+            let mut sums = vec![f32::NAN; fused.sums_len()];
+            fused.norm_sums(m, &from, &mut sums);
             let mut expected = vec![0.0; 2 * o];
             for (at, &g) in g.iter().enumerate() {
                 expected[at % o] += g;
@@ -336,12 +285,12 @@ mod tests {
         scratch.fill(f32::NAN);
         let mut run = |at_once: bool| {
             let (mut dx, mut dpanels, mut dbias) = (vec![f32::NAN; m * inputs], vec![0.5; panels.len()], vec![0.5; o]);
-            let (out, dbias_out) = (Some(&mut dx[..]), Some(&mut dbias[..]));
+            let out = Some(images_mut(m, input, &mut dx));
+            let gradients = ConvGradients { dx: out, dpanels: &mut dpanels, dbias: Some(&mut dbias) };
             if at_once {
-                fused.backward(window, m, &x, &from, &packed, out, &mut dpanels, dbias_out, &mut scratch);
+                fused.backward(x, &from, weight, gradients, &mut scratch);
             } else {
-                let (dpanels, scratch) = (&mut dpanels, &mut scratch);
-                conv::backward(isa, window, m, &x, &dy_expected, &packed, out, dpanels, dbias_out, scratch);
+                Conv::backward(&conv, x, images(m, output, &dy_expected), weight, gradients, &mut scratch);
             }
             [dx, dpanels, dbias]
         };
@@ -370,6 +319,7 @@ mod tests {
                             kernel: (3, 3),
                             stride: (stride, stride),
                             padding: (padding, padding),
+                            ..Window::default()
                         };
                         let fits = h + 2 * padding >= 3 && w + 2 * padding >= 3;
                         if !fits || (pool && (window.out_h() < 2 || window.out_w() < 2)) {
@@ -387,7 +337,7 @@ mod tests {
 
     #[test]
     fn nan_goes_through_and_ties_go_to_the_first() {
-        let window = Window { c: 1, h: 2, w: 8, o: 1, kernel: (3, 3), stride: (1, 1), padding: (1, 1) };
+        let window = Window { c: 1, h: 2, w: 8, o: 1, kernel: (3, 3), padding: (1, 1), ..Window::default() };
         let nan = f32::NAN;
         // Four windows: a NaN at each end, a tie, all closed.
         let x = [nan, 1.0, 3.0, 2.0, 5.0, 5.0, -1.0, -2.0, 2.0, 9.0, 1.0, nan, 5.0, 0.0, -3.0, -1.0];
@@ -395,7 +345,8 @@ mod tests {
             let (mut y, mut taps) = ([0.0; 4], [9; 4]);
             let activation = Activation { relu: true, pool: true };
             let norm = Norm { mean: &[0.0], scale: &[1.0], offset: &[0.0] };
-            FastFused::on(isa).normalise(&window, 1, &x, norm, activation, &mut y, &mut taps);
+            let conv = FastConv { isa, window, method: Method::of(&window) };
+            conv.normalise(images(1, (2, 8, 1), &x), norm, activation, &mut y, &mut taps);
             assert!(y[0].is_nan() && y[1].is_nan() && y[2..] == [5.0, 0.0], "{isa:?} {y:?}");
             assert_eq!(taps[2..], [0, 4], "{isa:?}");
         }

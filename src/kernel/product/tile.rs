@@ -5,12 +5,12 @@
 //! pair of bf16 numbers ([`super::bf16`]).
 
 use super::bf16::{Emulated, native};
-use super::simd::{Baseline, Simd, best_isa};
-use super::{Isa, PANEL};
+use crate::kernel::simd::{Baseline, Simd, best_isa};
+use crate::kernel::{Isa, PANEL};
 use std::mem::MaybeUninit;
 
 /// Elements of a cache line.
-pub(super) const LINE: usize = 16;
+pub(in crate::kernel) const LINE: usize = 16;
 /// Rows of the largest tile of any instruction set.
 const MOST_ROWS: usize = 14;
 
@@ -437,8 +437,8 @@ static BASELINE: Tiles = Tiles {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::bf16::Native;
-    use super::super::simd::{Avx2, Avx512};
     use super::*;
+    use crate::kernel::simd::{Avx2, Avx512};
 
     wrap!(Avx512, Single, product_avx512, outer_avx512, scattered_avx512; "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
     wrap!(Avx2, Single, product_avx2, outer_avx2, scattered_avx2; "avx2,fma");

@@ -4,7 +4,7 @@
 
 use super::Window;
 use super::patch::{OUT, Side, Spot, over_patches};
-use super::simd::Simd;
+use crate::kernel::simd::Simd;
 
 /// Pixels of a pooled tile, along each axis.
 pub(super) const HALF: usize = OUT / 2;

@@ -1,14 +1,17 @@
-//! Sizes of one direction of an LSTM layer, and where its things lie in the buffers.
+//! Sizes of one direction of a recurrent layer, and where its things lie in the buffers.
 
-use super::super::tile::Tiles;
-use super::super::{Isa, PANEL, bf16, panels_len};
-use super::{CHUNK_ROWS, GATES, GROUP};
+use super::{CHUNK_ROWS, GATES, GROUP, Kind, rounds};
+use crate::kernel::product::bf16;
+use crate::kernel::product::tile::Tiles;
+use crate::kernel::{Isa, PANEL, Precision, panels_len};
 use std::ops::Range;
 
-/// One direction of an LSTM layer over a sequence. Its inputs and hidden states lie as rows (h_{t-1}, x_t), M a step,
+/// One direction of a recurrent layer over a sequence. Its inputs and hidden states lie as rows (h_{t-1}, x_t), M a step,
 /// in the order in which the direction goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recurrence {
+    /// What it computes in a step.
+    pub kind: Kind,
     /// T.
     pub steps: usize,
     /// Elements of x_t.
@@ -19,8 +22,20 @@ pub struct Recurrence {
     pub reverse: bool,
     /// Hidden states side by side in the layer's output: H, or 2H with both directions.
     pub width: usize,
-    /// Whether f32 products are of numbers rounded to bf16.
-    pub bf16: bool,
+    /// What f32 is multiplied in.
+    pub precision: Precision,
+}
+
+/// Columns that lie together.
+pub(super) struct Stretch {
+    /// The first, where the input's weights are packed.
+    pub ih: usize,
+    /// The first, where the hidden state's are.
+    pub hh: usize,
+    /// The first in the arena.
+    pub column: usize,
+    /// How many.
+    pub width: usize,
 }
 
 /// Takes consecutive aligned ranges.
@@ -32,9 +47,9 @@ fn take(total: &mut usize, len: usize) -> Range<usize> {
 
 /// Where things lie in `packed`.
 pub(super) struct Packed {
-    /// b_ih + b_hh by group.
+    /// The sum of what b_ih and b_hh give each column, by group.
     pub bias: Range<usize>,
-    /// The weights (K × 4H by group) as panels of f32.
+    /// The weights (K × columns by group) as panels of f32.
     pub panels: Range<usize>,
     /// Their transpose, for the data gradient; in bf16 as pairs.
     pub transposed: Range<usize>,
@@ -47,10 +62,10 @@ pub(super) struct Packed {
 pub(super) struct Cache {
     /// Activated gates: [`GATES`] each.
     pub gates: Range<usize>,
-    /// Cell states from zero on: [`GROUP`] each, of one step more.
-    pub c: Range<usize>,
-    /// tanh of the cell states: [`GROUP`] each.
-    pub tanh_c: Range<usize>,
+    /// States (c of an LSTM, h of a GRU) from zero on: [`GROUP`] each, of one step more.
+    pub state: Range<usize>,
+    /// tanh of an LSTM's states: [`GROUP`] each.
+    pub tanh: Range<usize>,
     pub len: usize,
 }
 
@@ -58,8 +73,8 @@ pub(super) struct Cache {
 pub(super) struct Scratch {
     /// Gradients of gates: `[group][row of the chunk]`, [`GATES`] each.
     pub dgates: Range<usize>,
-    /// Of cell states: `[group][sample]`, [`GROUP`] each.
-    pub dc: Range<usize>,
+    /// Of states, past the gates: `[group][sample]`, [`GROUP`] each.
+    pub carried: Range<usize>,
     /// Of a step's rows (h, x).
     pub dz: Range<usize>,
     /// Of the packed weights.
@@ -96,27 +111,27 @@ impl Recurrence {
         let (mut len, k, n) = (0, self.depth(), self.columns());
         let (bias, panels) = (take(&mut len, n), take(&mut len, panels_len(k, n)));
         let transposed = take(&mut len, panels_len(n, k));
-        let pairs = take(&mut len, if self.bf16 { bf16::pairs_len(k, n) } else { 0 });
+        let pairs = take(&mut len, if rounds(self.precision) { bf16::pairs_len(k, n) } else { 0 });
         Packed { bias, panels, transposed, pairs, len }
     }
 
     pub(super) fn cache(&self, m: usize) -> Cache {
         let (mut len, cells) = (0, self.groups() * m);
         let gates = take(&mut len, self.steps * cells * GATES);
-        let c = take(&mut len, (self.steps + 1) * cells * GROUP);
-        let tanh_c = take(&mut len, self.steps * cells * GROUP);
-        Cache { gates, c, tanh_c, len }
+        let state = take(&mut len, (self.steps + 1) * cells * GROUP);
+        let tanh = take(&mut len, if self.kind == Kind::Lstm { self.steps * cells * GROUP } else { 0 });
+        Cache { gates, state, tanh, len }
     }
 
     pub(super) fn scratch(&self, m: usize) -> Scratch {
         let (mut len, k, n, rows) = (0, self.depth(), self.columns(), self.chunk(m) * m);
         let dgates = take(&mut len, rows * n);
-        let dc = take(&mut len, self.groups() * m * GROUP);
+        let carried = take(&mut len, self.groups() * m * GROUP);
         let dz = take(&mut len, m * self.row_len());
         let (dpanels, dbias) = (take(&mut len, panels_len(k, n)), take(&mut len, n));
-        let pairs_a = take(&mut len, if self.bf16 { rows.div_ceil(2).max(m) * k } else { 0 });
-        let pairs_b = take(&mut len, if self.bf16 { rows.div_ceil(2).max(m) * n } else { 0 });
-        Scratch { dgates, dc, dz, dpanels, dbias, pairs_a, pairs_b, len }
+        let pairs_a = take(&mut len, if rounds(self.precision) { rows.div_ceil(2).max(m) * k } else { 0 });
+        let pairs_b = take(&mut len, if rounds(self.precision) { rows.div_ceil(2).max(m) * n } else { 0 });
+        Scratch { dgates, carried, dz, dpanels, dbias, pairs_a, pairs_b, len }
     }
 
     /// Elements of a row (h_{t-1}, x_t) with its padding.
@@ -158,22 +173,32 @@ impl Recurrence {
     }
 
     pub(super) fn tiles(&self, isa: Isa) -> &'static Tiles {
-        if self.bf16 { Tiles::of_bf16(isa) } else { Tiles::of(isa) }
+        if rounds(self.precision) { Tiles::of_bf16(isa) } else { Tiles::of(isa) }
     }
 
     /// Elements that `k` numbers take along the depth of a product.
     pub(super) fn elements(&self, k: usize) -> usize {
-        if self.bf16 { k.div_ceil(2) } else { k }
+        if rounds(self.precision) { k.div_ceil(2) } else { k }
     }
 
-    /// Calls `visit(packed column, column of 4H, how many)` for stretches of columns that lie together in both.
-    pub(super) fn for_each_stretch(&self, mut visit: impl FnMut(usize, usize, usize)) {
-        for column in 0..4 * self.hidden {
+    /// The block of a group's columns where a gate's weights go: those of the input and those of the hidden state.
+    fn blocks(&self, gate: usize) -> (usize, usize) {
+        match (self.kind, gate) {
+            // A GRU's reset gate stands between the two.
+            (Kind::Gru, 2) => (3, 2),
+            _ => (gate, gate),
+        }
+    }
+
+    /// Visits stretches of columns that lie together as packed and in the arena.
+    pub(super) fn for_each_stretch(&self, mut visit: impl FnMut(Stretch)) {
+        for column in 0..self.kind.gates() * self.hidden {
             let unit = column % self.hidden;
             if unit.is_multiple_of(GROUP) || column.is_multiple_of(PANEL) {
-                let gate = column / self.hidden;
-                let n = (GROUP - unit % GROUP).min(self.hidden - unit).min(PANEL - column % PANEL);
-                visit(unit / GROUP * GATES + gate * GROUP + unit % GROUP, column, n);
+                let (ih, hh) = self.blocks(column / self.hidden);
+                let width = (GROUP - unit % GROUP).min(self.hidden - unit).min(PANEL - column % PANEL);
+                let [ih, hh] = [ih, hh].map(|block| unit / GROUP * GATES + block * GROUP + unit % GROUP);
+                visit(Stretch { ih, hh, column, width });
             }
         }
     }

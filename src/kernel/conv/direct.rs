@@ -5,11 +5,15 @@
 
 use super::epilogue::{Epilogue, finish_images};
 use super::patch::{OUT, Side};
-use super::product::{column_sums, copy_rows, product};
-use super::tile::{LINE, OuterTile, ProductTile, TileInit, Tiles};
-use super::transpose::transpose_panels;
 use super::upstream::{Source, gradient_images};
-use super::{ConvNeeds, Init, Isa, PANEL, Window, panel_index, panels_len};
+use super::{ConvGradients, Window};
+use crate::kernel::column_sum::column_sums;
+use crate::kernel::product::Init;
+use crate::kernel::product::tile::{LINE, OuterTile, ProductTile, TileInit, Tiles};
+use crate::kernel::product::tiled::{copy_rows, product};
+use crate::kernel::transpose::transpose_panels;
+use crate::kernel::view::{Images, rows, rows_mut};
+use crate::kernel::{Isa, Needs, PANEL, panel_index, panels_len};
 
 /// Output pixels that a weight gradient sums before it adds to memory.
 const BLOCK: usize = 256;
@@ -37,8 +41,8 @@ struct Geometry {
 impl Geometry {
     /// The input side: x in its frame, to y.
     fn forward(window: &Window) -> Self {
-        let Window { c, w, o, kernel, stride, padding, .. } = *window;
-        Self { c, w: w + 2 * padding.1, kernel, stride, out_h: window.out_h(), out_w: window.out_w(), o }
+        let Window { c, o, kernel, stride, .. } = *window;
+        Self { c, w: window.padded().1, kernel, stride, out_h: window.out_h(), out_w: window.out_w(), o }
     }
 
     /// The gradient of the input at stride 1: dy in a frame of kernel - 1 - padding, convolved with the flipped kernel.
@@ -69,7 +73,8 @@ impl Geometry {
 
 /// Whether the data gradient is a convolution of framed dy.
 fn data_gradient_is_convolution(window: &Window) -> bool {
-    window.stride == (1, 1) && window.padding.0 < window.kernel.0 && window.padding.1 < window.kernel.1
+    let Window { kernel, padding, extra, .. } = *window;
+    window.stride == (1, 1) && padding.0 + extra.0 < kernel.0 && padding.1 + extra.1 < kernel.1
 }
 
 /// Rows of output pixels in a block: whole tiles of an epilogue.
@@ -91,11 +96,11 @@ struct Parts {
 
 impl Parts {
     fn of(window: &Window) -> Self {
-        let Window { c, h, w, o, kernel, padding, .. } = *window;
+        let Window { c, h, w, o, kernel, .. } = *window;
         let block = block_rows(window) * window.out_w();
-        let frame = (h + 2 * padding.0) * (w + 2 * padding.1) * c;
+        let frame = window.padded().0 * window.padded().1 * c;
         Self {
-            x: if padding == (0, 0) { 0 } else { frame },
+            x: if window.is_padded() { frame } else { 0 },
             dx: if data_gradient_is_convolution(window) {
                 (h + kernel.0 - 1) * (w + kernel.1 - 1) * o
             } else {
@@ -112,13 +117,13 @@ impl Parts {
 }
 
 /// Sizes of the buffers; nothing is kept from forward to backward.
-pub(super) fn needs(window: &Window) -> ConvNeeds {
+pub(super) fn needs(window: &Window) -> Needs {
     let packed = if data_gradient_is_convolution(window) {
         panels_len(window.kernel.0 * window.kernel.1 * window.o, window.c)
     } else {
         panels_len(window.o, window.depth())
     };
-    ConvNeeds { packed, scratch: Parts::of(window).total(), work: None }
+    Needs { packed, scratch: Parts::of(window).total(), work: None }
 }
 
 /// Weights for the data gradient: flipped, with inputs and outputs exchanged; or just transposed.
@@ -204,8 +209,7 @@ pub(super) enum Gradient<'a> {
 pub(super) fn forward(
     isa: Isa,
     window: &Window,
-    m: usize,
-    x: &[f32],
+    x: Images<'_, f32>,
     panels: &[f32],
     bias: Option<&[f32]>,
     mut output: Output<'_>,
@@ -218,7 +222,8 @@ pub(super) fn forward(
     let (tiles, side) = (Tiles::of(isa), Side::output(window));
     let (block, row_len) = (block_rows(window), geometry.out_w * geometry.o);
     framed.fill(0.0);
-    for (image, x) in x.chunks_exact(h * w * c).take(m).enumerate() {
+    let x = x.to_slice().expect("images lie dense");
+    for (image, x) in x.chunks_exact(h * w * c).enumerate() {
         let x = if framed.is_empty() {
             x
         } else {
@@ -290,20 +295,20 @@ fn weight_gradient(tiles: &Tiles, g: &Geometry, rows: usize, x: &[f32], dy: &[f3
     }
 }
 
-/// See [`Real::conv2d_backward`](super::Real::conv2d_backward).
+/// The gradients, image by image.
 pub(super) fn backward(
     isa: Isa,
     window: &Window,
-    m: usize,
-    x: &[f32],
+    x: Images<'_, f32>,
     gradient: Gradient<'_>,
     packed: &[f32],
-    mut dx: Option<&mut [f32]>,
-    dpanels: &mut [f32],
-    mut dbias: Option<&mut [f32]>,
+    gradients: ConvGradients<'_, f32>,
     scratch: &mut [f32],
 ) {
     let Window { c, h, w, padding, .. } = *window;
+    let ConvGradients { mut dx, dpanels, mut dbias } = gradients;
+    let mut dx = dx.as_mut().map(|dx| dx.as_slice_mut().expect("images lie dense"));
+    let (x, m) = (x.to_slice().expect("images lie dense"), x.dim().0);
     let tiles = Tiles::of(isa);
     let g = Geometry::forward(window);
     let parts = Parts::of(window);
@@ -326,8 +331,8 @@ pub(super) fn backward(
             &*framed
         };
         for row in (0..g.out_h).step_by(block) {
-            let rows = block.min(g.out_h - row);
-            let pixels = rows * g.out_w;
+            let height = block.min(g.out_h - row);
+            let pixels = height * g.out_w;
             let at = row * g.out_w * g.o;
             let dy = match gradient {
                 Gradient::Plain(dy) => &dy[image * out_len + at..],
@@ -335,7 +340,7 @@ pub(super) fn backward(
                     // A whole image if its data gradient follows, else always the same place, in L1.
                     let to = if dx.is_some() { at } else { 0 };
                     let images = dy_image.as_mut_ptr().wrapping_add(to).wrapping_sub(image * out_len + at);
-                    let (first, count) = band_tiles(&side, image, row, rows);
+                    let (first, count) = band_tiles(&side, image, row, height);
                     // SAFETY: of these rows' tiles only, which lie in `dy_image`; the source is for m images.
                     unsafe { gradient_images(isa, &side, first, count, images, source) };
                     &dy_image[to..]
@@ -343,7 +348,7 @@ pub(super) fn backward(
             };
             let dy = &dy[..pixels * g.o];
             if let Some(dbias) = dbias.as_deref_mut() {
-                column_sums(pixels, g.o, dy, g.o, dbias);
+                column_sums(rows(pixels, g.o, dy), true, dbias);
             }
             let (dy, o) = if dy_scratch.is_empty() {
                 (dy, g.o)
@@ -355,7 +360,7 @@ pub(super) fn backward(
                 (&*to, o)
             };
             let x = &x[g.at(row, 0)..];
-            weight_gradient(tiles, &g, rows, x, dy, o, dpanels);
+            weight_gradient(tiles, &g, height, x, dy, o, dpanels);
         }
         if let Some(dx) = dx.as_deref_mut() {
             let dx = &mut dx[image * in_len..][..in_len];
@@ -377,14 +382,15 @@ pub(super) fn backward(
 
 /// dx for any stride and padding: dy · Wᵀ gives each output pixel's share under its kernel, which is then added up.
 fn scatter_data_gradient(isa: Isa, window: &Window, dy: &[f32], packed: &[f32], dx: &mut [f32], shares: &mut [f32]) {
-    let Window { c, h, w, o, kernel, stride, padding } = *window;
+    let Window { c, h, w, o, kernel, stride, padding, .. } = *window;
     let (out_h, out_w, depth) = (window.out_h(), window.out_w(), window.depth());
     dx.fill(0.0);
     let block = block_rows(window);
     for first in (0..out_h).step_by(block) {
-        let rows = block.min(out_h - first);
-        product(isa, rows * out_w, o, depth, &dy[first * out_w * o..], o, packed, Init::Zero, shares, depth);
-        for row in 0..rows {
+        let height = block.min(out_h - first);
+        let (pixels, dy) = (height * out_w, &dy[first * out_w * o..]);
+        product(isa, rows(pixels, o, dy), packed, Init::Zero, rows_mut(pixels, depth, shares));
+        for row in 0..height {
             for kernel_row in 0..kernel.0 {
                 let ih = ((first + row) * stride.0 + kernel_row).wrapping_sub(padding.0);
                 if ih >= h {

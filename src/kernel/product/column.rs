@@ -1,8 +1,9 @@
 //! Products of one column, and of depth one: those of a layer with a single output, for which a tile is too wide.
 
-use super::product::rows_fit;
-use super::simd::{Simd, simd_entry};
-use super::{Init, Isa, PANEL, panels_len};
+use super::Init;
+use crate::kernel::simd::{Simd, simd_entry};
+use crate::kernel::view::{Rows, RowsMut, stride};
+use crate::kernel::{Isa, PANEL, panels_len};
 
 /// Depth that is taken at a time; the column, which lies scattered in a panel, is gathered for it.
 const DEPTH: usize = 256;
@@ -13,28 +14,16 @@ const LANES: usize = 16;
 /// Vectors of the fewest lanes that hold as many.
 const FEWEST: usize = 2;
 
-/// [`Real::product`](super::Real::product) for N = 1.
-pub(super) fn product(
-    isa: Isa,
-    m: usize,
-    k: usize,
-    a: &[f32],
-    lda: usize,
-    panels: &[f32],
-    init: Init<'_, f32>,
-    c: &mut [f32],
-    ldc: usize,
-) {
-    assert!(rows_fit(a.len(), m, k, lda), "A is too short");
-    assert!(rows_fit(c.len(), m, 1, ldc), "C is too short");
-    let begin = match init {
-        Init::Zero => Some(0.0),
-        Init::Bias(bias) => Some(bias[0]),
-        Init::Add => None,
-    };
-    if let Some(begin) = begin {
-        c.iter_mut().step_by(ldc.max(1)).take(m).for_each(|c| *c = begin);
+/// [`product`](super::tiled::product) for N = 1.
+pub(super) fn product(isa: Isa, a: Rows<'_, f32>, panels: &[f32], init: Init<'_, f32>, mut c: RowsMut<'_, f32>) {
+    let ((m, k), lda) = (a.dim(), stride(&a));
+    assert!(c.dim() == (m, 1), "C has another shape");
+    match init {
+        Init::Zero => c.fill(0.0),
+        Init::Bias(bias) => c.fill(bias[0]),
+        Init::Add => {}
     }
+    let mut c = c.column_mut(0);
     let (mut column, mut sums) = ([0.0; DEPTH], [0.0; LANES]);
     for first in (0..k).step_by(DEPTH) {
         let depth = DEPTH.min(k - first);
@@ -43,11 +32,11 @@ pub(super) fn product(
         }
         for row in (0..m).step_by(LANES) {
             let rows = LANES.min(m - row);
-            let a = a[row * lda + first..].as_ptr();
+            let a = a.as_ptr().wrapping_add(row * lda + first);
             // SAFETY: `rows` rows of A from `row` on, and `depth` elements of the column.
             unsafe { dots(isa, rows, depth, a, lda, column.as_ptr(), &mut sums) };
-            for (c, sum) in c[row * ldc..].iter_mut().step_by(ldc.max(1)).zip(&sums[..rows]) {
-                *c += *sum;
+            for (at, sum) in sums[..rows].iter().enumerate() {
+                c[row + at] += *sum;
             }
         }
     }
@@ -111,30 +100,20 @@ unsafe fn dots_body<S: Simd>(
     }
 }
 
-/// [`Real::product`](super::Real::product) for K = 1.
-pub(super) fn of_depth_one(
-    isa: Isa,
-    m: usize,
-    n: usize,
-    a: &[f32],
-    lda: usize,
-    panels: &[f32],
-    init: Init<'_, f32>,
-    c: &mut [f32],
-    ldc: usize,
-) {
-    assert!(rows_fit(a.len(), m, 1, lda), "A is too short");
-    assert!(rows_fit(c.len(), m, n, ldc), "C is too short");
+/// [`product`](super::tiled::product) for K = 1.
+pub(super) fn of_depth_one(isa: Isa, a: Rows<'_, f32>, panels: &[f32], init: Init<'_, f32>, mut c: RowsMut<'_, f32>) {
+    let (m, n) = c.dim();
+    assert!(a.dim() == (m, 1), "A has another shape");
     assert!(panels.len() >= panels_len(1, n), "the panels are too short");
-    for row in 0..m {
-        let c = &mut c[row * ldc..][..n];
+    for (a, mut c) in a.column(0).into_iter().zip(c.rows_mut()) {
+        let c = c.as_slice_mut().expect("a row lies dense");
         match init {
             Init::Zero => c.fill(0.0),
             Init::Bias(bias) => c.copy_from_slice(&bias[..n]),
             Init::Add => {}
         }
         // SAFETY: `n` elements of C and of the panels, which lie side by side at this depth.
-        unsafe { add_scaled(isa, n, a[row * lda], panels.as_ptr(), c.as_mut_ptr()) };
+        unsafe { add_scaled(isa, n, *a, panels.as_ptr(), c.as_mut_ptr()) };
     }
 }
 
@@ -164,20 +143,10 @@ unsafe fn add_scaled_body<S: Simd>(n: usize, a: f32, b: *const f32, c: *mut f32)
     }
 }
 
-/// [`Real::outer`](super::Real::outer) for N = 1.
-pub(super) fn outer(
-    isa: Isa,
-    m: usize,
-    k: usize,
-    a: &[f32],
-    lda: usize,
-    b: &[f32],
-    ldb: usize,
-    add: bool,
-    panels: &mut [f32],
-) {
-    assert!(rows_fit(a.len(), m, k, lda), "A is too short");
-    assert!(rows_fit(b.len(), m, 1, ldb), "B is too short");
+/// [`outer`](super::tiled::outer) for N = 1.
+pub(super) fn outer(isa: Isa, a: Rows<'_, f32>, b: Rows<'_, f32>, add: bool, panels: &mut [f32]) {
+    let ((m, k), lda, ldb) = (a.dim(), stride(&a), stride(&b));
+    assert!(b.dim() == (m, 1), "B has another shape");
     if m == 0 {
         return;
     }
@@ -185,7 +154,9 @@ pub(super) fn outer(
     for first in (0..k).step_by(DEPTH) {
         let depth = DEPTH.min(k - first);
         // SAFETY: `m` rows of A from column `first` on, as many elements of B, and `depth` sums.
-        unsafe { weighted_sums(isa, m, depth, a[first..].as_ptr(), lda, b.as_ptr(), ldb, sums.as_mut_ptr()) };
+        unsafe {
+            weighted_sums(isa, m, depth, a.as_ptr().wrapping_add(first), lda, b.as_ptr(), ldb, sums.as_mut_ptr())
+        };
         for (to, sum) in panels[first * PANEL..].iter_mut().step_by(PANEL).zip(&sums[..depth]) {
             *to = if add { *to + *sum } else { *sum };
         }
@@ -240,9 +211,10 @@ unsafe fn weighted_sums_body<S: Simd>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::reference;
-    use super::super::testing::{close, filled, isas};
     use super::*;
+    use crate::kernel::reference;
+    use crate::kernel::testing::{close, filled, isas};
+    use crate::kernel::view::{rows_apart, rows_apart_mut};
 
     #[test]
     fn one_column_and_depth_one_agree_with_the_reference() {
@@ -257,16 +229,18 @@ mod tests {
                 let (wide, wide_c) = (filled(case + 4, panels_len(1, k)), filled(case + 5, m * lda));
                 let (mut sums, b) = (filled(case + 6, panels_len(k, 1)), filled(case + 7, m * ld));
                 let before = sums.clone();
-                reference::outer(m, k, 1, &a, lda, &b, ld, &mut sums);
+                let (a, b) = (rows_apart(m, k, lda, &a), rows_apart(m, 1, ld, &b));
+                reference::outer(a, b, true, &mut sums);
                 for init in [Init::Zero, Init::Add, Init::Bias(&bias)] {
                     let (mut expected, mut expected_wide) = (c.clone(), wide_c.clone());
-                    reference::product(m, k, 1, &a, lda, &panels, init, &mut expected, ld);
-                    reference::product(m, 1, k, &c, ld, &wide, init, &mut expected_wide, lda);
+                    reference::product(a, &panels, init, rows_apart_mut(m, 1, ld, &mut expected));
+                    let narrow = rows_apart(m, 1, ld, &c);
+                    reference::product(narrow, &wide, init, rows_apart_mut(m, k, lda, &mut expected_wide));
                     for isa in isas() {
                         let (mut found, mut found_wide, mut found_sums) = (c.clone(), wide_c.clone(), before.clone());
-                        product(isa, m, k, &a, lda, &panels, init, &mut found, ld);
-                        of_depth_one(isa, m, k, &c, ld, &wide, init, &mut found_wide, lda);
-                        outer(isa, m, k, &a, lda, &b, ld, true, &mut found_sums);
+                        product(isa, a, &panels, init, rows_apart_mut(m, 1, ld, &mut found));
+                        of_depth_one(isa, narrow, &wide, init, rows_apart_mut(m, k, lda, &mut found_wide));
+                        outer(isa, a, b, true, &mut found_sums);
                         close(&found, &expected, tolerance, &("column", isa, m, k, init));
                         close(&found_wide, &expected_wide, 1e-6, &("depth one", isa, m, k, init));
                         close(&found_sums, &sums, tolerance, &("outer", isa, m, k));

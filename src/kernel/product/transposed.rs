@@ -1,42 +1,44 @@
-//! Products by the transpose of panels, read as they lie: see [`Real::product_transposed`](super::Real::product_transposed).
+//! Products by the transpose of panels, read as they lie.
 //!
 //! C = A·Pᵀ is made as Cᵀ = P·Aᵀ: P's rows are broadcast, 32 rows of A at a time are the columns. So only A and C, which are
 //! as small as a micro-batch, are transposed, and not the weights.
 
-use super::product::rows_fit;
 use super::tile::{ProductTile, TileInit, Tiles};
-use super::transpose::transpose_strided;
-use super::{Isa, PANEL, panels_len};
+use crate::kernel::transpose::transpose_strided;
+use crate::kernel::view::{Rows, RowsMut, stride};
+use crate::kernel::{Isa, PANEL, panels_len};
 
 /// Panels of depth in a block: the rows of A in it stay in L1.
 const SEGMENTS: usize = 8;
 /// Rows of Cᵀ that are made before they are transposed: they stay in L1.
 const ROWS: usize = 112;
 
-/// See [`Real::product_transposed_scratch`](super::Real::product_transposed_scratch).
+/// Elements of scratch for a [`product_transposed`] of N columns.
 pub(crate) fn scratch_len(n: usize) -> usize {
     (n.next_multiple_of(PANEL) + ROWS) * PANEL
 }
 
-/// See [`Real::product_transposed`](super::Real::product_transposed).
+/// C = A·Pᵀ: A (M, N), `panels` is P (K×N), C (M, K); [`scratch_len`] of N elements of scratch.
 pub(crate) fn product_transposed(
     isa: Isa,
-    m: usize,
-    n: usize,
-    k: usize,
-    a: &[f32],
+    a: Rows<'_, f32>,
     panels: &[f32],
-    c: &mut [f32],
+    mut c: RowsMut<'_, f32>,
     scratch: &mut [f32],
 ) {
-    assert!(rows_fit(a.len(), m, n, n) && rows_fit(c.len(), m, k, k), "A or C is too short");
+    let ((m, n), k) = (a.dim(), c.ncols());
+    let (lda, ldc) = (stride(&a), stride(&c));
+    assert!(m == c.nrows(), "A and C have other rows");
     assert!(panels.len() >= panels_len(k, n) && scratch.len() >= scratch_len(n), "the panels are too short");
     let tiles = Tiles::of(isa);
     let (columns, rows) = scratch.split_at_mut(n.next_multiple_of(PANEL) * PANEL);
     for first in (0..m).step_by(PANEL) {
         let width = PANEL.min(m - first);
         // SAFETY: `width` rows of N elements from A; the columns have room for N rounded up to a panel.
-        unsafe { transpose_strided(isa, width, n, a[first * n..].as_ptr(), n, columns.as_mut_ptr(), PANEL) };
+        unsafe {
+            let from = a.as_ptr().wrapping_add(first * lda);
+            transpose_strided(isa, width, n, from, lda, columns.as_mut_ptr(), PANEL)
+        };
         // Rows of zeros where the last panel's columns are padding.
         columns[n * PANEL..].fill(0.0);
         for k0 in (0..k).step_by(ROWS) {
@@ -66,16 +68,20 @@ pub(crate) fn product_transposed(
                 });
             }
             // SAFETY: `height` rows of `width` elements, into `width` rows of C from column `k0` on.
-            unsafe { transpose_strided(isa, height, width, rows.as_ptr(), PANEL, c[first * k + k0..].as_mut_ptr(), k) };
+            unsafe {
+                let to = c.as_mut_ptr().wrapping_add(first * ldc + k0);
+                transpose_strided(isa, height, width, rows.as_ptr(), PANEL, to, ldc)
+            };
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, filled, isas};
-    use super::super::{Init, product, reference};
     use super::*;
+    use crate::kernel::testing::{close, filled, isas};
+    use crate::kernel::view::{rows, rows_mut};
+    use crate::kernel::{Init, panel, reference};
 
     #[test]
     fn products_agree_with_the_reference() {
@@ -86,14 +92,14 @@ mod tests {
                     case += 1;
                     let (a, dense) = (filled(case, m * n), filled(case + 7, k * n));
                     let (mut panels, mut transposed) = (vec![f32::NAN; panels_len(k, n)], vec![0.0; panels_len(n, k)]);
-                    product::pack(k, n, &dense, n, 1, &mut panels);
-                    product::pack(n, k, &dense, 1, n, &mut transposed);
+                    panel::pack(rows(k, n, &dense), &mut panels);
+                    panel::pack(rows(k, n, &dense).reversed_axes(), &mut transposed);
                     let mut expected = vec![f32::NAN; m * k];
-                    reference::product(m, n, k, &a, n, &transposed, Init::Zero, &mut expected, k);
+                    reference::product(rows(m, n, &a), &transposed, Init::Zero, rows_mut(m, k, &mut expected));
                     for isa in isas() {
                         let mut c = vec![f32::NAN; m * k];
                         let mut scratch = vec![f32::NAN; scratch_len(n)];
-                        product_transposed(isa, m, n, k, &a, &panels, &mut c, &mut scratch);
+                        product_transposed(isa, rows(m, n, &a), &panels, rows_mut(m, k, &mut c), &mut scratch);
                         close(&c, &expected, 1e-6 * (n as f32).sqrt().max(4.0), &(isa, m, n, k));
                     }
                 }

@@ -10,11 +10,13 @@ mod weight;
 
 use super::epilogue::Epilogue;
 use super::patch::{IN, Side, tiles};
-use super::product::column_sums;
-use super::tile::{OuterTile, ProductTile, TileInit, Tiles};
-use super::transpose::transpose_panels;
 use super::upstream::Source;
-use super::{ConvNeeds, Isa, Window, panel_index, panels_len};
+use super::{ConvGradients, Window};
+use crate::kernel::column_sum::column_sums;
+use crate::kernel::product::tile::{OuterTile, ProductTile, TileInit, Tiles};
+use crate::kernel::transpose::transpose_panels;
+use crate::kernel::view::{Images, Rows, RowsMut, rows_apart, rows_apart_mut, stride};
+use crate::kernel::{Isa, Needs, panel_index, panels_len};
 use transform::{PLANES, Planes, input_adjoint, input_transform, output_adjoint, output_transform};
 use weight::{weight_adjoint, weight_transform};
 
@@ -36,6 +38,7 @@ pub(super) fn suits(window: &Window) -> bool {
     let (down, across) = tiles(window);
     kernel == (3, 3)
         && stride == (1, 1)
+        && window.extra == (0, 0)
         && c >= 16
         && o >= 16
         && 9 * window.out_h() * window.out_w() * 2 >= 3 * PLANES * down * across
@@ -65,9 +68,9 @@ fn plane(window: &Window, channels: usize) -> usize {
 }
 
 /// Sizes of the buffers; nothing is kept from forward to backward.
-pub(super) fn needs(window: &Window) -> ConvNeeds {
+pub(super) fn needs(window: &Window) -> Needs {
     let Window { c, o, .. } = *window;
-    ConvNeeds {
+    Needs {
         packed: PLANES * (panels_len(c, o) + panels_len(o, c)),
         scratch: PLANES * (plane(window, c) + plane(window, o) + panels_len(c, o)),
         work: None,
@@ -119,69 +122,47 @@ impl Ahead {
 }
 
 /// C(rows × n) = A(rows × k) · panels(k × n), of one plane.
-fn multiply(
-    tiles: &Tiles,
-    rows: usize,
-    k: usize,
-    n: usize,
-    a: &[f32],
-    a_row: usize,
-    panels: &[f32],
-    c: &mut [f32],
-    c_row: usize,
-    mut ahead: Ahead,
-) {
-    assert!(a.len() >= rows * a_row && a_row >= k && c.len() >= rows * c_row && c_row >= n);
-    assert!(panels.len() >= panels_len(k, n));
+fn multiply(tiles: &Tiles, a: Rows<'_, f32>, panels: &[f32], mut c: RowsMut<'_, f32>, mut ahead: Ahead) {
+    let ((rows, k), n) = (a.dim(), c.ncols());
+    let (a_row, c_row) = (stride(&a), stride(&c));
+    assert!(c.nrows() == rows && panels.len() >= panels_len(k, n));
     for col in (0..n).step_by(tiles.width()) {
         let b = panels[panel_index(k, 0, col)..].as_ptr();
         tiles.split(rows, |first, height| {
             let tile = ProductTile {
                 segments: 1,
                 length: k,
-                a: a[first * a_row..].as_ptr(),
+                a: a.as_ptr().wrapping_add(first * a_row),
                 a_row,
                 a_segment: 0,
                 b,
                 init: TileInit::Zero,
-                c: c[first * c_row + col..].as_mut_ptr(),
+                c: c.as_mut_ptr().wrapping_add(first * c_row + col),
                 c_row,
                 columns: tiles.width().min(n - col),
                 ahead: ahead.take(k),
                 ahead_segment: 0,
             };
-            // SAFETY: the lengths were asserted above.
+            // SAFETY: the views hold these rows and columns; the panels' length was asserted above.
             unsafe { tiles.product(height, &tile) };
         });
     }
 }
 
-/// panels(k × n) = A(rows × k)ᵀ · B(rows × n), or += where `add`, of one plane; rows of B are whole vectors.
-fn outer(
-    tiles: &Tiles,
-    add: bool,
-    rows: usize,
-    k: usize,
-    n: usize,
-    a: &[f32],
-    a_row: usize,
-    b: &[f32],
-    b_row: usize,
-    panels: &mut [f32],
-    mut ahead: Ahead,
-) {
-    assert!(a.len() >= rows * a_row && a_row >= k && b.len() >= rows * b_row && b_row >= n.next_multiple_of(16));
-    assert!(panels.len() >= panels_len(k, n));
+/// panels(k × n) = A(rows × k)ᵀ · B(rows × n), or += where `add`, of one plane; rows of B are `n` made whole vectors.
+fn outer(tiles: &Tiles, add: bool, a: Rows<'_, f32>, b: Rows<'_, f32>, n: usize, panels: &mut [f32], mut ahead: Ahead) {
+    let ((rows, k), a_row, b_row) = (a.dim(), stride(&a), stride(&b));
+    assert!(b.nrows() == rows && b.ncols() >= n.next_multiple_of(16) && panels.len() >= panels_len(k, n));
     for col in (0..n).step_by(tiles.width()) {
         tiles.split(k, |first, height| {
             let tile = OuterTile {
                 rows: 1,
                 cols: rows,
-                a: a[first..].as_ptr(),
+                a: a.as_ptr().wrapping_add(first),
                 offsets: None,
                 a_row: 0,
                 a_col: a_row,
-                b: b[col..].as_ptr(),
+                b: b.as_ptr().wrapping_add(col),
                 b_row: 0,
                 b_col: b_row,
                 ahead: ahead.take(rows),
@@ -196,20 +177,19 @@ fn outer(
     }
 }
 
-/// Convolves, and hands the output on to `epilogue`, which was made for `m` images.
+/// Convolves, and hands the output on to `epilogue`, which was made for as many images.
 pub(super) fn forward(
     isa: Isa,
     window: &Window,
-    m: usize,
-    x: &[f32],
+    x: Images<'_, f32>,
     packed: &[f32],
     bias: Option<&[f32]>,
     epilogue: &Epilogue,
     scratch: &mut [f32],
 ) {
     let Window { c, o, .. } = *window;
-    let (input, output) = (Side::input(window), Side::output(window));
-    assert!(x.len() >= m * input.image() && bias.is_none_or(|bias| bias.len() >= o));
+    let (input, output, m) = (Side::input(window), Side::output(window), x.dim().0);
+    assert!(x.len() == m * input.image() && x.is_standard_layout() && bias.is_none_or(|bias| bias.len() >= o));
     let (v_plane, m_plane, weights) = (plane(window, c), plane(window, o), panels_len(c, o));
     let (v, rest) = scratch.split_at_mut(PLANES * v_plane);
     let products = &mut rest[..PLANES * m_plane];
@@ -224,8 +204,8 @@ pub(super) fn forward(
             let u = &packed[plane * weights..][..weights];
             let products = &mut products[plane * m_plane..][..m_plane];
             let ahead = Ahead::of([&packed[next * weights..][..weights], &v[next * v_plane..][..count * row(c)], &[]]);
-            let v = &v[plane * v_plane..][..v_plane];
-            multiply(register_tiles, count, c, o, v, row(c), u, products, row(o), ahead);
+            let v = rows_apart(count, c, row(c), &v[plane * v_plane..][..v_plane]);
+            multiply(register_tiles, v, u, rows_apart_mut(count, o, row(o), products), ahead);
         }
         let planes = Planes { data: products.as_mut_ptr(), plane: m_plane, row: row(o) };
         let bias = bias.map(<[f32]>::as_ptr);
@@ -234,24 +214,21 @@ pub(super) fn forward(
     }
 }
 
-/// See [`Real::conv2d_backward`](super::Real::conv2d_backward); the output's gradient is what `source`, made for `m`
-/// images, gives.
+/// The gradients; that of the output is what `source`, made for as many images, gives.
 pub(super) fn backward(
     isa: Isa,
     window: &Window,
-    m: usize,
-    x: &[f32],
+    x: Images<'_, f32>,
     source: &Source,
     packed: &[f32],
-    mut dx: Option<&mut [f32]>,
-    dpanels: &mut [f32],
-    mut dbias: Option<&mut [f32]>,
+    gradients: ConvGradients<'_, f32>,
     scratch: &mut [f32],
 ) {
     let Window { c, o, .. } = *window;
-    let (input, output) = (Side::input(window), Side::output(window));
-    assert!(x.len() >= m * input.image());
-    assert!(dx.as_ref().is_none_or(|dx| dx.len() >= m * input.image()));
+    let (input, output, m) = (Side::input(window), Side::output(window), x.dim().0);
+    let ConvGradients { mut dx, dpanels, mut dbias } = gradients;
+    assert!(x.len() == m * input.image() && x.is_standard_layout());
+    assert!(dx.as_ref().is_none_or(|dx| dx.len() == x.len() && dx.is_standard_layout()));
     assert!(dpanels.len() >= panels_len(9 * c, o));
     let (v_plane, z_plane, weights) = (plane(window, c), plane(window, o), panels_len(c, o));
     let (v, rest) = scratch.split_at_mut(PLANES * v_plane);
@@ -269,7 +246,7 @@ pub(super) fn backward(
             output_adjoint(isa, &output, first, count, z_planes, source);
         }
         if let Some(dbias) = dbias.as_deref_mut() {
-            column_sums(count, o, &z[SUM_PLANE * z_plane..], row(o), dbias);
+            column_sums(rows_apart(count, o, row(o), &z[SUM_PLANE * z_plane..][..z_plane]), true, dbias);
         }
         for plane in 0..PLANES {
             let next = (plane + 1).min(PLANES - 1);
@@ -288,13 +265,15 @@ pub(super) fn backward(
             let z = &z[plane * z_plane..][..z_plane];
             let v = &mut v[plane * v_plane..][..v_plane];
             let du = &mut du[plane * weights..][..weights];
-            outer(register_tiles, first > 0, count, c, o, v, row(c), z, row(o), du, u);
+            let whole = rows_apart(count, row(o), row(o), z);
+            outer(register_tiles, first > 0, rows_apart(count, c, row(c), v), whole, o, du, u);
             if let Some(after) = after {
                 let u = &transposed[plane * panels_len(o, c)..][..panels_len(o, c)];
-                multiply(register_tiles, count, o, c, z, row(o), u, v, row(c), after);
+                let (z, v) = (rows_apart(count, o, row(o), z), rows_apart_mut(count, c, row(c), v));
+                multiply(register_tiles, z, u, v, after);
             }
         }
-        if let Some(dx) = dx.as_deref_mut() {
+        if let Some(dx) = &mut dx {
             // SAFETY: `dx` holds m images, `v` the planes.
             unsafe { input_adjoint(isa, &input, first, count, v_planes, dx.as_mut_ptr()) };
         }

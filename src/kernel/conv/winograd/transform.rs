@@ -3,10 +3,10 @@
 //! Matrices Aᵀ, G and Bᵀ as in Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.3:
 //! y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A, with interpolation points 0, ±1, ±2 and infinity.
 
-use crate::kernel::epilogue::{Epilogue, finish};
-use crate::kernel::patch::{IN, OUT, Spot, over_patches};
+use super::super::epilogue::{Epilogue, finish};
+use super::super::patch::{IN, OUT, Spot, over_patches};
+use super::super::upstream::{Source, gradient};
 use crate::kernel::simd::Simd;
-use crate::kernel::upstream::{Source, gradient};
 
 /// Elements of a transformed tile.
 pub(super) const PLANES: usize = IN * IN;

@@ -1,7 +1,7 @@
 //! Tiles of 4 × 4 outputs over the images of a batch: where the pixels of a tile lie, and how they are read and written.
 
 use super::Window;
-use super::simd::Simd;
+use crate::kernel::simd::Simd;
 
 /// Outputs of a tile, along each axis.
 pub(super) const OUT: usize = 4;
@@ -250,7 +250,7 @@ macro_rules! over_patches {
             /// # Safety
             /// What the pointers are to holds the images of the `count` tiles from `first` on of a batch.
             pub(in $crate::kernel) unsafe fn $entry(
-                side: &$crate::kernel::patch::Side, first: usize, count: usize $(, $arg: $ty)*
+                side: &$crate::kernel::conv::patch::Side, first: usize, count: usize $(, $arg: $ty)*
             ) = $body
         }
 
@@ -258,14 +258,14 @@ macro_rules! over_patches {
         /// As for the entry; the CPU has the instruction set of `S`.
         #[inline(always)]
         unsafe fn $body<S: $crate::kernel::simd::Simd>(
-            side: &$crate::kernel::patch::Side, first: usize, count: usize $(, $arg: $ty)*
+            side: &$crate::kernel::conv::patch::Side, first: usize, count: usize $(, $arg: $ty)*
         ) {
             let (mut at, mut next) = (side.position(first), side.position(first));
             for _ in 0..side.ahead() {
                 next = side.after(next);
             }
             for index in 0..count {
-                let spot = $crate::kernel::patch::Spot {
+                let spot = $crate::kernel::conv::patch::Spot {
                     index, at, patch: side.patch(at), next, next_patch: side.patch(next), channels: side.c
                 };
                 let whole = spot.patch.is_whole();

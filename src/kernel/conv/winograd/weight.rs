@@ -1,7 +1,7 @@
 //! The transform of the weights and its adjoint; matrices as in [`transform`](super::transform).
 
+use super::IN;
 use crate::kernel::PANEL;
-use crate::kernel::patch::IN;
 use crate::kernel::simd::{Simd, simd_entry};
 
 /// The weights' constants in registers.

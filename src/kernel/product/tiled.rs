@@ -1,10 +1,11 @@
-//! Products on panels, for f32: see [`Real::product`](super::Real::product) and its neighbours.
+//! Products by register tiles, for f32.
 
-use super::isa::dispatch;
-use super::simd::{Simd, simd_entry};
 use super::tile::{LINE, OuterTile, ProductTile, TileInit, Tiles};
-use super::{Init, Isa, PANEL, column, outer, panel_index, panels_len};
+use super::{Init, column, outer};
 use crate::arena::Buffer;
+use crate::kernel::simd::{Simd, simd_entry};
+use crate::kernel::view::{Rows, RowsMut, stride};
+use crate::kernel::{Isa, PANEL, panel_index, panels_len};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
@@ -38,7 +39,7 @@ simd_entry! {
     ///
     /// # Safety
     /// The rows can be read, and the rows with that spill written.
-    pub(super) unsafe fn copy_rows(
+    pub(in crate::kernel) unsafe fn copy_rows(
         rows: usize, width: usize, padded: usize, from: *const f32, stride: usize, to: *mut f32, to_stride: usize,
     ) = copy_rows_body
 }
@@ -73,49 +74,34 @@ unsafe fn copy_rows_body<S: Simd>(
     }
 }
 
-/// Whether `rows` rows of `width` elements, `stride` apart, lie within `len` elements without overlapping.
-pub(super) fn rows_fit(len: usize, rows: usize, width: usize, stride: usize) -> bool {
-    rows == 0 || width == 0 || (width <= len && (rows == 1 || (stride >= width && (len - width) / stride >= rows - 1)))
-}
-
-/// See [`Real::product`](super::Real::product).
-pub(crate) fn product(
-    isa: Isa,
-    m: usize,
-    k: usize,
-    n: usize,
-    a: &[f32],
-    lda: usize,
-    panels: &[f32],
-    init: Init<'_, f32>,
-    c: &mut [f32],
-    ldc: usize,
-) {
+/// C = A·B (+ C or bias): A (M, K), `panels` K×N, C (M, N).
+///
+/// # Panics
+/// Where shapes do not fit each other, or rows do not lie dense.
+pub(crate) fn product(isa: Isa, a: Rows<'_, f32>, panels: &[f32], init: Init<'_, f32>, c: RowsMut<'_, f32>) {
+    let (k, n) = (a.ncols(), c.ncols());
     if n == 1 && k > 0 {
-        return column::product(isa, m, k, a, lda, panels, init, c, ldc);
+        return column::product(isa, a, panels, init, c);
     }
     if k == 1 {
-        return column::of_depth_one(isa, m, n, a, lda, panels, init, c, ldc);
+        return column::of_depth_one(isa, a, panels, init, c);
     }
-    product_by(Tiles::of(isa), isa, m, k, n, a, lda, panels, init, c, ldc)
+    product_by(Tiles::of(isa), isa, a, panels, init, c)
 }
 
-/// The product by `tiles`, whose elements of A and of the panels may be pairs.
+/// [`product`] by `tiles`, whose elements of A and of the panels may be pairs.
 pub(super) fn product_by(
     tiles: &Tiles,
     isa: Isa,
-    m: usize,
-    k: usize,
-    n: usize,
-    a: &[f32],
-    lda: usize,
+    a: Rows<'_, f32>,
     panels: &[f32],
     init: Init<'_, f32>,
-    c: &mut [f32],
-    ldc: usize,
+    mut c: RowsMut<'_, f32>,
 ) {
-    assert!(rows_fit(a.len(), m, k, lda), "A is too short");
-    assert!(rows_fit(c.len(), m, n, ldc), "C is too short");
+    let ((m, k), n) = (a.dim(), c.ncols());
+    let (lda, ldc, a, c_rows) = (stride(&a), stride(&c), a.as_ptr(), c.nrows());
+    let c = c.as_mut_ptr();
+    assert!(m == c_rows, "A and C have other rows");
     assert!(panels.len() >= panels_len(k, n), "the panels are too short");
     if let Init::Bias(bias) = init {
         assert!(bias.len() >= n, "the bias is too short");
@@ -139,7 +125,7 @@ pub(super) fn product_by(
                 let inside = if col < n { panel_index(k, next_k, col) + half } else { 0 };
                 panels.as_ptr().wrapping_add(inside)
             };
-            let mut run = |first: usize, rows: usize, tile_a: *const f32, a_row: usize, col: usize| {
+            let run = |first: usize, rows: usize, tile_a: *const f32, a_row: usize, col: usize| {
                 let init = match init {
                     _ if block > 0 => TileInit::Add,
                     Init::Zero => TileInit::Zero,
@@ -154,7 +140,7 @@ pub(super) fn product_by(
                     a_segment: 0,
                     b: panels.as_ptr().wrapping_add(col / PANEL * k * PANEL + k0 * PANEL + col % PANEL),
                     init,
-                    c: c[first * ldc + col..].as_mut_ptr(),
+                    c: c.wrapping_add(first * ldc + col),
                     c_row: ldc,
                     columns: tiles.width().min(n - col),
                     ahead: ahead(col, first / rows),
@@ -167,13 +153,13 @@ pub(super) fn product_by(
             if m * depth <= SMALL && !skew {
                 for col in (n0..n1).step_by(tiles.width()) {
                     tiles.split(m, |first, rows| {
-                        run(first, rows, a.as_ptr().wrapping_add(first * lda + k0), lda, col);
+                        run(first, rows, a.wrapping_add(first * lda + k0), lda, col);
                     });
                 }
                 continue;
             }
             tiles.split(m, |first, rows| {
-                let (mut tile_a, mut a_row) = (a.as_ptr().wrapping_add(first * lda + k0), lda);
+                let (mut tile_a, mut a_row) = (a.wrapping_add(first * lda + k0), lda);
                 if skew && rows > 1 {
                     // SAFETY: `rows` ≤ MAX_ROWS rows of `depth` ≤ DEPTH elements of A, into a scratch of that size.
                     unsafe { copy_rows(isa, rows, depth, depth, tile_a, lda, skewed, DEPTH + SKEW) };
@@ -187,48 +173,30 @@ pub(super) fn product_by(
     }
 }
 
-/// See [`Real::outer`](super::Real::outer).
-pub(crate) fn outer(
-    isa: Isa,
-    m: usize,
-    k: usize,
-    n: usize,
-    a: &[f32],
-    lda: usize,
-    b: &[f32],
-    ldb: usize,
-    add: bool,
-    panels: &mut [f32],
-) {
-    if n == 1 {
-        return column::outer(isa, m, k, a, lda, b, ldb, add, panels);
+/// panels(K×N) = Aᵀ·B, or += where `add`: A (M, K), B (M, N). Columns past N stay as they are.
+///
+/// # Panics
+/// As [`product`].
+pub(crate) fn outer(isa: Isa, a: Rows<'_, f32>, b: Rows<'_, f32>, add: bool, panels: &mut [f32]) {
+    if b.ncols() == 1 {
+        return column::outer(isa, a, b, add, panels);
     }
-    outer_by(Tiles::of(isa), isa, m, k, n, a, lda, b, ldb, add, panels)
+    outer_by(Tiles::of(isa), isa, a, b, add, panels)
 }
 
-/// The outer product by `tiles`, whose elements of A and B may be pairs.
-pub(super) fn outer_by(
-    tiles: &Tiles,
-    isa: Isa,
-    m: usize,
-    k: usize,
-    n: usize,
-    a: &[f32],
-    lda: usize,
-    b: &[f32],
-    ldb: usize,
-    add: bool,
-    panels: &mut [f32],
-) {
-    assert!(rows_fit(a.len(), m, k, lda), "A is too short");
-    assert!(rows_fit(b.len(), m, n, ldb), "B is too short");
+/// [`outer`] by `tiles`, whose elements of A and B may be pairs.
+pub(super) fn outer_by(tiles: &Tiles, isa: Isa, a: Rows<'_, f32>, b: Rows<'_, f32>, add: bool, panels: &mut [f32]) {
+    let ((m, k), n) = (a.dim(), b.ncols());
+    let (lda, ldb) = (stride(&a), stride(&b));
+    assert!(m == b.nrows(), "A and B have other rows");
     assert!(panels.len() >= panels_len(k, n), "the panels are too short");
     if m == 0 || n == 0 || k == 0 {
         return;
     }
     if outer::suits(m, lda, ldb) {
-        return outer::of_few_rows(tiles, m, k, n, a, lda, b, ldb, add, panels);
+        return outer::of_few_rows(tiles, a, b, add, panels);
     }
+    let (a, b) = (a.as_ptr(), b.as_ptr());
     PACKED.with_borrow_mut(|packed| {
         let (packed_b, packed_a) = packed.split_at_mut(OUTER_ROWS * WIDTH);
         let blocks = m.div_ceil(OUTER_ROWS);
@@ -241,7 +209,7 @@ pub(super) fn outer_by(
                     let to = packed_b[(col - n0) * rows..][..rows * PANEL].as_mut_ptr();
                     let width = PANEL.min(n - col);
                     // SAFETY: `rows` rows of B from column `col`, into the slice just taken, which they fill exactly.
-                    unsafe { copy_rows(isa, rows, width, PANEL, b[m0 * ldb + col..].as_ptr(), ldb, to, PANEL) };
+                    unsafe { copy_rows(isa, rows, width, PANEL, b.wrapping_add(m0 * ldb + col), ldb, to, PANEL) };
                 }
                 let k_blocks = k.div_ceil(OUTER_DEPTH);
                 for k_block in 0..k_blocks {
@@ -249,7 +217,7 @@ pub(super) fn outer_by(
                     // A packed as [tile][row][rows of the tile].
                     tiles.split(k1 - k0, |first, height| {
                         let to = packed_a[first * rows..][..height * rows + PANEL].as_mut_ptr();
-                        let from = a[m0 * lda + k0 + first..].as_ptr();
+                        let from = a.wrapping_add(m0 * lda + k0 + first);
                         // SAFETY: `rows` rows of A, into the slice just taken, which has room for the spill.
                         unsafe { copy_rows(isa, rows, height, height, from, lda, to, height) };
                     });
@@ -285,85 +253,12 @@ pub(super) fn outer_by(
     });
 }
 
-dispatch! {
-    /// See [`Real::pack`](super::Real::pack).
-    pub(crate) fn pack<T>(k: usize, n: usize, b: &[T], row: usize, column: usize, panels: &mut [T]) {
-        if k == 0 {
-            return;
-        }
-        for (panel, rows) in panels[..panels_len(k, n)].chunks_exact_mut(k * PANEL).enumerate() {
-            let first = panel * PANEL;
-            let width = PANEL.min(n - first);
-            for (depth, to) in rows.chunks_exact_mut(PANEL).enumerate() {
-                let from = &b[depth * row + first * column..];
-                if column == 1 {
-                    to[..width].copy_from_slice(&from[..width]);
-                } else {
-                    for (to, from) in to[..width].iter_mut().zip(from.iter().step_by(column.max(1))) {
-                        *to = *from;
-                    }
-                }
-                to[width..].fill(T::ZERO);
-            }
-        }
-    }
-}
-
-/// Rows that are summed in T before their sum goes into an f64: long sums stay exact.
-const SUMMED: usize = 64;
-
-dispatch! {
-    /// See [`Real::column_sums`](super::Real::column_sums).
-    pub(crate) fn column_sums<T>(m: usize, n: usize, a: &[T], lda: usize, sums: &mut [T]) {
-        if m == 0 {
-            return;
-        }
-        for first in (0..n).step_by(PANEL) {
-            let width = PANEL.min(n - first);
-            let mut totals = [0.0; PANEL];
-            for block in (0..m).step_by(SUMMED) {
-                // Two chains, since each addition waits for the one before.
-                let (mut even, mut odd) = ([T::ZERO; PANEL], [T::ZERO; PANEL]);
-                let rows = SUMMED.min(m - block);
-                let row = |row: usize| &a[(block + row) * lda + first..];
-                if width == PANEL {
-                    for pair in 0..rows / 2 {
-                        let (above, below) = (&row(2 * pair)[..PANEL], &row(2 * pair + 1)[..PANEL]);
-                        for lane in 0..PANEL {
-                            even[lane] += above[lane];
-                            odd[lane] += below[lane];
-                        }
-                    }
-                    if rows % 2 == 1 {
-                        let last = &row(rows - 1)[..PANEL];
-                        for lane in 0..PANEL {
-                            even[lane] += last[lane];
-                        }
-                    }
-                } else {
-                    for index in 0..rows {
-                        for (sum, value) in even.iter_mut().zip(&row(index)[..width]) {
-                            *sum += *value;
-                        }
-                    }
-                }
-                for lane in 0..PANEL {
-                    totals[lane] += (even[lane] + odd[lane]).to_f64();
-                }
-            }
-            for (sum, total) in sums[first..first + width].iter_mut().zip(totals) {
-                *sum += T::of(total);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::reference;
-    use super::super::testing::{close, filled, isas};
-    use super::super::transpose::transpose_panels;
     use super::*;
+    use crate::kernel::testing::{close, filled, isas};
+    use crate::kernel::view::{rows, rows_apart, rows_apart_mut, rows_mut};
+    use crate::kernel::{panel, reference};
 
     #[test]
     fn products_agree_with_the_reference() {
@@ -379,14 +274,15 @@ mod tests {
                     let (lda, ldc) = (k + case % 3, n + case % 4);
                     let a = filled(case as u64, m * lda);
                     let mut panels = vec![f32::NAN; panels_len(k, n)];
-                    pack(k, n, &filled(7 + case as u64, k * n), n, 1, &mut panels);
+                    panel::pack(rows(k, n, &filled(7 + case as u64, k * n)), &mut panels);
+                    let a = rows_apart(m, k, lda, &a);
                     let (bias, before) = (filled(8, n), filled(9, m * ldc));
                     for init in [Init::Zero, Init::Add, Init::Bias(&bias)] {
                         let mut expected = before.clone();
-                        reference::product(m, k, n, &a, lda, &panels, init, &mut expected, ldc);
+                        reference::product(a, &panels, init, rows_apart_mut(m, n, ldc, &mut expected));
                         for isa in isas() {
                             let mut c = before.clone();
-                            product(isa, m, k, n, &a, lda, &panels, init, &mut c, ldc);
+                            product(isa, a, &panels, init, rows_apart_mut(m, n, ldc, &mut c));
                             close(&c, &expected, 1e-6 * (k as f32).sqrt().max(4.0), &(isa, m, k, n, init));
                         }
                     }
@@ -401,10 +297,10 @@ mod tests {
             let a = filled(1, m * k);
             let panels = filled(2, panels_len(k, n));
             let mut expected = vec![0.0; m * n];
-            reference::product(m, k, n, &a, k, &panels, Init::Zero, &mut expected, n);
+            reference::product(rows(m, k, &a), &panels, Init::Zero, rows_mut(m, n, &mut expected));
             for isa in isas() {
                 let mut c = vec![f32::NAN; m * n];
-                product(isa, m, k, n, &a, k, &panels, Init::Zero, &mut c, n);
+                product(isa, rows(m, k, &a), &panels, Init::Zero, rows_mut(m, n, &mut c));
                 close(&c, &expected, 3e-5, &(isa, m, k, n));
             }
         }
@@ -433,14 +329,14 @@ mod tests {
         {
             let (lda, ldb) = (k + case % 3, n + case % 2);
             let (a, b) = (filled(3, m * lda), filled(4, m * ldb));
+            let (a, b) = (rows_apart(m, k, lda, &a), rows_apart(m, n, ldb, &b));
             let before = filled(5, panels_len(k, n));
             let column = |at: usize| at / (k * PANEL) * PANEL + at % PANEL;
             for (isa, add) in isas().flat_map(|isa| [(isa, true), (isa, false)]) {
                 let mut expected = before.clone();
-                expected.iter_mut().enumerate().filter(|(at, _)| !add && column(*at) < n).for_each(|(_, v)| *v = 0.0);
-                reference::outer(m, k, n, &a, lda, &b, ldb, &mut expected);
+                reference::outer(a, b, add, &mut expected);
                 let mut panels = before.clone();
-                outer(isa, m, k, n, &a, lda, &b, ldb, add, &mut panels);
+                outer(isa, a, b, add, &mut panels);
                 close(&panels, &expected, 1e-6 * (m as f32).sqrt().max(4.0), &(isa, m, k, n));
                 for (at, (new, old)) in panels.iter().zip(&before).enumerate() {
                     let same = new.to_bits() == old.to_bits();
@@ -451,34 +347,10 @@ mod tests {
     }
 
     #[test]
-    fn packing_transposing_and_sums_agree() {
-        for (k, n) in [(1, 1), (5, 40), (33, 31), (64, 64), (70, 3)] {
-            let b = filled(6, k * n);
-            for (row, column) in [(n, 1), (1, k)] {
-                let (mut fast, mut slow) = (vec![f32::NAN; panels_len(k, n)], vec![f32::NAN; panels_len(k, n)]);
-                pack(k, n, &b, row, column, &mut fast);
-                reference::pack(k, n, &b, row, column, &mut slow);
-                assert_eq!(fast, slow);
-                let mut slow_t = vec![f32::NAN; panels_len(n, k)];
-                reference::transpose_panels(k, n, &slow, &mut slow_t);
-                for isa in isas() {
-                    let mut fast_t = vec![f32::NAN; panels_len(n, k)];
-                    transpose_panels(isa, k, n, &fast, &mut fast_t);
-                    assert_eq!(fast_t, slow_t);
-                }
-            }
-            let (mut fast, mut slow) = (filled(1, n), filled(1, n));
-            column_sums(k, n, &b, n, &mut fast);
-            reference::column_sums(k, n, &b, n, &mut slow);
-            close(&fast, &slow, 1e-5, &(k, n));
-        }
-    }
-
-    #[test]
     fn empty_products_do_nothing_or_initialise() {
         let mut c = [f32::NAN; 2];
-        product(super::super::isa(), 1, 0, 2, &[], 0, &[], Init::Bias(&[1.0, 2.0]), &mut c, 2);
+        product(crate::kernel::isa(), rows(1, 0, &[]), &[], Init::Bias(&[1.0, 2.0]), rows_mut(1, 2, &mut c));
         assert_eq!(c, [1.0, 2.0]);
-        outer(super::super::isa(), 0, 3, 2, &[], 3, &[], 2, true, &mut [0.0; 96]);
+        outer(crate::kernel::isa(), rows(0, 3, &[]), rows(0, 2, &[]), true, &mut [0.0; 96]);
     }
 }

@@ -1,7 +1,8 @@
 //! Outer products of few rows: those of a small micro-batch, which are over before packing pays.
 
 use super::tile::{OuterTile, Tiles};
-use super::{PANEL, panel_index};
+use crate::kernel::view::{Rows, stride};
+use crate::kernel::{PANEL, panel_index};
 
 /// Rows of A and B that stay in L1 as they lie.
 const FEW: usize = 32;
@@ -13,29 +14,19 @@ pub(super) fn suits(m: usize, lda: usize, ldb: usize) -> bool {
     m <= FEW && !lda.is_multiple_of(ALIAS) && !ldb.is_multiple_of(ALIAS)
 }
 
-/// The outer product of few rows, without packing them. The lengths were checked.
-pub(super) fn of_few_rows(
-    tiles: &Tiles,
-    m: usize,
-    k: usize,
-    n: usize,
-    a: &[f32],
-    lda: usize,
-    b: &[f32],
-    ldb: usize,
-    add: bool,
-    panels: &mut [f32],
-) {
-    let mut run = |col: usize, b: &[f32], b_col: usize| {
+/// The outer product of few rows, without packing them. The shapes were checked.
+pub(super) fn of_few_rows(tiles: &Tiles, a: Rows<'_, f32>, b: Rows<'_, f32>, add: bool, panels: &mut [f32]) {
+    let ((m, k), n, lda) = (a.dim(), b.ncols(), stride(&a));
+    let mut run = |col: usize, b: *const f32, b_col: usize| {
         tiles.split(k, |first, height| {
             let tile = OuterTile {
                 rows: 1,
                 cols: m,
-                a: a[first..].as_ptr(),
+                a: a.as_ptr().wrapping_add(first),
                 offsets: None,
                 a_row: 0,
                 a_col: lda,
-                b: b.as_ptr(),
+                b,
                 b_row: 0,
                 b_col,
                 ahead: std::ptr::null(),
@@ -50,14 +41,15 @@ pub(super) fn of_few_rows(
     };
     let whole = n / tiles.width() * tiles.width();
     for col in (0..whole).step_by(tiles.width()) {
-        run(col, &b[col..], ldb);
+        run(col, b.as_ptr().wrapping_add(col), stride(&b));
     }
     if whole < n {
         // Columns that fill no tile get zeros behind them.
         let mut rest = [0.0; FEW * PANEL];
-        for (row, rest) in rest.chunks_exact_mut(PANEL).take(m).enumerate() {
-            rest[..n - whole].copy_from_slice(&b[row * ldb + whole..][..n - whole]);
+        for (b, rest) in b.rows().into_iter().zip(rest.chunks_exact_mut(PANEL)) {
+            let b = b.to_slice().expect("a row lies dense");
+            rest[..n - whole].copy_from_slice(&b[whole..]);
         }
-        run(whole, &rest, PANEL);
+        run(whole, rest.as_ptr(), PANEL);
     }
 }

@@ -4,7 +4,7 @@
 use super::Window;
 use super::epilogue::{Activation, Channels, HALF, Norm, Pooled, add_up, channels, load, sum};
 use super::patch::{OUT, Side, Spot, over_patches};
-use super::simd::Simd;
+use crate::kernel::simd::Simd;
 
 /// Arrays of O elements in the sums for batch norm's gradient, see [`Fused`](super::Fused).
 pub(super) const SUMS: usize = 4;

@@ -4,10 +4,12 @@
 //! type only, so that the drivers and tiles of f32 serve with a dot product in place of the multiply-add. Where the CPU
 //! has AVX-512 BF16 that is `vdpbf16ps`; elsewhere [`dot`] computes the same bits (but for the payload of a NaN).
 
-use super::isa::dispatch;
-use super::simd::Simd;
 use super::tile::{Multiply, Tiles};
-use super::{Init, Isa, PANEL, isa, panels_len, product, transpose};
+use super::{Init, tiled};
+use crate::kernel::isa::dispatch;
+use crate::kernel::simd::Simd;
+use crate::kernel::view::{Rows, RowsMut, row, rows, stride};
+use crate::kernel::{Isa, PANEL, isa, panels_len, transpose};
 use std::sync::OnceLock;
 
 /// Whether products run on AVX-512 BF16.
@@ -26,13 +28,13 @@ pub fn native() -> bool {
 pub(super) struct Native;
 
 #[cfg(target_arch = "x86_64")]
-impl Multiply<super::simd::Avx512> for Native {
+impl Multiply<crate::kernel::simd::Avx512> for Native {
     #[inline(always)]
     unsafe fn multiply_add(
-        a: super::simd::Avx512,
-        b: super::simd::Avx512,
-        c: super::simd::Avx512,
-    ) -> super::simd::Avx512 {
+        a: crate::kernel::simd::Avx512,
+        b: crate::kernel::simd::Avx512,
+        c: crate::kernel::simd::Avx512,
+    ) -> crate::kernel::simd::Avx512 {
         // SAFETY: the caller's contract.
         unsafe { a.dot_bf16(b, c) }
     }
@@ -110,37 +112,36 @@ fn pair(lower: f32, upper: f32) -> f32 {
     f32::from_bits(round(lower) >> 16 | round(upper))
 }
 
-/// `m` rows of `k` numbers, `lda` apart, as rows of ⌈k/2⌉ pairs of neighbours.
-pub(super) fn pair_neighbours(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+/// Rows (M, K) as M rows of ⌈k/2⌉ pairs of neighbours.
+pub(in crate::kernel) fn pair_neighbours(a: Rows<'_, f32>, pairs: &mut [f32]) {
+    let ((m, k), lda) = (a.dim(), stride(&a));
     let pairs = &mut pairs[..m * k.div_ceil(2)];
-    assert!(product::rows_fit(a.len(), m, k, lda), "A is too short");
     #[cfg(target_arch = "x86_64")]
     if native() {
         // SAFETY: the CPU has the instructions, and the lengths were just checked.
         return unsafe { x86::pair_neighbours(m, k, a.as_ptr(), lda, pairs.as_mut_ptr()) };
     }
-    neighbours(m, k, a, lda, pairs);
+    neighbours(a, pairs);
 }
 
-/// `m` rows of `k` numbers, `lda` apart, as ⌈m/2⌉ rows of `k` pairs, each of a row and the next.
-pub(super) fn pair_rows(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+/// Rows (M, K) as ⌈m/2⌉ rows of K pairs, each of a row and the next.
+pub(in crate::kernel) fn pair_rows(a: Rows<'_, f32>, pairs: &mut [f32]) {
+    let ((m, k), lda) = (a.dim(), stride(&a));
     let pairs = &mut pairs[..m.div_ceil(2) * k];
-    assert!(product::rows_fit(a.len(), m, k, lda), "A is too short");
     #[cfg(target_arch = "x86_64")]
     if native() {
         // SAFETY: as above.
         return unsafe { x86::pair_rows(m, k, a.as_ptr(), lda, pairs.as_mut_ptr()) };
     }
-    rows(m, k, a, lda, pairs);
+    two_rows(a, pairs);
 }
 
 dispatch! {
     /// [`pair_neighbours`] in plain Rust.
-    fn neighbours(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
-        let row_len = k.div_ceil(2);
-        for row in 0..m {
-            let (from, to) = (&a[row * lda..][..k], &mut pairs[row * row_len..][..row_len]);
-            for (two, to) in from.chunks(2).zip(to) {
+    fn neighbours(a: Rows<'_, f32>, pairs: &mut [f32]) {
+        let row_len = a.ncols().div_ceil(2);
+        for (index, to) in pairs.chunks_exact_mut(row_len.max(1)).take(a.nrows()).enumerate() {
+            for (two, to) in row(&a, index).chunks(2).zip(to) {
                 *to = pair(two[0], two.get(1).copied().unwrap_or(0.0));
             }
         }
@@ -149,10 +150,11 @@ dispatch! {
 
 dispatch! {
     /// [`pair_rows`] in plain Rust.
-    fn rows(m: usize, k: usize, a: &[f32], lda: usize, pairs: &mut [f32]) {
+    fn two_rows(a: Rows<'_, f32>, pairs: &mut [f32]) {
+        let (m, k) = a.dim();
         for (two, to) in pairs.chunks_exact_mut(k.max(1)).enumerate() {
-            let lower = &a[2 * two * lda..][..k];
-            let upper = if 2 * two + 1 < m { &a[(2 * two + 1) * lda..][..k] } else { &[] };
+            let lower = row(&a, 2 * two);
+            let upper = if 2 * two + 1 < m { row(&a, 2 * two + 1) } else { &[] };
             for at in 0..k {
                 to[at] = pair(lower[at], upper.get(at).copied().unwrap_or(0.0));
             }
@@ -162,8 +164,8 @@ dispatch! {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::super::PANEL;
-    use super::super::simd::{Avx512, Simd};
+    use crate::kernel::PANEL;
+    use crate::kernel::simd::{Avx512, Simd};
 
     /// See [`super::pair_neighbours`].
     ///
@@ -254,12 +256,19 @@ mod x86 {
 }
 
 /// Elements of K×N panels of pairs: `[⌈N/32⌉][⌈K/2⌉][32]`.
-pub(super) const fn pairs_len(k: usize, n: usize) -> usize {
+pub(in crate::kernel) const fn pairs_len(k: usize, n: usize) -> usize {
     panels_len(k.div_ceil(2), n)
 }
 
-/// See [`Real::pack_bf16`](super::Real::pack_bf16).
-pub(crate) fn pack(isa: Isa, k: usize, n: usize, panels: &[f32], packed: &mut [f32], transposed: &mut [f32]) {
+/// Packs K×N `panels` and their transpose (N×K) as pairs.
+pub(in crate::kernel) fn pack(
+    isa: Isa,
+    k: usize,
+    n: usize,
+    panels: &[f32],
+    packed: &mut [f32],
+    transposed: &mut [f32],
+) {
     assert!(panels.len() >= panels_len(k, n), "the panels are too short");
     assert!(packed.len() >= pairs_len(k, n) && transposed.len() >= pairs_len(n, k), "the pairs are too short");
     #[cfg(target_arch = "x86_64")]
@@ -269,65 +278,51 @@ pub(crate) fn pack(isa: Isa, k: usize, n: usize, panels: &[f32], packed: &mut [f
     }
     let mut block = [0.0; PANEL * PANEL];
     for n0 in (0..n).step_by(PANEL) {
-        pair_rows(k, PANEL, &panels[n0 * k..], PANEL, &mut packed[n0 * k.div_ceil(2)..]);
+        pair_rows(rows(k, PANEL, &panels[n0 * k..]), &mut packed[n0 * k.div_ceil(2)..]);
         for k0 in (0..k).step_by(PANEL) {
             let (height, width) = (PANEL.min(k - k0), PANEL.min(n - n0));
             transpose::transpose_panels(isa, height, width, &panels[n0 * k + k0 * PANEL..], &mut block);
-            pair_rows(width, PANEL, &block, PANEL, &mut transposed[(k0 / PANEL * n.div_ceil(2) + n0 / 2) * PANEL..]);
+            let to = &mut transposed[(k0 / PANEL * n.div_ceil(2) + n0 / 2) * PANEL..];
+            pair_rows(rows(width, PANEL, &block), to);
         }
     }
 }
 
 /// Elements of scratch for the products of M×K by K×N and of its gradients.
-pub const fn scratch_len(m: usize, k: usize, n: usize) -> usize {
+pub(super) const fn scratch_len(m: usize, k: usize, n: usize) -> usize {
     m.div_ceil(2) * (k + n)
 }
 
-/// See [`Real::product_bf16`](super::Real::product_bf16).
-pub(crate) fn product(
+/// [`tiled::product`] of numbers rounded to bf16, the panels as [`pack`] left them; the sums are not rounded.
+pub(super) fn product(
     isa: Isa,
-    m: usize,
-    k: usize,
-    n: usize,
-    a: &[f32],
-    lda: usize,
+    a: Rows<'_, f32>,
     packed: &[f32],
     init: Init<'_, f32>,
-    c: &mut [f32],
-    ldc: usize,
+    c: RowsMut<'_, f32>,
     scratch: &mut [f32],
 ) {
-    pair_neighbours(m, k, a, lda, scratch);
-    let depth = k.div_ceil(2);
-    product::product_by(Tiles::of_bf16(isa), isa, m, depth, n, scratch, depth, packed, init, c, ldc);
+    let (m, k) = a.dim();
+    pair_neighbours(a, scratch);
+    tiled::product_by(Tiles::of_bf16(isa), isa, rows(m, k.div_ceil(2), scratch), packed, init, c);
 }
 
-/// See [`Real::outer_bf16`](super::Real::outer_bf16).
-pub(crate) fn outer(
-    isa: Isa,
-    m: usize,
-    k: usize,
-    n: usize,
-    a: &[f32],
-    lda: usize,
-    b: &[f32],
-    ldb: usize,
-    add: bool,
-    panels: &mut [f32],
-    scratch: &mut [f32],
-) {
+/// [`tiled::outer`] of numbers rounded to bf16; the sums are not.
+pub(super) fn outer(isa: Isa, a: Rows<'_, f32>, b: Rows<'_, f32>, add: bool, panels: &mut [f32], scratch: &mut [f32]) {
+    let ((m, k), n) = (a.dim(), b.ncols());
     let pairs = m.div_ceil(2);
     let (pairs_a, pairs_b) = scratch.split_at_mut(pairs * k);
-    pair_rows(m, k, a, lda, pairs_a);
-    pair_rows(m, n, b, ldb, pairs_b);
-    product::outer_by(Tiles::of_bf16(isa), isa, pairs, k, n, pairs_a, k, pairs_b, n, add, panels);
+    pair_rows(a, pairs_a);
+    pair_rows(b, pairs_b);
+    tiled::outer_by(Tiles::of_bf16(isa), isa, rows(pairs, k, pairs_a), rows(pairs, n, pairs_b), add, panels);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::reference;
-    use super::super::testing::{close, filled, isas};
     use super::*;
+    use crate::kernel::testing::{close, filled, isas};
+    use crate::kernel::view::{rows_apart, rows_mut};
+    use crate::kernel::{panel, reference};
 
     /// Bits of f32: any, from about 1, and, in bf16's upper half, the special ones.
     fn bits(seed: u64, len: usize) -> Vec<f32> {
@@ -348,7 +343,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     fn instruction(a: &[f32], b: &[f32], c: &[f32], out: &mut [f32]) {
-        use super::super::simd::Avx512;
+        use crate::kernel::simd::Avx512;
         assert!([a.len(), b.len(), c.len(), out.len()].iter().all(|&len| len >= 16));
         // SAFETY: sixteen elements each; the caller saw that the CPU has these instructions.
         unsafe {
@@ -417,19 +412,20 @@ mod tests {
             let a = bits(11, m * lda);
             for (any, plain, len) in [
                 (
-                    pair_neighbours as fn(usize, usize, &[f32], usize, &mut [f32]),
-                    neighbours as fn(usize, usize, &[f32], usize, &mut [f32]),
+                    pair_neighbours as fn(Rows<'_, f32>, &mut [f32]),
+                    neighbours as fn(Rows<'_, f32>, &mut [f32]),
                     m * k.div_ceil(2),
                 ),
-                (pair_rows, rows, m.div_ceil(2) * k),
+                (pair_rows, two_rows, m.div_ceil(2) * k),
             ] {
+                let a = rows_apart(m, k, lda, &a);
                 let (mut found, mut expected) = (vec![1.0; len + 1], vec![1.0; len + 1]);
-                any(m, k, &a, lda, &mut found);
-                plain(m, k, &a, lda, &mut expected[..len]);
+                any(a, &mut found);
+                plain(a, &mut expected[..len]);
                 assert!(found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{m} {k} {lda}");
             }
             let mut pairs = vec![0.0; m.div_ceil(2) * k];
-            pair_rows(m, k, &a, lda, &mut pairs);
+            pair_rows(rows_apart(m, k, lda, &a), &mut pairs);
             let last = pairs[(m - 1) / 2 * k].to_bits();
             let [row, next] = [m - 1 - (m - 1) % 2, m - 1].map(|row| round(a[row * lda]));
             assert_eq!(last, row >> 16 | if m % 2 == 0 { next } else { 0 });
@@ -447,26 +443,28 @@ mod tests {
             let (a, dy) = (filled(1, m * (k + 1)), filled(2, m * n));
             let (bias, panels) = (filled(3, n), {
                 let mut panels = vec![0.0; panels_len(k, n)];
-                product::pack(k, n, &filled(4, k * n), n, 1, &mut panels);
+                panel::pack(rows(k, n, &filled(4, k * n)), &mut panels);
                 panels
             });
-            let mut scratch = vec![f32::NAN; scratch_len(m, k, n)];
+            let (kept_a, kept_dy, mut scratch) = (kept(&a), kept(&dy), vec![f32::NAN; scratch_len(m, k, n)]);
+            let (rounded, rounded_dy) = (rows_apart(m, k, k + 1, &kept_a), rows(m, n, &kept_dy));
             let (mut y, mut dx, mut dw) = (vec![0.0; m * n], vec![0.0; m * k], filled(5, panels_len(k, n)));
             let before = dw.clone();
-            reference::product(m, k, n, &kept(&a), k + 1, &kept(&panels), Init::Bias(&bias), &mut y, n);
+            reference::product(rounded, &kept(&panels), Init::Bias(&bias), rows_mut(m, n, &mut y));
             let mut transposed = vec![0.0; panels_len(n, k)];
             reference::transpose_panels(k, n, &kept(&panels), &mut transposed);
-            reference::product(m, n, k, &kept(&dy), n, &transposed, Init::Zero, &mut dx, k);
-            reference::outer(m, k, n, &kept(&a), k + 1, &kept(&dy), n, &mut dw);
+            reference::product(rounded_dy, &transposed, Init::Zero, rows_mut(m, k, &mut dx));
+            reference::outer(rounded, rounded_dy, true, &mut dw);
+            let (a, dy) = (rows_apart(m, k, k + 1, &a), rows(m, n, &dy));
             let mut first: Option<Vec<f32>> = None;
             for isa in isas() {
                 let mut packed = vec![f32::NAN; pairs_len(k, n)];
                 let mut packed_t = vec![f32::NAN; pairs_len(n, k)];
                 pack(isa, k, n, &panels, &mut packed, &mut packed_t);
                 let (mut c, mut dc, mut dp) = (vec![f32::NAN; m * n], vec![f32::NAN; m * k], before.clone());
-                product(isa, m, k, n, &a, k + 1, &packed, Init::Bias(&bias), &mut c, n, &mut scratch);
-                product(isa, m, n, k, &dy, n, &packed_t, Init::Zero, &mut dc, k, &mut scratch);
-                outer(isa, m, k, n, &a, k + 1, &dy, n, true, &mut dp, &mut scratch);
+                product(isa, a, &packed, Init::Bias(&bias), rows_mut(m, n, &mut c), &mut scratch);
+                product(isa, dy, &packed_t, Init::Zero, rows_mut(m, k, &mut dc), &mut scratch);
+                outer(isa, a, dy, true, &mut dp, &mut scratch);
                 for (found, expected) in [(&c, &y), (&dc, &dx), (&dp, &dw)] {
                     close(found, expected, 1e-6 * (k.max(n) as f32).sqrt().max(4.0), &(isa, m, k, n));
                 }
