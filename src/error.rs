@@ -72,6 +72,9 @@ pub enum Error {
         /// Path of the checkpoint.
         checkpoint: String,
     },
+    /// Two things that were compared differ, which was told already (exit code 1).
+    #[error("")]
+    Differs,
     /// Several runs were stopped early (exit code 75).
     #[error("{place}: stopped on request; what is done is kept: run the same command again")]
     Interrupted {
@@ -175,6 +178,7 @@ impl Error {
     /// The exit code of the contract: 2 usage, 65 data, 70 internal or diverged, 74 input or output, 75 stopped.
     pub fn exit_code(&self) -> i32 {
         match self {
+            Self::Differs => 1,
             Self::Usage { .. } => 2,
             Self::Data { .. } => 65,
             Self::Internal { .. } | Self::Diverged { .. } | Self::Failed { .. } => 70,

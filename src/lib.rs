@@ -27,6 +27,7 @@ pub mod arena;
 pub mod chart;
 pub mod cli;
 pub mod comm;
+pub mod compare;
 pub mod config;
 pub mod data;
 pub mod doctor;

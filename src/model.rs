@@ -35,6 +35,8 @@ pub struct Row {
     pub parameters: usize,
     /// Forward multiply-adds of a sample, counted as 2.
     pub flops: u64,
+    /// How its products are made; None for a layer without any.
+    pub method: Option<&'static str>,
 }
 
 impl<T: Element> Model<T> {
@@ -113,6 +115,7 @@ impl<T: Element> Model<T> {
                 output: plan.output,
                 parameters: plan.parameter_count(),
                 flops: plan.flops,
+                method: plan.method,
             })
             .collect()
     }

@@ -71,6 +71,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // A data set as one file.
     ("prepare", &["comm", "data", "error", "resource", "shape", "store::prepared"]),
     // The machine: facts of all ranks, and what they mean.
+    // Where two runs differ, from their files.
+    ("compare", &["config", "error", "store"]),
     ("doctor", &["comm", "error", "kernel", "resource", "store::hdf5_version", "train::COMMIT", "train::terminal"]),
     // Studies of many runs: they start the program, and read its run files.
     (
@@ -92,8 +94,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "comm", "config", "data", "doctor", "error", "explore", "kernel", "loss", "prepare", "resource", "rng",
-            "scale", "store", "train",
+            "comm",
+            "compare",
+            "config",
+            "data",
+            "doctor",
+            "error",
+            "explore",
+            "kernel",
+            "loss",
+            "model::Row",
+            "prepare",
+            "resource",
+            "rng",
+            "scale",
+            "store",
+            "train",
         ],
     ),
 ];

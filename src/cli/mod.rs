@@ -2,6 +2,7 @@
 //! exit code.
 
 mod bench;
+mod compare;
 mod doctor;
 mod evaluate;
 mod explore;
@@ -12,6 +13,7 @@ mod predict;
 mod prepare;
 mod scale;
 mod train;
+mod verify;
 
 use crate::comm::{self, Comm, Solo, accord, agree, on_root};
 use crate::config::Job;
@@ -42,8 +44,8 @@ const EXAMPLES: &str = "Examples:
   ddl train jobs/sp500-mlp.toml --set train.epochs=3  with one key changed
   ddl evaluate results/mnist-cnn/checkpoints/step-00001876.h5
 
-Exit codes: 0 done, 2 wrong usage or job file, 65 bad data, 70 internal error or diverged loss,
-74 input or output failed, 75 stopped early with a good checkpoint (run again with --resume).";
+Exit codes: 0 done, 1 what ddl compare compared differs, 2 wrong usage or job file, 65 bad data, 70 internal error or
+diverged loss, 74 input or output failed, 75 stopped early with a good checkpoint (run again with --resume).";
 
 #[derive(Args)]
 struct Verbosity {
@@ -63,6 +65,8 @@ enum Command {
     Export(export::Export),
     Fetch(fetch::Fetch),
     Inspect(inspect::Inspect),
+    Compare(compare::Compare),
+    Verify(verify::Verify),
     Explore(explore::Explore),
     Prepare(prepare::Prepare),
     Scale(scale::Scale),
@@ -96,7 +100,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
     let ended = |result: Result<()>| match result {
         Ok(()) => 0,
         Err(error) => {
-            if speaks {
+            if speaks && error != Error::Differs {
                 let text = error.to_string().replace(|c: char| c.is_control(), " ");
                 // In one piece: mpirun's own words would come between several.
                 let _ = std::io::stderr().write_all(format!("error: {text}\n").as_bytes());
@@ -167,6 +171,8 @@ fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
         Some(Command::Export(command)) => command.run(comm),
         Some(Command::Fetch(command)) => command.run(comm),
         Some(Command::Inspect(command)) => command.run(comm),
+        Some(Command::Compare(command)) => command.run(comm),
+        Some(Command::Verify(command)) => command.run(comm),
         Some(Command::Explore(command)) => command.run(comm),
         Some(Command::Prepare(command)) => command.run(comm),
         Some(Command::Scale(command)) => command.run(comm),

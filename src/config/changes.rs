@@ -79,13 +79,16 @@ impl std::fmt::Display for Change {
 /// The keys in which two resolved jobs differ, in the order of the first and then of the second. Defaults that an older
 /// program did not write out are filled in.
 pub fn changes(old: &str, new: &str) -> Vec<Change> {
-    let filled = Job::parse(old, "job", &[]).and_then(|job| job.resolved());
+    let filled = |text: &str| {
+        let resolved = Job::parse(text, "job", &[]).and_then(|job| job.resolved());
+        resolved.unwrap_or_else(|_| text.to_owned())
+    };
     let flat = |text: &str| {
         let mut keys = Vec::new();
         flatten("", &Value::Table(text.parse::<Table>().unwrap_or_default()), &mut keys);
         keys
     };
-    let (old, new) = (flat(filled.as_deref().unwrap_or(old)), flat(new));
+    let (old, new) = (flat(&filled(old)), flat(&filled(new)));
     let value = |keys: &[(String, String)], key: &str| keys.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
     let mut changes: Vec<Change> = Vec::new();
     for (key, _) in old.iter().chain(&new) {

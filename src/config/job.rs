@@ -78,7 +78,7 @@ pub struct Train {
     /// Largest L2 norm of the gradient; larger ones are scaled down to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// What the products of linear and LSTM layers multiply in.
+    /// What the products of linear and recurrent layers multiply in.
     #[serde(default)]
     pub precision: super::Precision,
     /// Epochs between evaluations on the test part; the last epoch is always evaluated. 0: the last only.
@@ -119,7 +119,7 @@ impl Train {
         ),
         (
             "precision",
-            "what linear and lstm layers multiply in: \"f32\", or \"bf16\" with sums and weights in f32 (\"f32\")",
+            "what linear, lstm and gru layers multiply in: \"f32\", or \"bf16\" with sums and weights in f32 (\"f32\")",
         ),
         (
             "validation",

@@ -69,16 +69,18 @@ pub fn rows_apart_mut<T>(m: usize, n: usize, stride: usize, data: &mut [T]) -> R
     unsafe { ArrayViewMut2::from_shape_ptr((m, n).strides((stride.max(n), 1)), data.as_mut_ptr()) }
 }
 
-/// A row of a view, as a slice.
+/// The rows of a view as slices, by number.
 ///
 /// # Panics
-/// Where there is no such row, or it does not lie dense.
+/// Where rows do not lie dense; and what it returns, where there is no such row.
 #[inline]
-pub(super) fn row<'a, T>(view: &Rows<'a, T>, row: usize) -> &'a [T] {
-    let stride = stride(view);
-    assert!(row < view.nrows(), "there is no row {row}");
-    // SAFETY: the row is one of the view's, and lies dense.
-    unsafe { std::slice::from_raw_parts(view.as_ptr().wrapping_add(row * stride), view.ncols()) }
+pub(super) fn slices<'a, T>(view: &Rows<'a, T>) -> impl Fn(usize) -> &'a [T] {
+    let ((m, n), stride, first) = (view.dim(), stride(view), view.as_ptr());
+    move |row| {
+        assert!(row < m, "there is no row {row}");
+        // SAFETY: the row is one of the view's, and lies dense.
+        unsafe { std::slice::from_raw_parts(first.wrapping_add(row * stride), n) }
+    }
 }
 
 /// The distance of a view's rows.

@@ -401,7 +401,7 @@ pub fn prune(dir: &Path, keep: usize) -> Result<()> {
     let older = checkpoints.len().saturating_sub(keep.max(1));
     let abandoned = entries(dir)?.into_iter().filter(|path| {
         let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(TEMPORARY));
-        name.and_then(step_of).is_some()
+        name.is_some_and(|name| step_of(Path::new(name)).is_some())
     });
     for path in checkpoints[..older].iter().cloned().chain(abandoned) {
         fs::remove_file(&path)
@@ -415,9 +415,8 @@ pub fn prune(dir: &Path, keep: usize) -> Result<()> {
 /// # Errors
 /// `Io` if the folder exists and cannot be listed.
 pub fn list(dir: &Path) -> Result<Vec<PathBuf>> {
-    let step = |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).and_then(step_of);
     let mut found: Vec<(u64, PathBuf)> =
-        entries(dir)?.into_iter().filter(|p| p.is_file()).filter_map(|p| step(&p).map(|s| (s, p))).collect();
+        entries(dir)?.into_iter().filter(|p| p.is_file()).filter_map(|p| step_of(&p).map(|s| (s, p))).collect();
     found.sort();
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
@@ -431,9 +430,9 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// The step in `step-<8 or more digits>.h5`.
-fn step_of(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("step-")?.strip_suffix(".h5")?;
+/// The step in the name of a checkpoint, `step-<8 or more digits>.h5`.
+pub fn step_of(path: &Path) -> Option<u64> {
+    let digits = path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".h5")?;
     (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 

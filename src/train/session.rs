@@ -78,7 +78,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         tell(&terminal::plan(&trainer, &data, batch, job.train.epochs));
         if job.train.precision == Precision::Bf16 {
             let how = if bf16_is_native() { "by AVX-512 BF16" } else { "emulated on this CPU, which is slow" };
-            tell(&format!("bf16   products of linear and lstm layers, {how}; weights and sums are f32"));
+            tell(&format!("bf16   products of linear, lstm and gru layers, {how}; weights and sums are f32"));
         }
         if job.train.max_steps > 0 {
             tell(&format!("limit  ends after {} steps (train.max_steps)", job.train.max_steps));

@@ -101,13 +101,17 @@ pub fn table(header: &[&str], right: usize) -> Table {
     table
 }
 
-/// The layers with shapes, parameters and forward FLOPs a sample.
+/// The layers with shapes, parameters and forward FLOPs a sample; with -v also how their products are made.
 pub fn model_table(rows: &[Row]) -> String {
-    let mut table = table(&["layer", "type", "input", "output", "parameters", "FLOPs"], 2);
+    let methods = log::log_enabled!(log::Level::Info);
+    let header = ["layer", "type", "input", "output", "parameters", "FLOPs", "products"];
+    let mut table = table(&header[..if methods { 7 } else { 6 }], 2);
     for row in rows {
         let parameters = if row.parameters == 0 { String::new() } else { thousands(row.parameters as u64) };
         let shapes = (row.input.to_string(), row.output.to_string());
-        table.add_row([row.key.clone(), row.kind.clone(), shapes.0, shapes.1, parameters, flops(row.flops)]);
+        let mut cells = vec![row.key.clone(), row.kind.clone(), shapes.0, shapes.1, parameters, flops(row.flops)];
+        cells.extend(methods.then(|| row.method.unwrap_or_default().to_owned()));
+        table.add_row(cells);
     }
     let parameters: usize = rows.iter().map(|row| row.parameters).sum();
     let total: u64 = rows.iter().map(|row| row.flops).sum();

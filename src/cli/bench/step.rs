@@ -6,6 +6,7 @@ use crate::comm::{Comm, agree};
 use crate::config::Job;
 use crate::data::{Dataset, Part};
 use crate::error::Result;
+use crate::model::Row;
 use crate::rng;
 use crate::scale::statistics::Spread;
 use crate::train::clock::Phase;
@@ -81,7 +82,7 @@ impl Step {
             say(&if self.json {
                 self.as_json(&job, comm.size(), batch, rate, gflops)
             } else {
-                self.as_table(&job.name, comm.size(), batch, rate, gflops, &seconds)
+                self.as_table(&job.name, comm.size(), batch, rate, gflops, &seconds) + &methods(&trainer.model().rows())
             });
         }
         Ok(())
@@ -115,4 +116,15 @@ impl Step {
         text += &rows.to_string();
         text
     }
+}
+
+/// How the products of each layer are made.
+fn methods(rows: &[Row]) -> String {
+    let mut text = table(&["layer", "type", "products"], 3);
+    for row in rows {
+        if let Some(method) = row.method {
+            text.add_row([row.key.as_str(), row.kind.as_str(), method]);
+        }
+    }
+    format!("\n\n{text}")
 }

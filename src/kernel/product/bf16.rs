@@ -8,7 +8,7 @@ use super::tile::{Multiply, Tiles};
 use super::{Init, tiled};
 use crate::kernel::isa::dispatch;
 use crate::kernel::simd::Simd;
-use crate::kernel::view::{Rows, RowsMut, row, rows, stride};
+use crate::kernel::view::{Rows, RowsMut, rows, slices, stride};
 use crate::kernel::{Isa, PANEL, isa, panels_len, transpose};
 use std::sync::OnceLock;
 
@@ -139,9 +139,9 @@ pub(in crate::kernel) fn pair_rows(a: Rows<'_, f32>, pairs: &mut [f32]) {
 dispatch! {
     /// [`pair_neighbours`] in plain Rust.
     fn neighbours(a: Rows<'_, f32>, pairs: &mut [f32]) {
-        let row_len = a.ncols().div_ceil(2);
+        let (row_len, row) = (a.ncols().div_ceil(2), slices(&a));
         for (index, to) in pairs.chunks_exact_mut(row_len.max(1)).take(a.nrows()).enumerate() {
-            for (two, to) in row(&a, index).chunks(2).zip(to) {
+            for (two, to) in row(index).chunks(2).zip(to) {
                 *to = pair(two[0], two.get(1).copied().unwrap_or(0.0));
             }
         }
@@ -151,12 +151,16 @@ dispatch! {
 dispatch! {
     /// [`pair_rows`] in plain Rust.
     fn two_rows(a: Rows<'_, f32>, pairs: &mut [f32]) {
-        let (m, k) = a.dim();
+        let ((m, k), row) = (a.dim(), slices(&a));
         for (two, to) in pairs.chunks_exact_mut(k.max(1)).enumerate() {
-            let lower = row(&a, 2 * two);
-            let upper = if 2 * two + 1 < m { row(&a, 2 * two + 1) } else { &[] };
-            for at in 0..k {
-                to[at] = pair(lower[at], upper.get(at).copied().unwrap_or(0.0));
+            let lower = &row(2 * two)[..k];
+            // Zeros under the last of an odd number.
+            let upper = if 2 * two + 1 < m { &row(2 * two + 1)[..k] } else { &[] };
+            for ((to, lower), upper) in to.iter_mut().zip(lower).zip(upper) {
+                *to = pair(*lower, *upper);
+            }
+            for (to, lower) in to.iter_mut().zip(lower).skip(upper.len()) {
+                *to = pair(*lower, 0.0);
             }
         }
     }
