@@ -64,7 +64,16 @@ fn networks_of_every_layer_have_the_same_bits_under_every_instruction_set() {
         same_bits(&format!("lstm, {optimizer}"), &training::series(optimizer), [0, 2, 0], &short);
     }
     same_bits("elementwise layers and norms", &mixed(), [0, 2, 1], &short);
+    same_bits("groups and dilation", &mixed().replace("stride = 2, padding = 2 }", GROUPS), [2, 1, 0], &short);
+    let gru = training::series("adamw").replace("\"lstm\"", "\"gru\"");
+    same_bits("gru", &gru, [1, 0, 2], &short);
 }
+
+/// Depthwise, by group, gathered.
+const GROUPS: &str = r#"padding = "same" },
+  { type = "conv2d", out_channels = 9, kernel_size = 3, stride = 2, padding = 1, groups = 9 },
+  { type = "conv2d", out_channels = 36, kernel_size = 3, padding = "same", groups = 3 },
+  { type = "conv2d", out_channels = 20, kernel_size = [3, 2], dilation = 2, padding = 2 }"#;
 
 /// What the jobs do not have: strides, averages, norms, the other activations and losses of several kinds of width.
 fn mixed() -> String {

@@ -10,11 +10,15 @@ import torch
 from torch import nn
 
 
-class LastStep(nn.LSTM):
-    """An LSTM of which only the last hidden state goes on."""
+class LastStep(nn.Module):
+    """A recurrent layer of which only the last hidden state goes on."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
 
     def forward(self, x):
-        return super().forward(x)[0][:, -1]
+        return self.layer(x)[0][:, -1]
 
 
 def layer(spec, shape):
@@ -26,7 +30,9 @@ def layer(spec, shape):
         case "linear":
             return nn.Linear(shape[-1], **spec)
         case "lstm":
-            return LastStep(shape[1], **spec, batch_first=True)
+            return LastStep(nn.LSTM(shape[1], **spec, batch_first=True))
+        case "gru":
+            return LastStep(nn.GRU(shape[1], **spec, batch_first=True))
         case "batch_norm2d":
             return nn.BatchNorm2d(shape[0])
         case "batch_norm1d":

@@ -2,7 +2,6 @@
 //! mixed with another of the batch.
 
 use crate::rng::{Purpose, Stream, permute};
-use ndarray_rand::rand_distr::{Beta, Distribution};
 
 /// Who is mixed with whom in a step: a pure function of the seed, the step and the batch.
 pub(super) struct Mixing {
@@ -22,8 +21,7 @@ impl Mixing {
     /// Draws a step's.
     pub fn draw(&mut self, seed: u64, step: u64, samples: &[u32]) {
         let mut stream = Stream::new(seed, Purpose::Mixup, step, 0);
-        let drawn = Beta::new(self.alpha, self.alpha).map_or(1.0, |beta| beta.sample(&mut stream));
-        self.share = if drawn.is_finite() { drawn } else { 1.0 };
+        self.share = beta(f64::from(self.alpha), &mut stream);
         self.others.clear();
         self.others.extend(samples);
         permute(&mut stream, &mut self.others);
@@ -37,6 +35,33 @@ impl Mixing {
     /// What is left of each sample.
     pub fn share(&self) -> f32 {
         self.share
+    }
+}
+
+/// A number of the distribution Beta(α, α): X / (X + Y) of two of Gamma(α). By `libm`, and not the system's functions, so that
+/// it has the same bits everywhere.
+fn beta(alpha: f64, stream: &mut Stream) -> f32 {
+    let (x, y) = (ln_gamma_variate(alpha, stream), ln_gamma_variate(alpha, stream));
+    (1.0 / (1.0 + libm::exp(y - x))) as f32
+}
+
+/// The logarithm of a number of the distribution Gamma(α), which for a small α is too small itself (Marsaglia and Tsang, "A
+/// Simple Method for Generating Gamma Variables", 2000).
+fn ln_gamma_variate(alpha: f64, stream: &mut Stream) -> f64 {
+    // Never 0, of which there is no logarithm.
+    let mut uniform = || 1.0 - f64::from(stream.uniform());
+    // Gamma(α) is Gamma(α + 1) · U^(1/α).
+    let boost = if alpha < 1.0 { libm::log(uniform()) / alpha } else { 0.0 };
+    let d = if alpha < 1.0 { alpha + 1.0 } else { alpha } - 1.0 / 3.0;
+    let c = 1.0 / (9.0 * d).sqrt();
+    loop {
+        // Box and Muller's normal variate.
+        let normal = (-2.0 * libm::log(uniform())).sqrt() * libm::cos(std::f64::consts::TAU * uniform());
+        let cube = 1.0 + c * normal;
+        let v = cube * cube * cube;
+        if v > 0.0 && libm::log(uniform()) < 0.5 * normal * normal + d * (1.0 - v + libm::log(v)) {
+            return boost + libm::log(d * v);
+        }
     }
 }
 

@@ -1,87 +1,136 @@
-//! Depthwise convolutions for f32, of which each channel has a kernel of its own: sums over taps, channels side by side in
-//! vectors, as they lie both in an image and in a panel.
+//! Depthwise convolutions for f32, of which each channel has a kernel of its own: row by row and tap by tap, channels side
+//! by side in vectors, as they lie both in an image and in a panel.
 
 use super::{Conv, ConvGradients, Window};
 use crate::kernel::column_sum::column_sums;
 use crate::kernel::isa::dispatch;
 use crate::kernel::view::{Images, ImagesMut, rows};
 use crate::kernel::{Needs, PANEL, Weight};
+use std::ops::Range;
 
 pub(super) struct Depthwise {
     pub window: Window,
 }
 
-/// Calls `visit(first element of the output pixel, first element of the input pixel, tap)` for each tap of each pixel that
-/// lies inside its image.
+/// A row of output pixels and the input pixels under one tap.
+struct Run {
+    tap: usize,
+    /// First element of the first output pixel, and of the input pixel under it.
+    output: usize,
+    input: usize,
+    pixels: usize,
+    /// From one input pixel to the next.
+    step: usize,
+}
+
+/// The outputs along an axis whose tap lies inside the input, and the input under the first of them.
 #[inline(always)]
-fn taps(window: &Window, m: usize, mut visit: impl FnMut(usize, usize, usize)) {
-    let Window { c, h, w, kernel, .. } = *window;
-    let (out_h, out_w) = (window.out_h(), window.out_w());
-    for image in 0..m {
-        for row in 0..out_h {
-            for column in 0..out_w {
-                let output = ((image * out_h + row) * out_w + column) * c;
-                for tap in 0..kernel.0 * kernel.1 {
-                    let under = window.under((row, column), (tap / kernel.1, tap % kernel.1));
-                    let Some((row, column)) = under else { continue };
-                    visit(output, ((image * h + row) * w + column) * c, tap);
+fn inside(inputs: usize, outputs: usize, reach: usize, padding: usize, stride: usize) -> (Range<usize>, usize) {
+    let first = padding.saturating_sub(reach).div_ceil(stride);
+    let last = (inputs + padding).saturating_sub(reach).div_ceil(stride).min(outputs);
+    (first..last.max(first), (first * stride + reach).saturating_sub(padding))
+}
+
+/// A tap and a row of outputs; None where the row under it lies in the padding.
+#[inline(always)]
+fn run(window: &Window, row: usize, tap: usize) -> Option<Run> {
+    let Window { c, h, w, kernel, stride, padding, dilation, .. } = *window;
+    let (down, across) = (tap / kernel.1 * dilation.0, tap % kernel.1 * dilation.1);
+    let under = (row * stride.0 + down).checked_sub(padding.0).filter(|under| *under < h)?;
+    let out_w = window.out_w();
+    let (columns, first) = inside(w, out_w, across, padding.1, stride.1);
+    let (output, input) = ((row * out_w + columns.start) * c, (under * w + first) * c);
+    Some(Run { tap, output, input, pixels: columns.len(), step: stride.1 * c })
+}
+
+/// The rows of outputs, each with every tap.
+#[inline(always)]
+fn rows_and_taps(window: &Window) -> impl Iterator<Item = (usize, usize)> {
+    let taps = window.depth();
+    (0..window.out_h() * taps).map(move |index| (index / taps, index % taps))
+}
+
+/// The panels of `c` channels: first channel, and how many.
+#[inline(always)]
+fn panels(c: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..c).step_by(PANEL).map(move |first| (first, PANEL.min(c - first)))
+}
+
+/// to += a·b, channel by channel.
+#[inline(always)]
+fn add_product(to: &mut [f32], a: &[f32], b: &[f32]) {
+    match (to.first_chunk_mut::<PANEL>(), a.first_chunk::<PANEL>(), b.first_chunk::<PANEL>()) {
+        (Some(to), Some(a), Some(b)) => {
+            for lane in 0..PANEL {
+                to[lane] += a[lane] * b[lane];
+            }
+        }
+        _ => to.iter_mut().zip(a).zip(b).for_each(|((to, a), b)| *to += *a * *b),
+    }
+}
+
+dispatch! {
+    /// y += x under each tap · its weights, of one image.
+    fn forward(window: &Window, x: &[f32], weights: &[f32], y: &mut [f32]) {
+        let (c, depth) = (window.c, window.depth());
+        for (row, tap) in rows_and_taps(window) {
+            let Some(run) = run(window, row, tap) else { continue };
+            for (first, n) in panels(c) {
+                let weight = &weights[first * depth + run.tap * PANEL..][..n];
+                for pixel in 0..run.pixels {
+                    let x = &x[run.input + pixel * run.step + first..][..n];
+                    add_product(&mut y[run.output + pixel * c + first..][..n], x, weight);
                 }
             }
         }
     }
 }
 
-/// Where a tap's weights of channels from `first` on lie.
-#[inline(always)]
-fn at(window: &Window, tap: usize, first: usize) -> usize {
-    first * window.depth() + tap * PANEL
-}
-
 dispatch! {
-    /// y += x under each tap · its weights.
-    fn forward(window: &Window, m: usize, x: &[f32], panels: &[f32], y: &mut [f32]) {
-        let c = window.c;
-        taps(window, m, |output, input, tap| {
-            for first in (0..c).step_by(PANEL) {
-                let n = PANEL.min(c - first);
-                let (y, x) = (&mut y[output + first..][..n], &x[input + first..][..n]);
-                for ((y, x), weight) in y.iter_mut().zip(x).zip(&panels[at(window, tap, first)..][..n]) {
-                    *y += *x * *weight;
+    /// Each tap's gradient += dy · x under it, of one image, row by row.
+    fn weight_gradient(window: &Window, x: &[f32], dy: &[f32], dweights: &mut [f32]) {
+        let (c, depth) = (window.c, window.depth());
+        for (row, tap) in rows_and_taps(window) {
+            let Some(run) = run(window, row, tap) else { continue };
+            for (first, n) in panels(c) {
+                // Two chains, since each addition waits for the one before.
+                let (mut even, mut odd) = ([0.0; PANEL], [0.0; PANEL]);
+                let part = |pixel: usize| {
+                    let x = &x[run.input + pixel * run.step + first..][..n];
+                    (x, &dy[run.output + pixel * c + first..][..n])
+                };
+                for pair in 0..run.pixels / 2 {
+                    let ((x, dy), (next_x, next_dy)) = (part(2 * pair), part(2 * pair + 1));
+                    add_product(&mut even[..n], x, dy);
+                    add_product(&mut odd[..n], next_x, next_dy);
+                }
+                if run.pixels % 2 == 1 {
+                    let (x, dy) = part(run.pixels - 1);
+                    add_product(&mut even[..n], x, dy);
+                }
+                let to = &mut dweights[first * depth + run.tap * PANEL..][..n];
+                for lane in 0..n {
+                    to[lane] += even[lane] + odd[lane];
                 }
             }
-        });
+        }
     }
 }
 
 dispatch! {
-    /// Each tap's gradient += dy · x under it.
-    fn weight_gradient(window: &Window, m: usize, x: &[f32], dy: &[f32], dpanels: &mut [f32]) {
-        let c = window.c;
-        taps(window, m, |output, input, tap| {
-            for first in (0..c).step_by(PANEL) {
-                let n = PANEL.min(c - first);
-                let (dy, x) = (&dy[output + first..][..n], &x[input + first..][..n]);
-                for ((dweight, x), dy) in dpanels[at(window, tap, first)..][..n].iter_mut().zip(x).zip(dy) {
-                    *dweight += *x * *dy;
+    /// dx under each tap += dy · its weights, of one image.
+    fn data_gradient(window: &Window, dy: &[f32], weights: &[f32], dx: &mut [f32]) {
+        let (c, depth) = (window.c, window.depth());
+        for (row, tap) in rows_and_taps(window) {
+            let Some(run) = run(window, row, tap) else { continue };
+            for (first, n) in panels(c) {
+                let weight = &weights[first * depth + run.tap * PANEL..][..n];
+                for pixel in 0..run.pixels {
+                    let dy = &dy[run.output + pixel * c + first..][..n];
+                    add_product(&mut dx[run.input + pixel * run.step + first..][..n], dy, weight);
                 }
             }
-        });
-    }
-}
-
-dispatch! {
-    /// dx under each tap += dy · its weights.
-    fn data_gradient(window: &Window, m: usize, dy: &[f32], panels: &[f32], dx: &mut [f32]) {
-        let c = window.c;
-        taps(window, m, |output, input, tap| {
-            for first in (0..c).step_by(PANEL) {
-                let n = PANEL.min(c - first);
-                let (dy, dx) = (&dy[output + first..][..n], &mut dx[input + first..][..n]);
-                for ((dx, dy), weight) in dx.iter_mut().zip(dy).zip(&panels[at(window, tap, first)..][..n]) {
-                    *dx += *dy * *weight;
-                }
-            }
-        });
+        }
     }
 }
 
@@ -91,8 +140,7 @@ impl Conv<f32> for Depthwise {
     }
 
     fn needs(&self) -> Needs {
-        // A block's weight gradient, so that long sums stay exact.
-        Needs { scratch: self.window.c.next_multiple_of(PANEL) * self.window.depth(), ..Needs::default() }
+        Needs::default()
     }
 
     fn prepare(&self, _panels: &[f32], _packed: &mut [f32]) {}
@@ -105,13 +153,14 @@ impl Conv<f32> for Depthwise {
         mut y: ImagesMut<'_, f32>,
         _scratch: &mut [f32],
     ) {
-        let (c, m) = (self.window.c, x.dim().0);
-        let (x, y) = (x.to_slice().expect("images lie dense"), y.as_slice_mut().expect("images lie dense"));
-        match bias {
-            Some(bias) => y.chunks_exact_mut(c).for_each(|y| y.copy_from_slice(&bias[..c])),
-            None => y.fill(0.0),
+        for (x, mut y) in x.outer_iter().zip(y.outer_iter_mut()) {
+            let (x, y) = (x.to_slice().expect("images lie dense"), y.as_slice_mut().expect("images lie dense"));
+            match bias {
+                Some(bias) => y.chunks_exact_mut(self.window.c).for_each(|y| y.copy_from_slice(&bias[..self.window.c])),
+                None => y.fill(0.0),
+            }
+            forward(&self.window, x, weight.panels, y);
         }
-        forward(&self.window, m, x, weight.panels, y);
     }
 
     fn backward(
@@ -120,24 +169,22 @@ impl Conv<f32> for Depthwise {
         dy: Images<'_, f32>,
         weight: Weight<'_, f32>,
         gradients: ConvGradients<'_, f32>,
-        scratch: &mut [f32],
+        _scratch: &mut [f32],
     ) {
-        let (c, m) = (self.window.c, x.dim().0);
-        let [x, dy] = [x, dy].map(|images| images.to_slice().expect("images lie dense"));
-        if let Some(dbias) = gradients.dbias {
-            column_sums(rows(dy.len() / c, c, dy), true, dbias);
+        let c = self.window.c;
+        let ConvGradients { mut dx, dpanels, dbias } = gradients;
+        if let Some(dbias) = dbias {
+            column_sums(rows(dy.len() / c, c, dy.to_slice().expect("images lie dense")), true, dbias);
         }
-        let sums = &mut scratch[..self.needs().scratch];
-        let (input, output) = (x.len() / m.max(1), dy.len() / m.max(1));
-        for (x, dy) in x.chunks_exact(input.max(1)).zip(dy.chunks_exact(output.max(1))) {
-            sums.fill(0.0);
-            weight_gradient(&self.window, 1, x, dy, sums);
-            gradients.dpanels.iter_mut().zip(&*sums).for_each(|(dpanels, sum)| *dpanels += sum);
-        }
-        if let Some(mut dx) = gradients.dx {
-            let dx = dx.as_slice_mut().expect("images lie dense");
-            dx.fill(0.0);
-            data_gradient(&self.window, m, dy, weight.panels, dx);
+        for (image, (x, dy)) in x.outer_iter().zip(dy.outer_iter()).enumerate() {
+            let [x, dy] = [x, dy].map(|image| image.to_slice().expect("images lie dense"));
+            weight_gradient(&self.window, x, dy, dpanels);
+            if let Some(dx) = &mut dx {
+                let mut dx = dx.index_axis_mut(ndarray::Axis(0), image);
+                let dx = dx.as_slice_mut().expect("images lie dense");
+                dx.fill(0.0);
+                data_gradient(&self.window, dy, weight.panels, dx);
+            }
         }
     }
 }
