@@ -197,3 +197,21 @@ fn a_lost_terminal_stops_a_run_unless_it_is_to_be_outlived() {
         assert_eq!(end_of(child).code(), Some(75), "outlived: {outlived}");
     }
 }
+
+#[test]
+fn a_run_ends_with_a_checkpoint_after_so_many_hours_or_before_its_slurm_job_does() {
+    let folder = tempfile::tempdir().unwrap();
+    for ranks in [0, 2] {
+        let mut limited = endless(ranks, folder.path());
+        assert_eq!(end_of(limited.args(["--max-hours", "0.0002", "--resume"]).spawn().unwrap()).code(), Some(75));
+        assert!(checkpoints(folder.path()) > 0);
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mut in_a_job = endless(0, folder.path());
+    in_a_job.arg("--resume").env("SLURM_JOB_END_TIME", (now.as_secs() + 3).to_string());
+    assert_eq!(end_of(in_a_job.spawn().unwrap()).code(), Some(75));
+    for hours in ["0", "-1", "inf", "soon"] {
+        let mut wrong = endless(0, folder.path());
+        assert_eq!(end_of(wrong.args(["--max-hours", hours]).spawn().unwrap()).code(), Some(2));
+    }
+}

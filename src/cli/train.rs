@@ -13,7 +13,7 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   mpirun -n 4 ddl train jobs/mnist-cnn.toml
   ddl train jobs/sp500-lstm.toml --set train.epochs=2 --set optimizer.lr=0.01 --out /tmp/try
-  mpirun -n 3 ddl train jobs/cifar10-bncnn.toml --resume
+  mpirun -n 3 ddl train jobs/cifar10-bncnn.toml --resume --max-hours 23.5
   ddl train jobs/mnist-cnn.toml --out s3://bucket/runs/mnist
   ddl train jobs/cifar10-simplecnn.toml --init weights.safetensors --dry-run")]
 pub(super) struct Train {
@@ -34,6 +34,15 @@ pub(super) struct Train {
     /// Check everything, print the model table and the plan, train nothing
     #[arg(long)]
     dry_run: bool,
+    /// Stop with a checkpoint and exit code 75 after so many hours; under Slurm a run also stops before its job's end
+    #[arg(long, value_name = "HOURS", value_parser = hours)]
+    max_hours: Option<f64>,
+}
+
+/// A number of hours.
+fn hours(text: &str) -> std::result::Result<f64, String> {
+    let hours = text.parse().ok().filter(|hours: &f64| *hours > 0.0 && hours.is_finite());
+    hours.ok_or_else(|| "give a number above 0, such as 23.5".to_owned())
 }
 
 /// The example that runs without arguments.
@@ -42,8 +51,8 @@ const EXAMPLE: &str = include_str!("../../jobs/example.toml");
 impl Train {
     pub(super) fn run(self, comm: &dyn Comm) -> Result<()> {
         let job = agree_on_job(comm, self.load())?;
-        let Train { out, resume, init, dry_run, .. } = self;
-        train(&job, &Options { out, resume, init, dry_run }, comm)
+        let Train { out, resume, init, dry_run, max_hours, .. } = self;
+        train(&job, &Options { out, resume, init, dry_run, max_hours }, comm)
     }
 
     fn load(&self) -> Result<Job> {

@@ -1,6 +1,7 @@
 //! An epoch of a run: its steps, what is measured at its end, and what is saved.
 
 use super::clock::Phase;
+use super::deadline::Deadline;
 use super::evaluate::Metrics;
 use super::noise::Noise;
 use super::progress::Position;
@@ -64,7 +65,8 @@ impl Session<'_> {
     }
 
     fn step(&mut self, batch: Batch, lr: &mut f64) -> Result<f64> {
-        let (stop, samples) = (self.stop.is_set(), batch.samples);
+        let late = self.deadline.as_ref().is_some_and(Deadline::has_passed);
+        let (stop, samples) = (late || self.stop.is_set(), batch.samples);
         let outcome = self.trainer.step(self.data, batch, self.at.epoch, self.at.step, stop)?;
         self.at.step += 1;
         let every = self.job.distributed.check_steps;

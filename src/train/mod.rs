@@ -1,6 +1,7 @@
 //! Training: from a job to results on disk. [`step`] is the life of one mini-batch.
 
 pub mod clock;
+mod deadline;
 mod destination;
 mod environment;
 mod epoch;

@@ -1,6 +1,7 @@
 //! A whole training run: set-up, epochs, metrics, checkpoints, and an end that loses nothing.
 
 use super::clock::Phase;
+use super::deadline::Deadline;
 use super::destination::Destination;
 use super::environment;
 use super::evaluate::{Errors, Metrics, last_value};
@@ -30,6 +31,8 @@ pub struct Options {
     pub init: Option<PathBuf>,
     /// Check and print everything, train nothing.
     pub dry_run: bool,
+    /// Stop with a checkpoint after so many hours.
+    pub max_hours: Option<f64>,
 }
 
 /// The commit this program was built from, or nothing.
@@ -41,6 +44,7 @@ pub const COMMIT: &str = env!("SOURCE_COMMIT");
 /// The same on every rank; whatever was saved before stays whole.
 pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
     let (root, stop) = (comm.rank() == 0, StopFlag::listen());
+    let deadline = Deadline::of(options.max_hours);
     watch::configure(job.distributed.report_seconds, job.distributed.timeout_seconds);
     watch::starting();
     let place = Destination::of(options.out.as_deref(), job, root && !terminal::is_quiet())?;
@@ -82,6 +86,9 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         }
         if job.train.max_steps > 0 {
             tell(&format!("limit  ends after {} steps (train.max_steps)", job.train.max_steps));
+        }
+        if let Some(deadline) = &deadline {
+            tell(&format!("limit  {deadline}"));
         }
         for note in data.notes() {
             tell(&format!("note   {note}"));
@@ -134,6 +141,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         noise: None,
         shown: Instant::now(),
         stop,
+        deadline,
     };
     if root {
         tell("");
@@ -166,6 +174,7 @@ pub(super) struct Session<'a> {
     /// When readers last saw something new.
     pub(super) shown: Instant,
     pub(super) stop: StopFlag,
+    pub(super) deadline: Option<Deadline>,
 }
 
 impl Session<'_> {
