@@ -37,12 +37,16 @@ pub enum Error {
         what: String,
     },
     /// The loss is no longer finite (exit code 70).
-    #[error("step {step}: the loss is {loss}; lower optimizer.lr, add train.clip_norm or warm-up, or check the data")]
+    #[error(
+        "step {step}: the loss is {loss}{first}; lower optimizer.lr, add train.clip_norm or warm-up, or check the data"
+    )]
     Diverged {
         /// The optimizer step, counted from 1 over the whole run.
         step: u64,
         /// The loss as text (`NaN`, `inf`).
         loss: String,
+        /// Where it was seen first, in brackets behind a space, or nothing.
+        first: String,
     },
     /// A run failed by no fault of the job (exit code 70).
     #[error("{place}: {what}; {mend}")]

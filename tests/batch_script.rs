@@ -1,4 +1,4 @@
-//! The shipped Slurm script, with an srun and a scontrol that only pretend.
+//! The shipped scripts for schedulers, with an srun, a scontrol, an mpirun and a qsub that only pretend.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -60,4 +60,43 @@ fn a_run_that_never_saved_is_given_up() {
     for queued in [true, true, true, false] {
         assert_eq!(batch(folder.path(), 1, None), (Some(1), queued));
     }
+}
+
+/// Runs another scheduler's script where mpirun ends with `code`: its exit code, what mpirun and qsub were called with.
+fn other(script: &str, code: i32, variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("mpirun", format!("echo \"$@\" >calls; exit {code}")), ("qsub", "echo \"$@\" >queued".into())]
+    {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/bash\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::write(folder.path().join("job.toml"), "name = \"a-name\"\n").unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs").join(script);
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("bash");
+    command
+        .arg(script)
+        .current_dir(folder.path())
+        .env("PATH", path)
+        .env("job", "job.toml")
+        .envs(variables.iter().copied());
+    let status = command.output().unwrap().status;
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap_or_default().trim_end().to_owned();
+    (status.code(), read("calls"), read("queued"))
+}
+
+#[test]
+fn scripts_for_pbs_and_lsf_stop_in_time_and_are_queued_again_for_75_alone() {
+    let call = |out: &str| format!("./target/release/ddl train job.toml --resume --out {out} --max-hours 0.95");
+    for code in [0, 2, 65, 70, 74, 75] {
+        let again = if code == 75 { "-v job=job.toml,out=results/a-name jobs/train.pbs" } else { "" };
+        let found = other("train.pbs", code, &[]);
+        assert_eq!(found, (Some(code), call("results/a-name"), again.into()));
+        // LSF queues by the exit code itself.
+        let found = other("train.lsf", code, &[("out", "elsewhere")]);
+        assert_eq!(found, (Some(code), call("elsewhere"), String::new()));
+    }
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs/train.lsf")).unwrap();
+    assert!(text.contains("\n#BSUB -Q \"75\"\n"));
 }

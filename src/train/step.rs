@@ -4,7 +4,7 @@ use super::clock::Phase;
 use super::mixing::Mixing;
 use super::noise::Noise;
 use super::trainer::{Goal, Trainer, over};
-use crate::comm::{overlapped, watch};
+use crate::comm::{Comm, overlapped, watch};
 use crate::data::{AugmentKey, Batch, Dataset, Part, Targets};
 use crate::error::{Error, Result};
 use crate::kernel::sum::squares;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// What rides behind the gradient through the same sum over ranks: loss, correct answers, ranks that got a signal, Σ v² of
 /// the first micro-batch's gradient, and the mean of the hosts' squared norms where they make steps of their own.
 pub(super) const EXTRAS: usize = 16;
-const LOSS: usize = 0;
+pub(super) const LOSS: usize = 0;
 const CORRECT: usize = 1;
 const SIGNALLED: usize = 2;
 const FIRST_SQUARES: usize = 3;
@@ -44,6 +44,17 @@ pub struct Outcome {
     pub lr: f64,
     /// Whether some rank was asked to stop.
     pub signalled: bool,
+}
+
+/// Where the first rank that saw a number that is not finite saw it, in words; on rank 0, which tells it.
+fn first_of_all(comm: &dyn Comm, own: Option<(String, String)>) -> String {
+    let own = own.map(|(key, kind)| match key.as_str() {
+        "" => "in the input".to_owned(),
+        _ => format!("behind layer {key} ({kind})"),
+    });
+    let all = comm.gather_bytes(own.unwrap_or_default().as_bytes());
+    let seen = all.iter().enumerate().find(|(_, place)| !place.is_empty());
+    seen.map_or(String::new(), |(rank, place)| format!(" (first {} on rank {rank})", String::from_utf8_lossy(place)))
 }
 
 impl Outcome {
@@ -185,7 +196,8 @@ impl Trainer<'_> {
         self.clock.enter(Phase::Optimizer);
         if !outcome.is_finite() {
             let bad = if outcome.loss.is_finite() { outcome.grad_norm } else { outcome.loss };
-            return Err(Error::Diverged { step: step + 1, loss: bad.to_string() });
+            let first = first_of_all(self.comm, self.not_finite.take());
+            return Err(Error::Diverged { step: step + 1, loss: bad.to_string(), first });
         }
         // 7: the state, and the update if it waited.
         let state = self.replica.state_mut(self.exchange.host());
@@ -225,6 +237,9 @@ impl Trainer<'_> {
             let [gradient, statistics, extras] = split(leaf, params.len(), state.len());
             stack.forward(on_its_way, state, statistics);
             work.judge(&self.goal, m, stack, &self.targets, extras);
+            if !extras[LOSS].is_finite() && self.not_finite.is_none() {
+                self.not_finite = stack.first_not_finite(m);
+            }
             self.clock.enter(Phase::Backward);
             // 5: backward; the last one hands finished parts of the gradient to the sum over ranks, if they overlap.
             let onto = match elder {

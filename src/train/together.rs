@@ -2,7 +2,7 @@
 //! (`batch_norm` with `sync`): each micro-batch has activations of its own.
 
 use super::clock::Phase;
-use super::step::{Work, split};
+use super::step::{LOSS, Work, split};
 use super::trainer::Trainer;
 use crate::comm::Comm;
 use crate::data::Targets;
@@ -109,6 +109,9 @@ impl Trainer<'_> {
             stack.forward_phase(phase, on_its_way, state, statistics, sums);
             if phase == stack.stops() {
                 work.judge(&self.goal, m, stack, &lane.targets, extras);
+                if !extras[LOSS].is_finite() && self.not_finite.is_none() {
+                    self.not_finite = stack.first_not_finite(m);
+                }
             }
         }
     }

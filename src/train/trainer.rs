@@ -33,6 +33,8 @@ pub struct Trainer<'c> {
     pub(super) targets: Targets,
     /// Whether gradients are there to be looked at: not summed yet when they are complete, and then of the whole batch.
     pub(super) measures_noise: bool,
+    /// The layer, key and kind, behind which this rank first saw a number that is not finite.
+    pub(super) not_finite: Option<(String, String)>,
     /// Where hosts make steps of their own.
     pub(super) local: Option<Local>,
     /// Where layers stop for sums over the batch.
@@ -192,6 +194,7 @@ impl<'c> Trainer<'c> {
             exchange: agree(comm, exchange)?,
             targets: Targets::default(),
             measures_noise: !job.distributed.overlap && every == 1,
+            not_finite: None,
             local,
             together,
             seed: job.seed,

@@ -202,6 +202,20 @@ impl<T: Element> Stack<T> {
         (&y[..len], &mut dy[..len])
     }
 
+    /// Behind which layer, key and kind, the last forward pass of `m` samples first has a number that is not finite; `input` for
+    /// the input. An in-place layer is told by the one before it.
+    pub fn first_not_finite(&self, m: usize) -> Option<(String, String)> {
+        let broken = |range: &Range<usize>, len: usize| {
+            self.workspace[range.start..][..m * len].iter().any(|value| !value.is_finite())
+        };
+        if broken(&self.x, self.input.len()) && self.nodes.first().is_none_or(|node| node.y != self.x) {
+            return Some((String::new(), "input".into()));
+        }
+        let own = self.nodes.iter().filter(|node| !node.absorbed);
+        let mut all = own.map(|node| (node, broken(&node.y, node.output.len())));
+        all.find(|(_, broken)| *broken).map(|(node, _)| (node.key.clone(), node.kind.clone()))
+    }
+
     /// The gradient of the input after a backward pass that was asked for it: (m, input).
     pub fn dx(&self, m: usize) -> &[T] {
         &self.workspace[self.gradients[self.at].clone()][..m * self.input.len()]
@@ -312,6 +326,29 @@ mod tests {
         }
         results.extend([statistics, grads]);
         results
+    }
+
+    #[test]
+    fn the_first_layer_that_gives_no_numbers_is_named() {
+        let layers = [("linear", "out_features = 4"), ("tanh", ""), ("linear", "out_features = 2")];
+        let layers = layers.map(|(kind, keys)| Component::new(kind, keys).unwrap());
+        let input = Shape::Vector { n: 3 };
+        let place = Place { input, m: 2, number: 0, numbers: &Numbers::default(), precision: Default::default() };
+        let mut stack = Stack::<f32>::build(&layers, place, "").unwrap();
+        let mut first = |at: Option<(usize, f32)>, x: f32| {
+            let mut params = numbers(1, stack.layout().len());
+            if let Some((layer, value)) = at {
+                stack.layout().slots()[layer].write(&vec![value; stack.layout().slots()[layer].len()], &mut params);
+            }
+            stack.prepare(&params);
+            stack.x(2).fill(x);
+            stack.forward(Pass { m: 2, mode: Mode::Eval, params: &params }, &[], &mut []);
+            stack.first_not_finite(2).map(|(key, kind)| format!("{key} {kind}"))
+        };
+        assert_eq!(first(None, 0.5), None);
+        assert_eq!(first(None, f32::NAN).as_deref(), Some(" input"));
+        assert_eq!(first(Some((0, f32::NAN)), 0.5).as_deref(), Some("0 linear"));
+        assert_eq!(first(Some((2, f32::INFINITY)), 0.5).as_deref(), Some("2 linear"));
     }
 
     #[test]
