@@ -76,6 +76,18 @@ pub enum Error {
         /// Path of the checkpoint.
         checkpoint: String,
     },
+    /// A command that ddl started ended so, and ends ddl with its own exit code.
+    #[error("{place}: {what}; {mend}")]
+    Ended {
+        /// Who started it.
+        place: String,
+        /// How it ended.
+        what: String,
+        /// What to do.
+        mend: String,
+        /// Its exit code.
+        code: i32,
+    },
     /// Two things that were compared differ, which was told already (exit code 1).
     #[error("")]
     Differs,
@@ -183,6 +195,7 @@ impl Error {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Differs => 1,
+            Self::Ended { code, .. } => *code,
             Self::Usage { .. } => 2,
             Self::Data { .. } => 65,
             Self::Internal { .. } | Self::Diverged { .. } | Self::Failed { .. } => 70,

@@ -47,4 +47,5 @@ pub mod scale;
 pub mod shape;
 pub mod shard;
 pub mod store;
+pub mod supervise;
 pub mod train;

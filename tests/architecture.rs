@@ -71,6 +71,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // A data set as one file.
     ("prepare", &["comm", "data", "error", "resource", "shape", "store::prepared"]),
     // The machine: facts of all ranks, and what they mean.
+    // What starts a training again.
+    ("supervise", &["error", "store"]),
     // Where two runs differ, from their files.
     ("compare", &["config", "error", "store"]),
     ("doctor", &["comm", "error", "kernel", "resource", "store::hdf5_version", "train::COMMIT", "train::terminal"]),
@@ -109,6 +111,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rng",
             "scale",
             "store",
+            "supervise",
             "train",
         ],
     ),
@@ -157,6 +160,7 @@ const UNSAFE: &[&str] = &[
     "main",               // a handler before all else
     "reduction/crossing", // messages on their way
     "reduction/exchange", // each block is one rank's between two barriers
+    "supervise/process",  // signals, and children of children
     "store/hdf",          // HDF5 is told to follow no link to another file
     "train/replica",      // likewise
     "store/prepared",     // chunks that ranks have packed

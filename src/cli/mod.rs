@@ -12,6 +12,7 @@ mod inspect;
 mod predict;
 mod prepare;
 mod scale;
+mod supervise;
 mod train;
 mod verify;
 
@@ -67,6 +68,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Compare(compare::Compare),
     Verify(verify::Verify),
+    Supervise(supervise::Supervise),
     Explore(explore::Explore),
     Prepare(prepare::Prepare),
     Scale(scale::Scale),
@@ -107,6 +109,11 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
             }
             error.exit_code()
         }
+    };
+    // It starts ranks, and is none.
+    let parsed = match parsed {
+        Ok(Cli { command: Some(Command::Supervise(command)), .. }) => return ended(command.run()),
+        parsed => parsed,
     };
     let comm = match (comm::connect(), &parsed) {
         (Ok(comm), _) => comm,
@@ -164,7 +171,7 @@ fn agree_on_job(comm: &dyn Comm, job: Result<Job>) -> Result<Job> {
 
 fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
     match command {
-        None | Some(Command::Probe { .. }) => train::Train::default().run(comm),
+        None | Some(Command::Probe { .. } | Command::Supervise(_)) => train::Train::default().run(comm),
         Some(Command::Train(command)) => command.run(comm),
         Some(Command::Evaluate(command)) => command.run(comm),
         Some(Command::Predict(command)) => command.run(comm),
