@@ -5,13 +5,12 @@
 //! Convolutions are counted as direct ones, so that Winograd's may exceed the peak.
 
 use ddl::arena::Buffer;
-use ddl::kernel::view::{images, images_mut, rows, rows_mut};
+use ddl::kernel::view::{images, images_mut, rows, rows_mut, sequences, sequences_mut};
 use ddl::kernel::{
-    CellGradients, CellWeights, ConvGradients, Kept, Kind, LinearMap, Precision, Real, Recurrence, Weight, Window,
+    CellGradients, CellKind, CellWeights, ConvGradients, Kept, LinearMap, Precision, Real, Recurrence, Weight, Window,
     panels_len,
 };
 use divan::counter::ItemsCount;
-use ndarray::{ArrayView3, ArrayViewMut3};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -111,7 +110,7 @@ fn conv(cases: &mut Vec<Case>, m: usize, size: usize, c: usize, o: usize, paddin
 }
 
 /// One direction of a recurrent layer over 60 steps.
-fn recurrent(cases: &mut Vec<Case>, kind: Kind, m: usize, (inputs, hidden): (usize, usize), precision: Precision) {
+fn recurrent(cases: &mut Vec<Case>, kind: CellKind, m: usize, (inputs, hidden): (usize, usize), precision: Precision) {
     let r = Recurrence { kind, steps: 60, inputs, hidden, reverse: false, width: hidden, precision };
     let name = |pass: &str| format!("{kind:?} {pass} m{m} {inputs}->{hidden} x60 {precision:?}").to_lowercase();
     let n = kind.gates() * hidden;
@@ -125,7 +124,7 @@ fn recurrent(cases: &mut Vec<Case>, kind: Kind, m: usize, (inputs, hidden): (usi
         Box::new(move || {
             cell.prepare(CellWeights { ih: &ih, hh: &hh, bias: None, packed: &[] }, &mut packed);
             let weights = CellWeights { ih: &ih, hh: &hh, bias: None, packed: &packed };
-            let rows = ArrayViewMut3::from_shape(shape, &mut z).expect("as long as planned");
+            let rows = sequences_mut(shape.0, shape.1, shape.2, &mut z);
             cell.forward(weights, rows, &mut cache, &mut scratch);
         })
     });
@@ -135,13 +134,13 @@ fn recurrent(cases: &mut Vec<Case>, kind: Kind, m: usize, (inputs, hidden): (usi
         let cell = f32::recurrent(r);
         cell.prepare(CellWeights { ih: &ih, hh: &hh, bias: None, packed: &[] }, &mut packed);
         let weights = CellWeights { ih: &ih, hh: &hh, bias: None, packed: &packed };
-        let rows = ArrayViewMut3::from_shape(shape, &mut z).expect("as long as planned");
+        let rows = sequences_mut(shape.0, shape.1, shape.2, &mut z);
         cell.forward(weights, rows, &mut cache, &mut scratch);
         Box::new(move || {
             let weights = CellWeights { ih: &ih, hh: &hh, bias: None, packed: &packed };
-            let kept = Kept { rows: ArrayView3::from_shape(shape, &z).expect("as long as planned"), cache: &cache };
-            let dy = ArrayView3::from_shape((60, m, hidden), &dy).expect("as long as planned");
-            let dx = ArrayViewMut3::from_shape((60, m, inputs), &mut dx).expect("as long as planned");
+            let kept = Kept { rows: sequences(shape.0, shape.1, shape.2, &z), cache: &cache };
+            let dy = sequences(60, m, hidden, &dy);
+            let dx = sequences_mut(60, m, inputs, &mut dx);
             let gradients = CellGradients { ih: &mut dih, hh: &mut dhh, bias: None };
             cell.backward(weights, kept, dy, Some(dx), gradients, &mut scratch);
         })
@@ -178,9 +177,9 @@ fn cases() -> Vec<Case> {
     conv(&mut cases, 16, 16, 256, 256, 1);
     for precision in [Precision::F32, Precision::Bf16] {
         for (m, sizes) in [(64, (64, 64)), (16, (64, 64)), (16, (1, 64))] {
-            recurrent(&mut cases, Kind::Lstm, m, sizes, precision);
+            recurrent(&mut cases, CellKind::Lstm, m, sizes, precision);
         }
-        recurrent(&mut cases, Kind::Gru, 64, (64, 64), precision);
+        recurrent(&mut cases, CellKind::Gru, 64, (64, 64), precision);
     }
     push(&mut cases, "bias gradient 131072x32".into(), 0, || {
         let product = f32::linear(LinearMap { rows: 131_072, inputs: 1, outputs: 32 }, Precision::F32);

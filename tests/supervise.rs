@@ -97,7 +97,10 @@ fn a_killed_rank_costs_nothing_but_time() {
     }
     let (code, told) = end_of(child);
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("supervise: failure 1 of 3") && told.contains("starting again from step "), "{told}");
+    assert!(
+        told.contains("supervise: failure 1 of 3") && told.contains("starting again from the checkpoint of step "),
+        "{told}"
+    );
     let same = ddl(0, &["compare", &whole, &cut]);
     assert_eq!(same.status.code(), Some(0), "{}", String::from_utf8_lossy(&same.stdout));
     assert!(ranks(&cut).is_empty());
@@ -109,6 +112,9 @@ fn a_warning_stops_it_with_a_checkpoint() {
     let out = folder.path().join("out").display().to_string();
     let child = supervise(&job(folder.path()), &out, &["--set", "train.epochs=1000000"]);
     wait_until("a checkpoint", || newest(&out) > 0);
+    // As `timeout` does it: to the process, and to its group.
+    send(child.id() as i32, libc::SIGTERM);
+    std::thread::sleep(Duration::from_millis(30));
     send(child.id() as i32, libc::SIGTERM);
     let (code, told) = end_of(child);
     assert_eq!(code, Some(75), "{told}");
@@ -120,7 +126,7 @@ fn a_warning_stops_it_with_a_checkpoint() {
 fn what_no_restart_mends_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let (program, starts) = (folder.path().join("ddl"), folder.path().join("starts"));
-    for (code, expected) in [(2, 1), (65, 1), (75, 1), (70, 3), (137, 3)] {
+    for (code, expected) in [(2, 1), (65, 1), (75, 1), (70, 2), (137, 3)] {
         fs::write(&program, format!("#!/bin/sh\necho \"$@\" >>{}\nexit {code}\n", starts.display())).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let _ = fs::remove_file(&starts);
@@ -131,10 +137,48 @@ fn what_no_restart_mends_is_given_up() {
         assert_eq!(lines.lines().count(), expected, "{code}: {lines}");
         assert!(lines.lines().skip(1).all(|line| line.ends_with(" --resume")), "{lines}");
     }
+    // Asked to stop while the command fails: there is no other start.
+    fs::write(&program, format!("#!/bin/sh\necho >>{}\nkill -TERM $PPID\nexit 137\n", starts.display())).unwrap();
+    fs::remove_file(&starts).unwrap();
+    let done = ddl(0, &["supervise", "--", program.to_str().unwrap(), "train", "a.toml", "--out", "b"]);
+    assert_eq!((done.status.code(), fs::read_to_string(&starts).unwrap().lines().count()), (Some(137), 1));
     for wrong in [&["supervise"][..], &["supervise", "--", "mpirun", "ddl", "train", "a"], &["supervise", "--", "true"]]
     {
         assert_eq!(ddl(0, wrong).status.code(), Some(2));
     }
     let absent = ddl(0, &["supervise", "--", "/nowhere/ddl", "train", "a", "--out", "b"]);
     assert_eq!(absent.status.code(), Some(2));
+}
+
+/// The first start dies before the new run takes the folder: what is there is not what goes on.
+#[test]
+fn an_earlier_run_in_the_folder_is_not_taken_for_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, out) = (folder.path().join("ddl"), folder.path().join("out").display().to_string());
+    let job = job(folder.path());
+    ddl_ok(0, &["train", &job, "--out", &out, "--set", "train.epochs=1"]);
+    let started = folder.path().join("started").display().to_string();
+    let text = format!("#!/bin/sh\n[ -e {started} ] || {{ : >{started}; exit 137; }}\nexec {DDL} \"$@\"\n");
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let new = ["train", &job, "--out", &out, "--set", "train.epochs=2", "--set", "seed=5"];
+    let done = ddl(0, &[&["supervise", "--", program.to_str().unwrap()], &new[..]].concat());
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let alone = folder.path().join("alone").display().to_string();
+    ddl_ok(0, &["train", &job, "--out", &alone, "--set", "train.epochs=2", "--set", "seed=5"]);
+    let same = ddl(0, &["compare", &alone, &out]);
+    assert_eq!(same.status.code(), Some(0), "{}", String::from_utf8_lossy(&same.stdout));
+    assert!(Path::new(&out).join("earlier-1/run.h5").exists());
+}
+
+/// A supervisor that is killed takes the training with it, which saves what it can.
+#[test]
+fn no_training_outlives_its_supervisor() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out").display().to_string();
+    let mut child = supervise(&job(folder.path()), &out, &["--set", "train.epochs=1000000"]);
+    wait_until("ranks", || ranks(&out).len() == 2 && newest(&out) > 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the ranks' end", || ranks(&out).is_empty());
 }

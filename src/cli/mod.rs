@@ -171,7 +171,8 @@ fn agree_on_job(comm: &dyn Comm, job: Result<Job>) -> Result<Job> {
 
 fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
     match command {
-        None | Some(Command::Probe { .. } | Command::Supervise(_)) => train::Train::default().run(comm),
+        None | Some(Command::Probe { .. }) => train::Train::default().run(comm),
+        Some(Command::Supervise(command)) => command.run(),
         Some(Command::Train(command)) => command.run(comm),
         Some(Command::Evaluate(command)) => command.run(comm),
         Some(Command::Predict(command)) => command.run(comm),

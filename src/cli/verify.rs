@@ -2,10 +2,10 @@
 
 use crate::comm::{Comm, on_root};
 use crate::error::{Error, Result};
-use crate::store;
+use crate::store::{self, Verified};
 use crate::train::terminal::say;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Say whether runs, checkpoints and other files are whole, by their checksums
 ///
@@ -58,18 +58,20 @@ impl Verify {
         })
     }
 
-    fn line(&self, path: &std::path::Path, found: &Result<String>) -> String {
-        let (whole, text) = match found {
-            Ok(text) => (true, text.clone()),
-            Err(error) => (false, error.to_string()),
-        };
+    fn line(&self, path: &Path, found: &Result<Verified>) -> String {
+        let path = path.display();
         if self.json {
-            let file = path.display().to_string();
-            return serde_json::json!({ "file": file, "whole": whole, "what": text }).to_string();
+            let (state, what) = match found {
+                Ok(Verified::Whole(what)) => ("whole", what.clone()),
+                Ok(Verified::Opens(what)) => ("unknown", what.clone()),
+                Err(error) => ("damaged", error.to_string()),
+            };
+            return serde_json::json!({ "file": path.to_string(), "state": state, "what": what }).to_string();
         }
-        match whole {
-            true => format!("whole    {}  ({text})", path.display()),
-            false => format!("DAMAGED  {text}"),
+        match found {
+            Ok(Verified::Whole(what)) => format!("whole    {path}  ({what})"),
+            Ok(Verified::Opens(what)) => format!("unknown  {path}  ({what}: it opens, more cannot be told)"),
+            Err(error) => format!("DAMAGED  {error}"),
         }
     }
 }

@@ -22,8 +22,8 @@ pub struct Side {
     path: PathBuf,
     config: String,
     run: Option<RunSummary>,
-    /// By step.
-    checkpoints: Vec<PathBuf>,
+    /// Steps and files, the oldest first.
+    checkpoints: Vec<(u64, PathBuf)>,
 }
 
 impl Side {
@@ -38,17 +38,14 @@ impl Side {
             return Err(Error::usage(path.display().to_string(), "there is no run.h5 in this folder", mend));
         }
         if store::is_checkpoint(&file)? {
-            let config = store::checkpoint::read(&file)?.config;
-            return Ok(Self { path: path.into(), config, run: None, checkpoints: vec![file] });
+            let Checkpoint { config, step, .. } = store::checkpoint::read(&file)?;
+            return Ok(Self { path: path.into(), config, run: None, checkpoints: vec![(step, file)] });
         }
         let run = store::read_run(&file)?;
         let folder = file.parent().unwrap_or(Path::new(".")).join("checkpoints");
-        let checkpoints = if folder.is_dir() { store::checkpoint::list(&folder)? } else { Vec::new() };
+        let files = store::checkpoint::list(&folder)?.into_iter();
+        let checkpoints = files.filter_map(|file| Some((store::checkpoint::step_of(&file)?, file))).collect();
         Ok(Self { path: path.into(), config: run.config.clone(), run: Some(run), checkpoints })
-    }
-
-    fn is_checkpoint(&self) -> bool {
-        self.run.is_none()
     }
 }
 
@@ -100,8 +97,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Whether metrics, weights and moments are the same bits, and there was something to compare. Settings may differ:
-    /// another number of epochs or ranks changes nothing.
+    /// Whether all that was compared is the same bits. Settings may differ: another number of ranks changes nothing.
     pub fn is_same(&self) -> bool {
         self.metrics.is_empty() && self.weights.is_none()
     }
@@ -121,9 +117,9 @@ pub fn compare(a: &Side, b: &Side) -> Result<Comparison> {
         }
     }
     let (compared, weights) = weights(a, b)?;
-    if compared.is_empty() && (a.run.is_none() || b.run.is_none()) {
+    if compared.is_empty() && rows == 0 {
         let place = format!("{} and {}", a.path.display(), b.path.display());
-        let what = "the run has no checkpoint of the step of the other";
+        let what = "they have neither metrics nor checkpoints of one step to compare";
         return Err(Error::usage(place, what, "give two runs, or two checkpoints"));
     }
     let [a, b] = [a, b].map(|side| side.path.display().to_string());
@@ -140,10 +136,12 @@ fn first_difference(
         columns.iter().find(|(n, _)| n == name).map_or(Vec::new(), |(_, values)| values.clone())
     };
     let keys = (column(a, table), column(b, table));
-    let mut names: Vec<&String> = a.iter().chain(b).map(|(name, _)| name).collect();
-    names.retain(|name| !TIMES.contains(&name.as_str()));
-    let mut seen = Vec::new();
-    names.retain(|name| !seen.contains(name) && (seen.push(*name), true).1);
+    let mut names: Vec<&String> = Vec::new();
+    for (name, _) in a.iter().chain(b) {
+        if !TIMES.contains(&name.as_str()) && !names.contains(&name) {
+            names.push(name);
+        }
+    }
     // A loss says more than what is made of it.
     names.sort_by_key(|name| !name.ends_with("loss"));
     let columns: Vec<_> = names.iter().map(|name| (*name, column(a, name), column(b, name))).collect();
@@ -160,7 +158,7 @@ fn first_difference(
 /// The steps whose checkpoints were read, and the first difference. Once weights differ they will go on to, so that the
 /// first step is found by halving.
 fn weights(a: &Side, b: &Side) -> Result<(Vec<u64>, Option<WeightDifference>)> {
-    let pairs = pairs(a, b)?;
+    let pairs = pairs(a, b);
     let (mut compared, mut first) = (Vec::new(), None);
     let (mut low, mut high) = (0, pairs.len());
     while low < high {
@@ -182,23 +180,12 @@ fn weights(a: &Side, b: &Side) -> Result<(Vec<u64>, Option<WeightDifference>)> {
 }
 
 /// Checkpoints to compare, by step: two that were given, or those of steps that both have.
-fn pairs(a: &Side, b: &Side) -> Result<Vec<(u64, [PathBuf; 2])>> {
-    if a.is_checkpoint() && b.is_checkpoint() {
-        return Ok(vec![(0, [a.checkpoints[0].clone(), b.checkpoints[0].clone()])]);
+fn pairs(a: &Side, b: &Side) -> Vec<(u64, [PathBuf; 2])> {
+    if let (None, [(step, one)], None, [(_, other)]) = (&a.run, &a.checkpoints[..], &b.run, &b.checkpoints[..]) {
+        return vec![(*step, [one.clone(), other.clone()])];
     }
-    let steps = |side: &Side| -> Result<Vec<(u64, PathBuf)>> {
-        let step = |path: &PathBuf| match side.is_checkpoint() {
-            // It may have been renamed.
-            true => store::checkpoint::read(path).map(|checkpoint| checkpoint.step),
-            false => Ok(store::checkpoint::step_of(path).unwrap_or(u64::MAX)),
-        };
-        side.checkpoints.iter().map(|path| Ok((step(path)?, path.clone()))).collect()
-    };
-    let (a, b) = (steps(a)?, steps(b)?);
-    let other = |step: u64| b.iter().find(|(s, _)| *s == step).map(|(_, path)| path.clone());
-    let mut pairs: Vec<_> = a.into_iter().filter_map(|(step, a)| other(step).map(|b| (step, [a, b]))).collect();
-    pairs.sort_by_key(|(step, _)| *step);
-    Ok(pairs)
+    let other = |step: u64| b.checkpoints.iter().find(|(s, _)| *s == step).map(|(_, path)| path.clone());
+    a.checkpoints.iter().filter_map(|(step, path)| Some((*step, [path.clone(), other(*step)?]))).collect()
 }
 
 /// Where two checkpoints differ.

@@ -27,10 +27,10 @@ pub mod view;
 pub use conv::{Activation, Conv, ConvGradients, Fused, Norm, Normalised, Sink, Upstream, Window};
 pub use gelu::Approximate;
 pub use isa::{Isa, isa};
-pub use panel::{pack, panel_index, panels_len};
-pub use product::{Init, LinearMap, Product};
+pub use panel::{panel_index, panels_len};
+pub use product::{LinearMap, Product};
 pub use real::Real;
-pub use recurrent::{Cell, CellGradients, CellWeights, Kept, Kind, Recurrence};
+pub use recurrent::{Cell, CellGradients, CellKind, CellWeights, Kept, Recurrence};
 pub use scalar::Scalar;
 
 use crate::arena::PANEL;

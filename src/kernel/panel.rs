@@ -1,5 +1,6 @@
 //! Weights as panels: see [`crate::arena::Storage`].
 
+#[cfg(test)]
 use super::view::Rows;
 use crate::arena::PANEL;
 
@@ -15,7 +16,8 @@ pub const fn panel_index(depth: usize, k: usize, n: usize) -> usize {
 }
 
 /// A matrix (K, N), of whatever strides, as panels; padding becomes the default, zero.
-pub fn pack<T: Copy + Default>(matrix: Rows<'_, T>, panels: &mut [T]) {
+#[cfg(test)]
+pub(super) fn pack<T: Copy + Default>(matrix: Rows<'_, T>, panels: &mut [T]) {
     let (k, n) = matrix.dim();
     panels[..panels_len(k, n)].fill(T::default());
     for ((depth, column), value) in matrix.indexed_iter() {

@@ -2,7 +2,8 @@
 //!
 //! Some are made for each plane and each tile, so they are made without ndarray's own checks, after one that is enough.
 
-use ndarray::{ArrayBase, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut4, Ix2, RawData, ShapeBuilder};
+use ndarray::{ArrayBase, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4};
+use ndarray::{Ix2, RawData, ShapeBuilder};
 
 /// M rows of N elements.
 pub type Rows<'a, T> = ArrayView2<'a, T>;
@@ -45,6 +46,22 @@ pub fn images<T>(m: usize, (h, w, c): (usize, usize, usize), data: &[T]) -> Imag
 /// As there.
 pub fn images_mut<T>(m: usize, (h, w, c): (usize, usize, usize), data: &mut [T]) -> ImagesMut<'_, T> {
     ArrayViewMut4::from_shape((m, h, w, c), &mut data[..m * h * w * c]).expect("a slice of this length has this shape")
+}
+
+/// `m` sequences of `t` times of `f` features, one after the other; or, the time first, `m` times of `t` samples.
+///
+/// # Panics
+/// Where `data` is shorter than that.
+pub fn sequences<T>(m: usize, t: usize, f: usize, data: &[T]) -> ArrayView3<'_, T> {
+    ArrayView3::from_shape((m, t, f), &data[..m * t * f]).expect("a slice of this length has this shape")
+}
+
+/// As [`sequences`], to be written.
+///
+/// # Panics
+/// As there.
+pub fn sequences_mut<T>(m: usize, t: usize, f: usize, data: &mut [T]) -> ArrayViewMut3<'_, T> {
+    ArrayViewMut3::from_shape((m, t, f), &mut data[..m * t * f]).expect("a slice of this length has this shape")
 }
 
 /// `m` rows of `n` elements, `stride` apart.

@@ -145,10 +145,7 @@ fn yes() -> bool {
 impl Keys {
     /// The window that the keys ask for, but for its channels.
     fn asked(&self, component: &Component) -> Result<Window> {
-        let (kernel, stride, spread) = (self.kernel_size.get(), self.stride.get(), self.dilation.get());
-        // A kernel of one tap has no distance of taps.
-        let distance = |taps: usize, distance: usize| if taps == 1 { distance.min(1) } else { distance };
-        let dilation = (distance(kernel.0, spread.0), distance(kernel.1, spread.1));
+        let (kernel, stride, dilation) = (self.kernel_size.get(), self.stride.get(), self.dilation.get());
         let asked = Window { kernel, stride, dilation, groups: self.groups, ..Window::default() };
         match self.padding {
             Padding::Size(padding) => Ok(Window { padding: padding.get(), ..asked }),

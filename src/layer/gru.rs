@@ -3,39 +3,19 @@
 //! r = σ(W_ir·x_t + b_ir + W_hr·h_{t-1} + b_hr), z likewise, n = tanh(W_in·x_t + b_in + r·(W_hn·h_{t-1} + b_hn)),
 //! h_t = (1 - z)·n + z·h_{t-1}.
 
-use super::Layer;
-use super::recurrent::{self, Keys};
-use super::registry::{Entry, Example, Place};
+use super::registry::{Entry, Place};
+use super::{Layer, recurrent};
 use crate::config::Component;
 use crate::error::Result;
-use crate::kernel::{Kind, Real};
-use crate::shape::Shape;
+use crate::kernel::{CellKind, Real};
 
-pub(super) const ENTRY: Entry = Entry {
-    name: "gru",
-    about: "stacked GRU over a sequence; gives the last hidden state (both directions' last ones side by side)",
-    keys: "hidden_size, num_layers = 1, bias = true, dropout = 0 (between layers), bidirectional = false, \
-           return_sequences = false (true: the hidden state of every step)",
-    resolve: |component| Ok(component.resolve::<Keys>()?.1),
-    build_f32: build,
-    build_f64: build,
-    examples: &[
-        Example { keys: "hidden_size = 3", input: Shape::Sequence { t: 4, f: 2 } },
-        Example {
-            keys: "hidden_size = 3\nnum_layers = 2\nreturn_sequences = true\nbias = false",
-            input: Shape::Sequence { t: 3, f: 2 },
-        },
-        Example {
-            keys: "hidden_size = 2\nnum_layers = 2\nbidirectional = true\ndropout = 0.5",
-            input: Shape::Sequence { t: 3, f: 2 },
-        },
-        Example {
-            keys: "hidden_size = 2\nbidirectional = true\nreturn_sequences = true",
-            input: Shape::Sequence { t: 3, f: 3 },
-        },
-    ],
-};
+pub(super) const ENTRY: Entry = recurrent::entry(
+    "gru",
+    "stacked GRU over a sequence; gives the last hidden state (both directions' last ones side by side)",
+    build,
+    build,
+);
 
 fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
-    recurrent::build(Kind::Gru, component, place)
+    recurrent::build(CellKind::Gru, component, place)
 }

@@ -5,21 +5,55 @@
 //! it lie side by side, so that it is one product.
 
 use super::dropout::{apply, fill_keep, keep_scale, probability};
-use super::registry::{Place, check_size, wrong_input};
+use super::registry::{Build, Entry, Example, Place, check_size, wrong_input};
 use super::stack::disjoint;
 use super::{Backward, Forward, Initial, Layer, Mode, Plan};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
-use crate::kernel::{Cell, CellGradients, CellWeights, Kept, Kind, Real, Recurrence};
+use crate::kernel::view::{sequences, sequences_mut};
+use crate::kernel::{Cell, CellGradients, CellKind, CellWeights, Kept, Real, Recurrence};
 use crate::shape::Shape;
 use ndarray::{ArrayView3, ArrayViewMut3, Axis, s};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
+/// A recurrent layer's entry: all have the same keys and cases.
+pub(super) const fn entry(
+    name: &'static str,
+    about: &'static str,
+    build_f32: Build<f32>,
+    build_f64: Build<f64>,
+) -> Entry {
+    Entry {
+        name,
+        about,
+        keys: "hidden_size, num_layers = 1, bias = true, dropout = 0 (between layers), bidirectional = false, \
+               return_sequences = false (true: the hidden state of every step)",
+        resolve: |component| Ok(component.resolve::<Keys>()?.1),
+        build_f32,
+        build_f64,
+        examples: &[
+            Example { keys: "hidden_size = 3", input: Shape::Sequence { t: 4, f: 2 } },
+            Example {
+                keys: "hidden_size = 3\nnum_layers = 2\nreturn_sequences = true\nbias = false",
+                input: Shape::Sequence { t: 3, f: 2 },
+            },
+            Example {
+                keys: "hidden_size = 2\nnum_layers = 2\nbidirectional = true\ndropout = 0.5",
+                input: Shape::Sequence { t: 3, f: 2 },
+            },
+            Example {
+                keys: "hidden_size = 2\nbidirectional = true\nreturn_sequences = true",
+                input: Shape::Sequence { t: 3, f: 3 },
+            },
+        ],
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Keys {
+struct Keys {
     hidden_size: usize,
     #[serde(default = "one")]
     num_layers: usize,
@@ -85,7 +119,7 @@ fn take(total: &mut usize, len: usize) -> Range<usize> {
     start..start + len
 }
 
-pub(super) fn build<T: Real>(kind: Kind, component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
+pub(super) fn build<T: Real>(kind: CellKind, component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
     let Shape::Sequence { t: steps, f: features } = place.input else {
         let mend = "use it on series data, or with return_sequences = true in the recurrent layer before it";
@@ -155,17 +189,6 @@ pub(super) fn build<T: Real>(kind: Kind, component: &Component, place: Place<'_>
     Ok(Box::new(layer))
 }
 
-/// (M, T, features) of a batch.
-fn batch<T>(m: usize, t: usize, features: usize, data: &[T]) -> ArrayView3<'_, T> {
-    ArrayView3::from_shape((m, t, features), &data[..m * t * features]).expect("a slice of this length has this shape")
-}
-
-/// As [`batch`], to be written.
-fn batch_mut<T>(m: usize, t: usize, features: usize, data: &mut [T]) -> ArrayViewMut3<'_, T> {
-    let data = &mut data[..m * t * features];
-    ArrayViewMut3::from_shape((m, t, features), data).expect("a slice of this length has this shape")
-}
-
 impl<T: Real> Direction<T> {
     fn weights<'a>(&self, params: &'a [T], packed: &'a [T]) -> CellWeights<'a, T> {
         CellWeights {
@@ -185,12 +208,12 @@ impl<T: Real> Direction<T> {
 
     /// Its rows (h, x) of `m` samples, (T + 1, M, row).
     fn rows<'a>(&self, m: usize, rows: &'a [T]) -> ArrayView3<'a, T> {
-        batch(self.r.steps + 1, m, self.r.row_len(), rows)
+        sequences(self.r.steps + 1, m, self.r.row_len(), rows)
     }
 
     /// As [`Direction::rows`], to be written.
     fn rows_mut<'a>(&self, m: usize, rows: &'a mut [T]) -> ArrayViewMut3<'a, T> {
-        batch_mut(self.r.steps + 1, m, self.r.row_len(), rows)
+        sequences_mut(self.r.steps + 1, m, self.r.row_len(), rows)
     }
 
     /// Where x_t lies in a row.
@@ -266,7 +289,7 @@ impl<T: Real> Layer<T> for Recurrent<T> {
         let (m, steps, (times, width)) = (io.m, self.steps, self.given());
         for direction in &self.levels[0].directions {
             let mut rows = direction.rows_mut(m, &mut io.cache[direction.rows.clone()]);
-            let x = batch(m, steps, direction.r.inputs, io.x);
+            let x = sequences(m, steps, direction.r.inputs, io.x);
             for (time, x) in x.axis_iter(Axis(1)).enumerate() {
                 rows.slice_mut(s![direction.r.time(time), .., direction.input()]).assign(&x);
             }
@@ -289,7 +312,7 @@ impl<T: Real> Layer<T> for Recurrent<T> {
                 direction.cell.forward(weights, direction.rows_mut(m, rows), kept, scratch);
             }
         }
-        let mut y = batch_mut(m, times, width, io.y);
+        let mut y = sequences_mut(m, times, width, io.y);
         for direction in &self.last_level().directions {
             let rows = direction.rows(m, &io.cache[direction.rows.clone()]);
             for (time, mut y) in y.axis_iter_mut(Axis(1)).enumerate() {
@@ -303,8 +326,8 @@ impl<T: Real> Layer<T> for Recurrent<T> {
     fn backward(&mut self, io: Backward<'_, T>) {
         let (m, steps, (times, width)) = (io.m, self.steps, self.given());
         let [mut dy, mut dx, scratch] = disjoint(io.scratch, [self.dy.clone(), self.dx.clone(), self.kernel.clone()]);
-        let given = batch(m, times, width, io.dy);
-        let mut of_last = batch_mut(steps, m, width, dy);
+        let given = sequences(m, times, width, io.dy);
+        let mut of_last = sequences_mut(steps, m, width, dy);
         if self.return_sequences {
             of_last.assign(&given.permuted_axes((1, 0, 2)));
         } else {
@@ -320,9 +343,9 @@ impl<T: Real> Layer<T> for Recurrent<T> {
                 let rows = direction.rows(m, &io.cache[direction.rows.clone()]);
                 let kept = Kept { rows, cache: &io.cache[direction.kept.clone()] };
                 let weights = direction.weights(io.params, &io.packed[direction.packed.clone()]);
-                let wanted = (index > 0 || io.dx.is_some()).then(|| batch_mut(steps, m, inputs, dx));
+                let wanted = (index > 0 || io.dx.is_some()).then(|| sequences_mut(steps, m, inputs, dx));
                 let gradients = direction.gradients(io.dparams);
-                direction.cell.backward(weights, kept, batch(steps, m, width, dy), wanted, gradients, scratch);
+                direction.cell.backward(weights, kept, sequences(steps, m, width, dy), wanted, gradients, scratch);
             }
             if self.drops(index, io.mode) {
                 let scale = T::of(keep_scale(self.p));
@@ -337,8 +360,8 @@ impl<T: Real> Layer<T> for Recurrent<T> {
         // After the last swap the gradient of the input is where a level's output would be.
         if let Some(dx) = io.dx {
             let inputs = self.levels[0].directions[0].r.inputs;
-            let from = batch(steps, m, inputs, dy);
-            batch_mut(m, steps, inputs, dx).assign(&from.permuted_axes((1, 0, 2)));
+            let from = sequences(steps, m, inputs, dy);
+            sequences_mut(m, steps, inputs, dx).assign(&from.permuted_axes((1, 0, 2)));
         }
     }
 }

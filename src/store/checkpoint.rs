@@ -375,6 +375,15 @@ pub fn newest_good(dir: &Path) -> Result<(Option<Found>, Vec<String>)> {
     Ok((None, damaged))
 }
 
+/// The step of the newest checkpoint whose checksum is right; what is in it is not looked at.
+///
+/// # Errors
+/// `Io` if the folder exists and cannot be listed.
+pub fn newest_whole(dir: &Path) -> Result<Option<u64>> {
+    let whole = |path: &PathBuf| seal::verify(path, Kind::Checkpoint).is_ok();
+    Ok(list(dir)?.iter().rev().find(|path| whole(path)).and_then(|path| step_of(path)))
+}
+
 /// Lets `best.h5` beside a checkpoint be that checkpoint, also when it is pruned later.
 ///
 /// # Errors

@@ -1,13 +1,11 @@
 //! What a file holds, as text: runs, checkpoints, safetensors, and any other HDF5 file.
 
-use super::seal::Kind;
+use super::seal::{Kind, kind_of};
 use super::{RunSummary, Tensor, checkpoint, hdf, probe, read_run, safetensors, shape_text};
 use crate::error::{Error, Result};
-use crate::resource::open_file;
 use comfy_table::{CellAlignment, Table, presets};
 use hdf5::{Group, LinkType, LocationType};
 use std::fmt::Write;
-use std::io::Read;
 use std::path::Path;
 
 /// Longer attribute texts are cut.
@@ -22,10 +20,8 @@ const MEMBERS: usize = 2000;
 /// # Errors
 /// `Io` if it cannot be read, `Data` if it is damaged, `Usage` if it is of no known kind.
 pub fn describe(path: &Path) -> Result<String> {
-    let mut start = Vec::new();
-    let read = open_file(path, "check the path")?.take(16).read_to_end(&mut start);
-    read.map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
-    match Kind::of(&start) {
+    let (kind, start) = kind_of(path)?;
+    match kind {
         Some(Kind::Checkpoint) => return describe_checkpoint(path),
         Some(Kind::Run) => return Ok(describe_run(path, &read_run(path)?)),
         None => {}

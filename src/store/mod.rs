@@ -29,7 +29,7 @@ pub use checkpoint::{Best, Checkpoint, EpochSums, Progress};
 pub use lock::{FolderLock, protect, remove_abandoned};
 pub use run::{RunFile, RunInfo, StepRow};
 pub use summary::{RunSummary, read_run};
-pub use verify::{files_in, is_checkpoint, verify};
+pub use verify::{Verified, files_in, is_checkpoint, verify};
 
 /// A named tensor in torch's shape and row-major order.
 #[derive(Debug, Clone, PartialEq)]

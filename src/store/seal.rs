@@ -31,9 +31,20 @@ impl Kind {
     }
 
     /// What a file that begins so claims to be.
-    pub(super) fn of(start: &[u8]) -> Option<Self> {
+    fn of(start: &[u8]) -> Option<Self> {
         [Kind::Checkpoint, Kind::Run].into_iter().find(|kind| start.starts_with(kind.title().as_bytes()))
     }
+}
+
+/// What a file claims to be, and its first bytes.
+///
+/// # Errors
+/// `Io` if it cannot be read.
+pub(super) fn kind_of(path: &Path) -> Result<(Option<Kind>, Vec<u8>)> {
+    let mut start = Vec::new();
+    let read = open_file(path, "check the path")?.take(16).read_to_end(&mut start);
+    read.map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
+    Ok((Kind::of(&start), start))
 }
 
 /// Writes an HDF5 file that has room for its seal, sealed: `path` is whole or as it was.

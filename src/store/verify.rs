@@ -1,18 +1,17 @@
 //! Whether files are whole.
 
-use super::seal::Kind;
+use super::seal::{Kind, kind_of};
 use super::{checkpoint, hdf, probe, read_run, safetensors};
 use crate::error::{Error, Result};
-use crate::resource::open_file;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// What a file claims to be.
-fn kind(path: &Path) -> Result<(Option<Kind>, Vec<u8>)> {
-    let mut start = Vec::new();
-    let read = open_file(path, "check the path")?.take(16).read_to_end(&mut start);
-    read.map_err(|e| Error::io(path, format!("cannot read: {e}"), "check the path"))?;
-    Ok((Kind::of(&start), start))
+/// What a file that can be read to its end is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verified {
+    /// Its checksums or its structure tell that nothing is missing.
+    Whole(String),
+    /// It opens; more cannot be told.
+    Opens(String),
 }
 
 /// Whether a file begins as a checkpoint does.
@@ -20,34 +19,35 @@ fn kind(path: &Path) -> Result<(Option<Kind>, Vec<u8>)> {
 /// # Errors
 /// `Io` if it cannot be read.
 pub fn is_checkpoint(path: &Path) -> Result<bool> {
-    Ok(kind(path)?.0 == Some(Kind::Checkpoint))
+    Ok(kind_of(path)?.0 == Some(Kind::Checkpoint))
 }
 
 /// Reads a file to its end as whoever uses it would, and says what it is.
 ///
 /// # Errors
 /// `Io` if it cannot be read, `Data` if it is damaged or of a kind that cannot be checked.
-pub fn verify(path: &Path) -> Result<String> {
-    let (kind, start) = kind(path)?;
+pub fn verify(path: &Path) -> Result<Verified> {
+    let (kind, start) = kind_of(path)?;
     match kind {
         Some(Kind::Checkpoint) => {
             let found = checkpoint::read(path)?;
-            return Ok(format!("checkpoint of step {}", found.step));
+            return Ok(Verified::Whole(format!("checkpoint of step {}", found.step)));
         }
         Some(Kind::Run) => {
             let run = read_run(path)?;
             let epochs = run.epochs.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
-            return Ok(format!("run, {}, {epochs} epochs", run.attribute("status").unwrap_or("of no status")));
+            let status = run.attribute("status").unwrap_or("of no status");
+            return Ok(Verified::Whole(format!("run, {status}, {epochs} epochs")));
         }
         None => {}
     }
     if path.extension().is_some_and(|ending| ending == "safetensors") {
-        return Ok(format!("safetensors, {} tensors", safetensors::read(path)?.len()));
+        return Ok(Verified::Whole(format!("safetensors, {} tensors", safetensors::read(path)?.len())));
     }
     if start.starts_with(b"\x89HDF\r\n\x1a\n") {
         probe::survives(path)?;
         hdf::open(path)?;
-        return Ok("HDF5 without a seal: it opens, more cannot be told".into());
+        return Ok(Verified::Opens("HDF5 without a checksum".into()));
     }
     let mend = "give runs, checkpoints, HDF5 or safetensors files, or folders with them";
     Err(Error::data(path.display().to_string(), "of no kind that can be checked", mend))

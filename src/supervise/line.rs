@@ -32,8 +32,16 @@ impl Line {
         let Some(out) = out else {
             return Err(Error::usage("supervise", "ddl train has no --out", "name the run's folder: --out DIR"));
         };
-        let resumes = train.iter().any(|word| word == "--resume");
-        Ok(Self { out: out.into(), resumes, words })
+        if out.contains("://") {
+            let mend = "give a folder here; copy the run when it is done";
+            return Err(Error::usage("supervise", format!("--out {out} is no folder of this host"), mend));
+        }
+        Ok(Self { out: out.into(), resumes: train.iter().any(|word| word == "--resume"), words })
+    }
+
+    /// Whether it goes on with a run from the first start on.
+    pub(super) fn resumes(&self) -> bool {
+        self.resumes
     }
 
     /// The words of the first start, or of one that goes on from a checkpoint.
@@ -60,5 +68,6 @@ mod tests {
         let resumes = line("ddl train a.toml --resume --out b").unwrap();
         assert_eq!(resumes.words(true), resumes.words(false));
         assert!(line("mpirun ddl evaluate a --out b").is_err() && line("ddl train a").is_err());
+        assert!(line("ddl train a --out s3://bucket/b").is_err());
     }
 }

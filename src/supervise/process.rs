@@ -1,72 +1,103 @@
 //! The launcher as a process: its start, its signals, its end, and what it leaves behind.
 
 use crate::error::{Error, Result};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many signals asked for an end.
 static ASKED: AtomicU32 = AtomicU32::new(0);
+
+/// Signals within this time are one: a terminal and `timeout` send theirs to a process and to its group.
+const ONE: Duration = Duration::from_secs(1);
+/// After a second signal the launcher has this long to end its ranks, on other hosts too.
+const GRACE: Duration = Duration::from_secs(5);
+/// A launcher that has no ranks yet drops a warning: it gets another one.
+const AGAIN: Duration = Duration::from_secs(3);
 
 extern "C" fn asked(_: libc::c_int) {
     ASKED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Takes TERM, INT and USR1, and adopts what a killed launcher leaves.
+/// Takes TERM, INT, HUP and USR1, and adopts what a killed launcher leaves.
 ///
 /// # Errors
 /// Where the system does not let a process adopt others.
 pub(super) fn prepare() -> Result<()> {
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1] {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
         // SAFETY: the handler touches an atomic only.
-        unsafe { libc::signal(signal, asked as *const () as libc::sighandler_t) };
+        unsafe {
+            // `nohup` asks for HUP to stay ignored.
+            if libc::signal(signal, asked as *const () as libc::sighandler_t) == libc::SIG_IGN {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+        }
     }
-    // SAFETY: a plain system call.
-    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } {
-        0 => Ok(()),
-        _ => Err(Error::internal("supervise", std::io::Error::last_os_error().to_string())),
-    }
+    set_child_subreaper(Some(rustix::process::getpid())).map_err(|e| Error::internal("supervise", e.to_string()))
 }
 
-/// How a command ended.
-pub(super) struct Ended {
-    /// Its exit code, or 128 and the number of the signal that ended it.
-    pub code: i32,
-    pub how: String,
-    /// Whether this process had been asked to stop.
-    pub stopped: bool,
+/// Whether this process was asked to stop.
+pub(super) fn is_asked() -> bool {
+    ASKED.load(Ordering::Relaxed) > 0
 }
 
 /// A launcher that runs.
 pub(super) struct Process(Child);
 
 impl Process {
-    /// In a process group of its own, so that Ctrl-C in a terminal reaches it through this process only.
+    /// In a process group of its own, so that Ctrl-C in a terminal reaches it through this process only; without input,
+    /// for which a process behind the terminal would be stopped; and ended when this process ends.
+    ///
+    /// # Errors
+    /// `Usage` where it cannot be started.
     pub fn start(words: &[String]) -> Result<Self> {
-        let child = Command::new(&words[0]).args(&words[1..]).process_group(0).spawn();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).process_group(0).stdin(Stdio::null());
+        // SAFETY: one system call between fork and exec.
+        unsafe {
+            command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?));
+        }
+        let child = command.spawn();
         child.map(Self).map_err(|e| Error::usage(words[0].clone(), format!("cannot be started: {e}"), "check its path"))
     }
 
-    /// Waits for its end. The first signal is passed on as USR1, since mpirun kills its ranks two seconds after a TERM;
-    /// the second ends all at once.
-    pub fn wait(mut self) -> Ended {
-        let mut passed = 0;
+    /// Waits for its end: its exit code, or 128 and the number of the signal that ended it, and the same in words. The first
+    /// signal to this process is passed on as USR1, since mpirun kills its ranks two seconds after a TERM; a second one as
+    /// TERM, after which the launcher is killed if it does not end.
+    pub fn wait(mut self) -> (i32, String) {
+        let own = Pid::from_child(&self.0);
+        let pass = |signal| {
+            // It may have ended by itself.
+            let _ = kill_process(own, signal);
+        };
+        let (mut seen, mut first, mut second, mut warned) = (0, None::<Instant>, None::<Instant>, Instant::now());
         let status = loop {
             if let Ok(Some(status)) = self.0.try_wait() {
                 break status;
             }
             let asked = ASKED.load(Ordering::Relaxed);
-            if asked > passed {
-                let signal = if asked > 1 { libc::SIGKILL } else { libc::SIGUSR1 };
-                // SAFETY: a plain system call; the child was not waited for, so that the number is still its own.
-                unsafe { libc::kill(self.0.id() as i32, signal) };
-                passed = asked;
+            match (first, second) {
+                (None, _) if asked > seen => {
+                    (first, warned) = (Some(Instant::now()), Instant::now());
+                    pass(Signal::USR1);
+                }
+                (Some(at), None) if asked > seen && at.elapsed() > ONE => {
+                    second = Some(Instant::now());
+                    pass(Signal::TERM);
+                }
+                (_, Some(at)) if at.elapsed() > GRACE => pass(Signal::KILL),
+                (Some(_), None) if warned.elapsed() > AGAIN => {
+                    warned = Instant::now();
+                    pass(Signal::USR1);
+                }
+                _ => {}
             }
+            seen = asked;
             std::thread::sleep(Duration::from_millis(10));
         };
-        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-        Ended { code, how: status.to_string(), stopped: ASKED.load(Ordering::Relaxed) > 0 }
+        (status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)), status.to_string())
     }
 }
 
@@ -76,12 +107,10 @@ pub(super) fn end_orphans() -> usize {
     let mut count = 0;
     loop {
         let text = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
-        for child in text.split_whitespace().filter_map(|number| number.parse::<i32>().ok()) {
-            // SAFETY: a plain system call on a child that was not waited for.
-            unsafe { libc::kill(child, libc::SIGKILL) };
+        for child in text.split_whitespace().filter_map(|number| Pid::from_raw(number.parse().ok()?)) {
+            let _ = kill_process(child, Signal::KILL);
         }
-        // SAFETY: a plain system call that may be given no place for the status.
-        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } <= 0 {
+        if waitpid(None, WaitOptions::empty()).is_err() {
             return count;
         }
         count += 1;

@@ -70,16 +70,18 @@ fn add_product(to: &mut [f32], a: &[f32], b: &[f32]) {
 }
 
 dispatch! {
-    /// y += x under each tap · its weights, of one image.
-    fn forward(window: &Window, x: &[f32], weights: &[f32], y: &mut [f32]) {
+    /// Of one image: y += x under each tap · its weights; or the way back, dx under each tap += dy · its weights.
+    fn spread(window: &Window, back: bool, from: &[f32], weights: &[f32], to: &mut [f32]) {
         let (c, depth) = (window.c, window.depth());
         for (row, tap) in rows_and_taps(window) {
             let Some(run) = run(window, row, tap) else { continue };
+            let (output, input) = ((run.output, c), (run.input, run.step));
+            let ((from_first, from_step), (to_first, to_step)) = if back { (output, input) } else { (input, output) };
             for (first, n) in panels(c) {
                 let weight = &weights[first * depth + run.tap * PANEL..][..n];
                 for pixel in 0..run.pixels {
-                    let x = &x[run.input + pixel * run.step + first..][..n];
-                    add_product(&mut y[run.output + pixel * c + first..][..n], x, weight);
+                    let from = &from[from_first + pixel * from_step + first..][..n];
+                    add_product(&mut to[to_first + pixel * to_step + first..][..n], from, weight);
                 }
             }
         }
@@ -117,23 +119,6 @@ dispatch! {
     }
 }
 
-dispatch! {
-    /// dx under each tap += dy · its weights, of one image.
-    fn data_gradient(window: &Window, dy: &[f32], weights: &[f32], dx: &mut [f32]) {
-        let (c, depth) = (window.c, window.depth());
-        for (row, tap) in rows_and_taps(window) {
-            let Some(run) = run(window, row, tap) else { continue };
-            for (first, n) in panels(c) {
-                let weight = &weights[first * depth + run.tap * PANEL..][..n];
-                for pixel in 0..run.pixels {
-                    let dy = &dy[run.output + pixel * c + first..][..n];
-                    add_product(&mut dx[run.input + pixel * run.step + first..][..n], dy, weight);
-                }
-            }
-        }
-    }
-}
-
 impl Conv<f32> for Depthwise {
     fn method(&self) -> &'static str {
         "f32 depthwise"
@@ -142,8 +127,6 @@ impl Conv<f32> for Depthwise {
     fn needs(&self) -> Needs {
         Needs::default()
     }
-
-    fn prepare(&self, _panels: &[f32], _packed: &mut [f32]) {}
 
     fn forward(
         &self,
@@ -159,7 +142,7 @@ impl Conv<f32> for Depthwise {
                 Some(bias) => y.chunks_exact_mut(self.window.c).for_each(|y| y.copy_from_slice(&bias[..self.window.c])),
                 None => y.fill(0.0),
             }
-            forward(&self.window, x, weight.panels, y);
+            spread(&self.window, false, x, weight.panels, y);
         }
     }
 
@@ -183,7 +166,7 @@ impl Conv<f32> for Depthwise {
                 let mut dx = dx.index_axis_mut(ndarray::Axis(0), image);
                 let dx = dx.as_slice_mut().expect("images lie dense");
                 dx.fill(0.0);
-                data_gradient(&self.window, dy, weight.panels, dx);
+                spread(&self.window, true, dy, weight.panels, dx);
             }
         }
     }

@@ -8,7 +8,6 @@ use super::patch::{OUT, Side};
 use super::upstream::{Source, gradient_images};
 use super::{ConvGradients, Window};
 use crate::kernel::column_sum::column_sums;
-use crate::kernel::product::Init;
 use crate::kernel::product::tile::{LINE, OuterTile, ProductTile, TileInit, Tiles};
 use crate::kernel::product::tiled::{copy_rows, product};
 use crate::kernel::transpose::transpose_panels;
@@ -389,7 +388,7 @@ fn scatter_data_gradient(isa: Isa, window: &Window, dy: &[f32], packed: &[f32], 
     for first in (0..out_h).step_by(block) {
         let height = block.min(out_h - first);
         let (pixels, dy) = (height * out_w, &dy[first * out_w * o..]);
-        product(isa, rows(pixels, o, dy), packed, Init::Zero, rows_mut(pixels, depth, shares));
+        product(isa, rows(pixels, o, dy), packed, None, rows_mut(pixels, depth, shares));
         for row in 0..height {
             for kernel_row in 0..kernel.0 {
                 let ih = ((first + row) * stride.0 + kernel_row).wrapping_sub(padding.0);

@@ -3,7 +3,7 @@
 
 use super::{Conv, ConvGradients, Window};
 use crate::kernel::column_sum::column_sums;
-use crate::kernel::product::{Init, tiled};
+use crate::kernel::product::tiled;
 use crate::kernel::transpose::transpose_panels;
 use crate::kernel::view::{Images, ImagesMut, rows, rows_mut};
 use crate::kernel::{Isa, Needs, Weight, panels_len};
@@ -73,11 +73,10 @@ impl Conv<f32> for Gather {
     ) {
         let (depth, o, m) = (self.window.depth(), self.window.o, x.dim().0);
         let (x, y) = (x.to_slice().expect("images lie dense"), y.as_slice_mut().expect("images lie dense"));
-        let init = bias.map_or(Init::Zero, Init::Bias);
         for pixels in self.pieces(m) {
             self.gather(pixels.clone(), x, scratch);
             let y = rows_mut(pixels.len(), o, &mut y[pixels.start * o..]);
-            tiled::product(self.isa, rows(pixels.len(), depth, scratch), weight.panels, init, y);
+            tiled::product(self.isa, rows(pixels.len(), depth, scratch), weight.panels, bias, y);
         }
     }
 
@@ -104,7 +103,7 @@ impl Conv<f32> for Gather {
             self.gather(pixels.clone(), x, scratch);
             tiled::outer(self.isa, rows(pixels.len(), depth, scratch), dy, true, dpanels);
             if let Some(dx) = &mut dx {
-                tiled::product(self.isa, dy, weight.packed, Init::Zero, rows_mut(pixels.len(), depth, scratch));
+                tiled::product(self.isa, dy, weight.packed, None, rows_mut(pixels.len(), depth, scratch));
                 self.taps(pixels, |from, to| {
                     if let Some(to) = to {
                         let shares = &scratch[from..from + c];

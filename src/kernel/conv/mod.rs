@@ -19,7 +19,7 @@ pub use upstream::{Normalised, Upstream};
 pub use window::Window;
 
 use super::column_sum::column_sums;
-use super::product::{Init, tiled};
+use super::product::tiled;
 use super::transpose::transpose_panels;
 use super::view::{Images, ImagesMut, rows, rows_mut};
 use super::{Isa, Needs, Weight, panels_len};
@@ -52,7 +52,7 @@ pub trait Conv<T>: Send {
     /// Sizes of the buffers it is given.
     fn needs(&self) -> Needs;
     /// Once a step: the weights `panels` (depth×O) in the forms that the passes want.
-    fn prepare(&self, panels: &[T], packed: &mut [T]);
+    fn prepare(&self, _panels: &[T], _packed: &mut [T]) {}
     /// y(M, OH, OW, O) = conv(x(M, H, W, C)) + b.
     fn forward(
         &self,
@@ -215,8 +215,7 @@ impl Conv<f32> for FastConv {
         match self.method {
             Method::Product { rows: each } => {
                 let (m, depth) = (m * each, window.depth());
-                let init = bias.map_or(Init::Zero, Init::Bias);
-                tiled::product(isa, rows(m, depth, flat), weight.panels, init, rows_mut(m, window.o, y));
+                tiled::product(isa, rows(m, depth, flat), weight.panels, bias, rows_mut(m, window.o, y));
             }
             Method::Direct => direct::forward(isa, window, x, weight.panels, bias, Output::Plain(y), scratch),
             Method::Winograd => {
@@ -249,7 +248,7 @@ impl Conv<f32> for FastConv {
                 tiled::outer(isa, x, dy, true, gradients.dpanels);
                 if let Some(mut dx) = gradients.dx {
                     let dx = rows_mut(m, depth, dx.as_slice_mut().expect("images lie dense"));
-                    tiled::product(isa, dy, weight.packed, Init::Zero, dx);
+                    tiled::product(isa, dy, weight.packed, None, dx);
                 }
             }
             Method::Direct => direct::backward(isa, window, x, Gradient::Plain(dy), weight.packed, gradients, scratch),

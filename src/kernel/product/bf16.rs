@@ -5,7 +5,7 @@
 //! has AVX-512 BF16 that is `vdpbf16ps`; elsewhere [`dot`] computes the same bits (but for the payload of a NaN).
 
 use super::tile::{Multiply, Tiles};
-use super::{Init, tiled};
+use super::tiled;
 use crate::kernel::isa::dispatch;
 use crate::kernel::simd::Simd;
 use crate::kernel::view::{Rows, RowsMut, rows, slices, stride};
@@ -302,13 +302,13 @@ pub(super) fn product(
     isa: Isa,
     a: Rows<'_, f32>,
     packed: &[f32],
-    init: Init<'_, f32>,
+    bias: Option<&[f32]>,
     c: RowsMut<'_, f32>,
     scratch: &mut [f32],
 ) {
     let (m, k) = a.dim();
     pair_neighbours(a, scratch);
-    tiled::product_by(Tiles::of_bf16(isa), isa, rows(m, k.div_ceil(2), scratch), packed, init, c);
+    tiled::product_by(Tiles::of_bf16(isa), isa, rows(m, k.div_ceil(2), scratch), packed, bias, c);
 }
 
 /// [`tiled::outer`] of numbers rounded to bf16; the sums are not.
@@ -454,10 +454,10 @@ mod tests {
             let (rounded, rounded_dy) = (rows_apart(m, k, k + 1, &kept_a), rows(m, n, &kept_dy));
             let (mut y, mut dx, mut dw) = (vec![0.0; m * n], vec![0.0; m * k], filled(5, panels_len(k, n)));
             let before = dw.clone();
-            reference::product(rounded, &kept(&panels), Init::Bias(&bias), rows_mut(m, n, &mut y));
+            reference::product(rounded, &kept(&panels), Some(&bias), rows_mut(m, n, &mut y));
             let mut transposed = vec![0.0; panels_len(n, k)];
             reference::transpose_panels(k, n, &kept(&panels), &mut transposed);
-            reference::product(rounded_dy, &transposed, Init::Zero, rows_mut(m, k, &mut dx));
+            reference::product(rounded_dy, &transposed, None, rows_mut(m, k, &mut dx));
             reference::outer(rounded, rounded_dy, true, &mut dw);
             let (a, dy) = (rows_apart(m, k, k + 1, &a), rows(m, n, &dy));
             let mut first: Option<Vec<f32>> = None;
@@ -466,8 +466,8 @@ mod tests {
                 let mut packed_t = vec![f32::NAN; pairs_len(n, k)];
                 pack(isa, k, n, &panels, &mut packed, &mut packed_t);
                 let (mut c, mut dc, mut dp) = (vec![f32::NAN; m * n], vec![f32::NAN; m * k], before.clone());
-                product(isa, a, &packed, Init::Bias(&bias), rows_mut(m, n, &mut c), &mut scratch);
-                product(isa, dy, &packed_t, Init::Zero, rows_mut(m, k, &mut dc), &mut scratch);
+                product(isa, a, &packed, Some(&bias), rows_mut(m, n, &mut c), &mut scratch);
+                product(isa, dy, &packed_t, None, rows_mut(m, k, &mut dc), &mut scratch);
                 outer(isa, a, dy, true, &mut dp, &mut scratch);
                 for (found, expected) in [(&c, &y), (&dc, &dx), (&dp, &dw)] {
                     close(found, expected, 1e-6 * (k.max(n) as f32).sqrt().max(4.0), &(isa, m, k, n));

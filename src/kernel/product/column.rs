@@ -1,6 +1,5 @@
 //! Products of one column, and of depth one: those of a layer with a single output, for which a tile is too wide.
 
-use super::Init;
 use crate::kernel::simd::{Simd, simd_entry};
 use crate::kernel::view::{Rows, RowsMut, stride};
 use crate::kernel::{Isa, PANEL, panels_len};
@@ -15,14 +14,10 @@ const LANES: usize = 16;
 const FEWEST: usize = 2;
 
 /// [`product`](super::tiled::product) for N = 1.
-pub(super) fn product(isa: Isa, a: Rows<'_, f32>, panels: &[f32], init: Init<'_, f32>, mut c: RowsMut<'_, f32>) {
+pub(super) fn product(isa: Isa, a: Rows<'_, f32>, panels: &[f32], bias: Option<&[f32]>, mut c: RowsMut<'_, f32>) {
     let ((m, k), lda) = (a.dim(), stride(&a));
     assert!(c.dim() == (m, 1), "C has another shape");
-    match init {
-        Init::Zero => c.fill(0.0),
-        Init::Bias(bias) => c.fill(bias[0]),
-        Init::Add => {}
-    }
+    c.fill(bias.map_or(0.0, |bias| bias[0]));
     let mut c = c.column_mut(0);
     let (mut column, mut sums) = ([0.0; DEPTH], [0.0; LANES]);
     for first in (0..k).step_by(DEPTH) {
@@ -101,16 +96,15 @@ unsafe fn dots_body<S: Simd>(
 }
 
 /// [`product`](super::tiled::product) for K = 1.
-pub(super) fn of_depth_one(isa: Isa, a: Rows<'_, f32>, panels: &[f32], init: Init<'_, f32>, mut c: RowsMut<'_, f32>) {
+pub(super) fn of_depth_one(isa: Isa, a: Rows<'_, f32>, panels: &[f32], bias: Option<&[f32]>, mut c: RowsMut<'_, f32>) {
     let (m, n) = c.dim();
     assert!(a.dim() == (m, 1), "A has another shape");
     assert!(panels.len() >= panels_len(1, n), "the panels are too short");
     for (a, mut c) in a.column(0).into_iter().zip(c.rows_mut()) {
         let c = c.as_slice_mut().expect("a row lies dense");
-        match init {
-            Init::Zero => c.fill(0.0),
-            Init::Bias(bias) => c.copy_from_slice(&bias[..n]),
-            Init::Add => {}
+        match bias {
+            Some(bias) => c.copy_from_slice(&bias[..n]),
+            None => c.fill(0.0),
         }
         // SAFETY: `n` elements of C and of the panels, which lie side by side at this depth.
         unsafe { add_scaled(isa, n, *a, panels.as_ptr(), c.as_mut_ptr()) };
@@ -231,18 +225,18 @@ mod tests {
                 let before = sums.clone();
                 let (a, b) = (rows_apart(m, k, lda, &a), rows_apart(m, 1, ld, &b));
                 reference::outer(a, b, true, &mut sums);
-                for init in [Init::Zero, Init::Add, Init::Bias(&bias)] {
+                for bias in [None, Some(&bias[..])] {
                     let (mut expected, mut expected_wide) = (c.clone(), wide_c.clone());
-                    reference::product(a, &panels, init, rows_apart_mut(m, 1, ld, &mut expected));
+                    reference::product(a, &panels, bias, rows_apart_mut(m, 1, ld, &mut expected));
                     let narrow = rows_apart(m, 1, ld, &c);
-                    reference::product(narrow, &wide, init, rows_apart_mut(m, k, lda, &mut expected_wide));
+                    reference::product(narrow, &wide, bias, rows_apart_mut(m, k, lda, &mut expected_wide));
                     for isa in isas() {
                         let (mut found, mut found_wide, mut found_sums) = (c.clone(), wide_c.clone(), before.clone());
-                        product(isa, a, &panels, init, rows_apart_mut(m, 1, ld, &mut found));
-                        of_depth_one(isa, narrow, &wide, init, rows_apart_mut(m, k, lda, &mut found_wide));
+                        product(isa, a, &panels, bias, rows_apart_mut(m, 1, ld, &mut found));
+                        of_depth_one(isa, narrow, &wide, bias, rows_apart_mut(m, k, lda, &mut found_wide));
                         outer(isa, a, b, true, &mut found_sums);
-                        close(&found, &expected, tolerance, &("column", isa, m, k, init));
-                        close(&found_wide, &expected_wide, 1e-6, &("depth one", isa, m, k, init));
+                        close(&found, &expected, tolerance, &("column", isa, m, k, bias.is_some()));
+                        close(&found_wide, &expected_wide, 1e-6, &("depth one", isa, m, k, bias.is_some()));
                         close(&found_sums, &sums, tolerance, &("outer", isa, m, k));
                     }
                 }

@@ -14,17 +14,6 @@ use super::transpose::transpose_panels;
 use super::view::{Rows, RowsMut};
 use super::{Isa, Needs, Precision, Real, Weight, panels_len};
 
-/// What a product does with what is already in its output.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Init<'a, T> {
-    /// Overwrite.
-    Zero,
-    /// Overwrite, starting from a bias of N elements.
-    Bias(&'a [T]),
-    /// Add to it.
-    Add,
-}
-
 /// The sizes of a linear map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinearMap {
@@ -48,7 +37,7 @@ pub trait Product<T: Real>: Send {
     /// Whether a [`Product::weight_gradient`] adds to each element once, the whole sum of the planned rows.
     fn adds_once(&self) -> bool;
     /// Once a step: the weights `panels` in the forms that the passes want.
-    fn prepare(&self, panels: &[T], packed: &mut [T]);
+    fn prepare(&self, _panels: &[T], _packed: &mut [T]) {}
     /// y(M, N) = x(M, K)·W + b.
     fn forward(&self, x: Rows<'_, T>, weight: Weight<'_, T>, bias: Option<&[T]>, y: RowsMut<'_, T>, scratch: &mut [T]);
     /// dx(M, K) = dy(M, N)·Wᵀ.
@@ -64,7 +53,7 @@ pub trait Product<T: Real>: Send {
 /// The fastest way to multiply f32 on an instruction set.
 pub(super) fn plan(isa: Isa, map: LinearMap, precision: Precision) -> Box<dyn Product<f32>> {
     match precision {
-        Precision::F32 => Box::new(Tiled { isa, map, transposes: map.inputs * map.outputs <= SMALL }),
+        Precision::F32 => Box::new(Tiled { isa, map }),
         Precision::Bf16 => Box::new(Pairs { isa, map }),
     }
 }
@@ -77,8 +66,13 @@ const SMALL: usize = 1 << 17;
 struct Tiled {
     isa: Isa,
     map: LinearMap,
+}
+
+impl Tiled {
     /// Whether `packed` holds the transpose.
-    transposes: bool,
+    fn transposes(&self) -> bool {
+        self.map.inputs * self.map.outputs <= SMALL
+    }
 }
 
 impl Product<f32> for Tiled {
@@ -92,7 +86,7 @@ impl Product<f32> for Tiled {
 
     fn needs(&self) -> Needs {
         let LinearMap { inputs, outputs, .. } = self.map;
-        if self.transposes {
+        if self.transposes() {
             return Needs { packed: panels_len(outputs, inputs), ..Needs::default() };
         }
         Needs { scratch: transposed::scratch_len(outputs), ..Needs::default() }
@@ -103,7 +97,7 @@ impl Product<f32> for Tiled {
     }
 
     fn prepare(&self, panels: &[f32], packed: &mut [f32]) {
-        if self.transposes {
+        if self.transposes() {
             transpose_panels(self.isa, self.map.inputs, self.map.outputs, panels, packed);
         }
     }
@@ -116,12 +110,12 @@ impl Product<f32> for Tiled {
         y: RowsMut<'_, f32>,
         _scratch: &mut [f32],
     ) {
-        tiled::product(self.isa, x, weight.panels, bias.map_or(Init::Zero, Init::Bias), y);
+        tiled::product(self.isa, x, weight.panels, bias, y);
     }
 
     fn data_gradient(&self, dy: Rows<'_, f32>, weight: Weight<'_, f32>, dx: RowsMut<'_, f32>, scratch: &mut [f32]) {
-        if self.transposes {
-            tiled::product(self.isa, dy, weight.packed, Init::Zero, dx);
+        if self.transposes() {
+            tiled::product(self.isa, dy, weight.packed, None, dx);
         } else {
             transposed::product_transposed(self.isa, dy, weight.panels, dx, scratch);
         }
@@ -177,12 +171,12 @@ impl Product<f32> for Pairs {
         y: RowsMut<'_, f32>,
         scratch: &mut [f32],
     ) {
-        bf16::product(self.isa, x, weight.packed, bias.map_or(Init::Zero, Init::Bias), y, scratch);
+        bf16::product(self.isa, x, weight.packed, bias, y, scratch);
     }
 
     fn data_gradient(&self, dy: Rows<'_, f32>, weight: Weight<'_, f32>, dx: RowsMut<'_, f32>, scratch: &mut [f32]) {
         let turned = &weight.packed[bf16::pairs_len(self.map.inputs, self.map.outputs)..];
-        bf16::product(self.isa, dy, turned, Init::Zero, dx, scratch);
+        bf16::product(self.isa, dy, turned, None, dx, scratch);
     }
 
     fn weight_gradient(

@@ -1,7 +1,7 @@
 //! Products by register tiles, for f32.
 
 use super::tile::{LINE, OuterTile, ProductTile, TileInit, Tiles};
-use super::{Init, column, outer};
+use super::{column, outer};
 use crate::arena::Buffer;
 use crate::kernel::simd::{Simd, simd_entry};
 use crate::kernel::view::{Rows, RowsMut, stride};
@@ -74,19 +74,19 @@ unsafe fn copy_rows_body<S: Simd>(
     }
 }
 
-/// C = A·B (+ C or bias): A (M, K), `panels` K×N, C (M, N).
+/// C = A·B (+ a bias of N elements): A (M, K), `panels` K×N, C (M, N).
 ///
 /// # Panics
 /// Where shapes do not fit each other, or rows do not lie dense.
-pub(crate) fn product(isa: Isa, a: Rows<'_, f32>, panels: &[f32], init: Init<'_, f32>, c: RowsMut<'_, f32>) {
+pub(crate) fn product(isa: Isa, a: Rows<'_, f32>, panels: &[f32], bias: Option<&[f32]>, c: RowsMut<'_, f32>) {
     let (k, n) = (a.ncols(), c.ncols());
     if n == 1 && k > 0 {
-        return column::product(isa, a, panels, init, c);
+        return column::product(isa, a, panels, bias, c);
     }
     if k == 1 {
-        return column::of_depth_one(isa, a, panels, init, c);
+        return column::of_depth_one(isa, a, panels, bias, c);
     }
-    product_by(Tiles::of(isa), isa, a, panels, init, c)
+    product_by(Tiles::of(isa), isa, a, panels, bias, c)
 }
 
 /// [`product`] by `tiles`, whose elements of A and of the panels may be pairs.
@@ -95,7 +95,7 @@ pub(super) fn product_by(
     isa: Isa,
     a: Rows<'_, f32>,
     panels: &[f32],
-    init: Init<'_, f32>,
+    bias: Option<&[f32]>,
     mut c: RowsMut<'_, f32>,
 ) {
     let ((m, k), n) = (a.dim(), c.ncols());
@@ -103,9 +103,7 @@ pub(super) fn product_by(
     let c = c.as_mut_ptr();
     assert!(m == c_rows, "A and C have other rows");
     assert!(panels.len() >= panels_len(k, n), "the panels are too short");
-    if let Init::Bias(bias) = init {
-        assert!(bias.len() >= n, "the bias is too short");
-    }
+    assert!(bias.is_none_or(|bias| bias.len() >= n), "the bias is too short");
     if m == 0 || n == 0 {
         return;
     }
@@ -126,11 +124,10 @@ pub(super) fn product_by(
                 panels.as_ptr().wrapping_add(inside)
             };
             let run = |first: usize, rows: usize, tile_a: *const f32, a_row: usize, col: usize| {
-                let init = match init {
+                let init = match bias {
                     _ if block > 0 => TileInit::Add,
-                    Init::Zero => TileInit::Zero,
-                    Init::Add => TileInit::Add,
-                    Init::Bias(bias) => TileInit::Bias(bias[col..].as_ptr()),
+                    None => TileInit::Zero,
+                    Some(bias) => TileInit::Bias(bias[col..].as_ptr()),
                 };
                 let tile = ProductTile {
                     segments: 1,
@@ -277,13 +274,13 @@ mod tests {
                     panel::pack(rows(k, n, &filled(7 + case as u64, k * n)), &mut panels);
                     let a = rows_apart(m, k, lda, &a);
                     let (bias, before) = (filled(8, n), filled(9, m * ldc));
-                    for init in [Init::Zero, Init::Add, Init::Bias(&bias)] {
+                    for bias in [None, Some(&bias[..])] {
                         let mut expected = before.clone();
-                        reference::product(a, &panels, init, rows_apart_mut(m, n, ldc, &mut expected));
+                        reference::product(a, &panels, bias, rows_apart_mut(m, n, ldc, &mut expected));
                         for isa in isas() {
                             let mut c = before.clone();
-                            product(isa, a, &panels, init, rows_apart_mut(m, n, ldc, &mut c));
-                            close(&c, &expected, 1e-6 * (k as f32).sqrt().max(4.0), &(isa, m, k, n, init));
+                            product(isa, a, &panels, bias, rows_apart_mut(m, n, ldc, &mut c));
+                            close(&c, &expected, 1e-6 * (k as f32).sqrt().max(4.0), &(isa, m, k, n, bias.is_some()));
                         }
                     }
                 }
@@ -297,10 +294,10 @@ mod tests {
             let a = filled(1, m * k);
             let panels = filled(2, panels_len(k, n));
             let mut expected = vec![0.0; m * n];
-            reference::product(rows(m, k, &a), &panels, Init::Zero, rows_mut(m, n, &mut expected));
+            reference::product(rows(m, k, &a), &panels, None, rows_mut(m, n, &mut expected));
             for isa in isas() {
                 let mut c = vec![f32::NAN; m * n];
-                product(isa, rows(m, k, &a), &panels, Init::Zero, rows_mut(m, n, &mut c));
+                product(isa, rows(m, k, &a), &panels, None, rows_mut(m, n, &mut c));
                 close(&c, &expected, 3e-5, &(isa, m, k, n));
             }
         }
@@ -349,7 +346,7 @@ mod tests {
     #[test]
     fn empty_products_do_nothing_or_initialise() {
         let mut c = [f32::NAN; 2];
-        product(crate::kernel::isa(), rows(1, 0, &[]), &[], Init::Bias(&[1.0, 2.0]), rows_mut(1, 2, &mut c));
+        product(crate::kernel::isa(), rows(1, 0, &[]), &[], Some(&[1.0, 2.0]), rows_mut(1, 2, &mut c));
         assert_eq!(c, [1.0, 2.0]);
         outer(crate::kernel::isa(), rows(0, 3, &[]), rows(0, 2, &[]), true, &mut [0.0; 96]);
     }

@@ -3,7 +3,7 @@
 //! A row of gates has four blocks of [`GROUP`] units: i, f, g and o of an LSTM; r, z, n and W_hn·h + b_hn of a GRU, of whose
 //! sums the third block is of the hidden state and the fourth of the input.
 
-use super::{GATES, GROUP, Kind};
+use super::{CellKind, GATES, GROUP};
 use crate::kernel::Isa;
 use crate::kernel::activation::{sigmoid_rational, tanh_rational};
 use crate::kernel::simd::{Simd, simd_entry};
@@ -159,6 +159,34 @@ unsafe fn gradient_of_h<S: Simd>(step: &Backward, row: usize, lane: usize, exist
     }
 }
 
+/// Leaves the gradients of a row's four gates, and adds them up.
+///
+/// # Safety
+/// `dgates` holds a vector of each block; the CPU has the instruction set of `S`.
+#[inline(always)]
+unsafe fn leave<S: Simd>(gradients: [S; 4], dgates: *mut f32, sums: &mut [S; 4]) {
+    for gate in 0..4 {
+        // SAFETY: the caller's contract.
+        unsafe { gradients[gate].store(dgates.add(gate * GROUP)) };
+        sums[gate] = sums[gate] + gradients[gate];
+    }
+}
+
+/// Adds the four gates' sums to those of the bias.
+///
+/// # Safety
+/// As for [`leave`].
+#[inline(always)]
+unsafe fn add_to_bias<S: Simd>(sums: [S; 4], dbias: *mut f32) {
+    for gate in 0..4 {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let to = dbias.add(gate * GROUP);
+            (S::load(to) + sums[gate]).store(to);
+        }
+    }
+}
+
 /// # Safety
 /// As for `lstm_backward`; the CPU has the instruction set of `S`.
 #[inline(always)]
@@ -183,16 +211,10 @@ unsafe fn lstm_backward_body<S: Simd>(step: &Backward) {
                     dcell * i * (one - g * g),
                     dh * tanh_cell * o * (one - o),
                 ];
-                for gate in 0..4 {
-                    gradients[gate].store(dgates.add(gate * GROUP));
-                    sums[gate] = sums[gate] + gradients[gate];
-                }
+                leave(gradients, dgates, &mut sums);
                 (dcell * f).store(step.carried.add(at));
             }
-            for gate in 0..4 {
-                let to = step.dbias.add(gate * GROUP + lane);
-                (S::load(to) + sums[gate]).store(to);
-            }
+            add_to_bias(sums, step.dbias.add(lane));
         }
     }
 }
@@ -216,27 +238,21 @@ unsafe fn gru_backward_body<S: Simd>(step: &Backward) {
                 let dn = dh * (one - z) * (one - n * n);
                 let gradients =
                     [dn * hidden * r * (one - r), dh * (S::load(step.before.add(at)) - n) * z * (one - z), dn * r, dn];
-                for gate in 0..4 {
-                    gradients[gate].store(dgates.add(gate * GROUP));
-                    sums[gate] = sums[gate] + gradients[gate];
-                }
+                leave(gradients, dgates, &mut sums);
                 (dh * z).store(step.carried.add(at));
             }
-            for gate in 0..4 {
-                let to = step.dbias.add(gate * GROUP + lane);
-                (S::load(to) + sums[gate]).store(to);
-            }
+            add_to_bias(sums, step.dbias.add(lane));
         }
     }
 }
 
 /// From `sums` (rows × GATES) of pre-activations the activated gates, the state, and the hidden state `h` (rows, units).
-pub(super) fn forward(isa: Isa, kind: Kind, sums: &[f32], kept: Kept<'_>, mut h: RowsMut<'_, f32>) {
+pub(super) fn forward(isa: Isa, kind: CellKind, sums: &[f32], kept: Kept<'_>, mut h: RowsMut<'_, f32>) {
     let (rows, units) = h.dim();
     let cells = rows * GROUP;
     assert!(sums.len() >= 4 * cells && kept.gates.len() >= 4 * cells, "the gates are too short");
     assert!(kept.before.len() >= cells && kept.after.len() >= cells, "the states are too short");
-    assert!(kind == Kind::Gru || kept.tanh.len() >= cells, "the states are too short");
+    assert!(kind == CellKind::Gru || kept.tanh.len() >= cells, "the states are too short");
     assert!(units <= GROUP, "h is too wide");
     let step = Forward {
         rows,
@@ -252,8 +268,8 @@ pub(super) fn forward(isa: Isa, kind: Kind, sums: &[f32], kept: Kept<'_>, mut h:
     // SAFETY: the lengths were just checked.
     unsafe {
         match kind {
-            Kind::Lstm => lstm_forward(isa, &step),
-            Kind::Gru => gru_forward(isa, &step),
+            CellKind::Lstm => lstm_forward(isa, &step),
+            CellKind::Gru => gru_forward(isa, &step),
         }
     }
 }
@@ -277,12 +293,12 @@ pub(super) struct Left<'a> {
 }
 
 /// The gradients of the pre-activations from that of the hidden state, the sum of `dz` and `dy` (rows, units).
-pub(super) fn backward(isa: Isa, kind: Kind, seen: Seen<'_>, dz: Rows<'_, f32>, dy: Rows<'_, f32>, left: Left<'_>) {
+pub(super) fn backward(isa: Isa, kind: CellKind, seen: Seen<'_>, dz: Rows<'_, f32>, dy: Rows<'_, f32>, left: Left<'_>) {
     let (rows, units) = dz.dim();
     let cells = rows * GROUP;
     assert!(seen.gates.len() >= 4 * cells && left.dgates.len() >= 4 * cells, "the gates are too short");
     assert!(seen.before.len() >= cells && left.carried.len() >= cells, "the states are too short");
-    assert!(kind == Kind::Gru || seen.tanh.len() >= cells, "the states are too short");
+    assert!(kind == CellKind::Gru || seen.tanh.len() >= cells, "the states are too short");
     assert!(units <= GROUP && left.dbias.len() >= GATES && dy.dim() == dz.dim(), "the bias or dy is too short");
     let step = Backward {
         rows,
@@ -301,8 +317,8 @@ pub(super) fn backward(isa: Isa, kind: Kind, seen: Seen<'_>, dz: Rows<'_, f32>, 
     // SAFETY: the lengths were just checked.
     unsafe {
         match kind {
-            Kind::Lstm => lstm_backward(isa, &step),
-            Kind::Gru => gru_backward(isa, &step),
+            CellKind::Lstm => lstm_backward(isa, &step),
+            CellKind::Gru => gru_backward(isa, &step),
         }
     }
 }

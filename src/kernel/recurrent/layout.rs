@@ -1,6 +1,6 @@
 //! Sizes of one direction of a recurrent layer, and where its things lie in the buffers.
 
-use super::{CHUNK_ROWS, GATES, GROUP, Kind, rounds};
+use super::{CHUNK_ROWS, CellKind, GATES, GROUP, rounds};
 use crate::kernel::product::bf16;
 use crate::kernel::product::tile::Tiles;
 use crate::kernel::{Isa, PANEL, Precision, panels_len};
@@ -11,7 +11,7 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recurrence {
     /// What it computes in a step.
-    pub kind: Kind,
+    pub kind: CellKind,
     /// T.
     pub steps: usize,
     /// Elements of x_t.
@@ -119,7 +119,7 @@ impl Recurrence {
         let (mut len, cells) = (0, self.groups() * m);
         let gates = take(&mut len, self.steps * cells * GATES);
         let state = take(&mut len, (self.steps + 1) * cells * GROUP);
-        let tanh = take(&mut len, if self.kind == Kind::Lstm { self.steps * cells * GROUP } else { 0 });
+        let tanh = take(&mut len, if self.kind == CellKind::Lstm { self.steps * cells * GROUP } else { 0 });
         Cache { gates, state, tanh, len }
     }
 
@@ -185,7 +185,7 @@ impl Recurrence {
     fn blocks(&self, gate: usize) -> (usize, usize) {
         match (self.kind, gate) {
             // A GRU's reset gate stands between the two.
-            (Kind::Gru, 2) => (3, 2),
+            (CellKind::Gru, 2) => (3, 2),
             _ => (gate, gate),
         }
     }

@@ -1,6 +1,6 @@
 //! One direction of a recurrent layer over a sequence: planned once. Equations as in torch.nn.LSTM and torch.nn.GRU.
 //!
-//! A kind of cell is a variant of [`Kind`] and its two functions in `cell.rs`; what goes over the steps is shared.
+//! A kind of cell is a variant of [`CellKind`] and its two functions in `cell.rs`; what goes over the steps is shared.
 
 mod cell;
 mod layout;
@@ -21,7 +21,7 @@ const CHUNK_ROWS: usize = 64;
 
 /// A kind of cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum CellKind {
     /// c_t = σ(f)·c_{t-1} + σ(i)·tanh(g), h_t = σ(o)·tanh(c_t); gates i, f, g, o (Hochreiter and Schmidhuber, 1997).
     Lstm,
     /// n = tanh(W_in·x + b_in + σ(r)·(W_hn·h_{t-1} + b_hn)), h_t = (1 - σ(z))·n + σ(z)·h_{t-1}; gates r, z, n (Cho and
@@ -29,12 +29,12 @@ pub enum Kind {
     Gru,
 }
 
-impl Kind {
+impl CellKind {
     /// Gates that have weights.
     pub fn gates(self) -> usize {
         match self {
-            Kind::Lstm => 4,
-            Kind::Gru => 3,
+            CellKind::Lstm => 4,
+            CellKind::Gru => 3,
         }
     }
 }
@@ -80,7 +80,7 @@ pub trait Cell<T>: Send {
     /// How it multiplies, for people.
     fn method(&self) -> &'static str;
     /// Once a step: the weights in the forms that the passes want.
-    fn prepare(&self, weights: CellWeights<'_, T>, packed: &mut [T]);
+    fn prepare(&self, _weights: CellWeights<'_, T>, _packed: &mut [T]) {}
     /// Runs over the sequence: of the rows (h, x) x is given and h is filled, that of the last step behind the last x.
     fn forward(&self, weights: CellWeights<'_, T>, rows: ArrayViewMut3<'_, T>, cache: &mut [T], scratch: &mut [T]);
     /// From `dy` (T, M, width), the gradient of all directions' hidden states in the order of time, adds to those of the

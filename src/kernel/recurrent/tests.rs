@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kernel::testing::{close, filled, isas};
-use crate::kernel::view::rows;
+use crate::kernel::view::{rows, sequences, sequences_mut};
 use crate::kernel::{panel, panels_len, reference};
 
 /// What both passes give: hidden states, and gradients of the input, the weights and the biases.
@@ -29,11 +29,10 @@ fn passes(isa: Option<Isa>, r: &Recurrence, m: usize, want_dx: bool) -> [Vec<f32
     let bias = Some((&bias.0[..], &bias.1[..]));
     cell.prepare(CellWeights { ih: &ih, hh: &hh, bias, packed: &[] }, &mut packed);
     let weights = CellWeights { ih: &ih, hh: &hh, bias, packed: &packed };
-    let shape = (r.steps + 1, m, r.row_len());
-    cell.forward(weights, ArrayViewMut3::from_shape(shape, &mut z).unwrap(), &mut cache, &mut scratch);
-    let kept = Kept { rows: ArrayView3::from_shape(shape, &z).unwrap(), cache: &cache };
-    let dy = ArrayView3::from_shape((r.steps, m, r.width), &dy).unwrap();
-    let wanted = want_dx.then(|| ArrayViewMut3::from_shape((r.steps, m, r.inputs), &mut dx).unwrap());
+    cell.forward(weights, sequences_mut(r.steps + 1, m, r.row_len(), &mut z), &mut cache, &mut scratch);
+    let kept = Kept { rows: sequences(r.steps + 1, m, r.row_len(), &z), cache: &cache };
+    let dy = sequences(r.steps, m, r.width, &dy);
+    let wanted = want_dx.then(|| sequences_mut(r.steps, m, r.inputs, &mut dx));
     cell.backward(weights, kept, dy, wanted, gradients, &mut scratch);
     let rows = z.chunks_exact(r.row_len()).take((r.steps + 1) * m);
     [rows.flat_map(|row| row[..r.hidden].to_vec()).collect(), dx, dih, dhh, db.0, db.1]
@@ -55,7 +54,9 @@ fn sequences_agree_with_the_reference() {
     .iter()
     .enumerate()
     {
-        for (kind, reverse) in [(Kind::Lstm, false), (Kind::Lstm, true), (Kind::Gru, false), (Kind::Gru, true)] {
+        for (kind, reverse) in
+            [(CellKind::Lstm, false), (CellKind::Lstm, true), (CellKind::Gru, false), (CellKind::Gru, true)]
+        {
             let width = if reverse { 2 * hidden } else { hidden + case % 2 };
             let precision = Precision::F32;
             let r = Recurrence { kind, steps, inputs, hidden, reverse, width, precision };

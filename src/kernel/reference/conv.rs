@@ -61,8 +61,6 @@ impl<T: Scalar> Conv<T> for Plain {
         Needs::default()
     }
 
-    fn prepare(&self, _panels: &[T], _packed: &mut [T]) {}
-
     /// y = Σ over taps of x shifted · W of the tap, + b.
     fn forward(
         &self,

@@ -1,22 +1,18 @@
 //! y = x·W + b and its gradients.
 
 use super::{matrix, put};
-use crate::kernel::product::{Init, LinearMap, Product};
+use crate::kernel::product::{LinearMap, Product};
 use crate::kernel::view::{Rows, RowsMut};
 use crate::kernel::{Needs, Real, Scalar, Weight};
 use ndarray::aview1;
 
-/// C = A·B (+ C or bias), B as panels.
-pub fn product<T: Scalar>(a: Rows<'_, T>, panels: &[T], init: Init<'_, T>, mut c: RowsMut<'_, T>) {
-    match init {
-        Init::Zero => c.fill(T::ZERO),
-        Init::Bias(bias) => {
-            let bias = aview1(&bias[..c.ncols()]);
-            c.assign(&bias);
-        }
-        Init::Add => {}
+/// C = A·B (+ a bias), B as panels.
+pub fn product<T: Scalar>(a: Rows<'_, T>, panels: &[T], bias: Option<&[T]>, mut c: RowsMut<'_, T>) {
+    let n = c.ncols();
+    c.assign(&a.dot(&matrix(a.ncols(), n, panels)));
+    if let Some(bias) = bias {
+        c += &aview1(&bias[..n]);
     }
-    c += &a.dot(&matrix(a.ncols(), c.ncols(), panels));
 }
 
 /// panels = Aᵀ·B, or += where `add`.
@@ -44,8 +40,6 @@ impl<T: Real> Product<T> for Plain {
         true
     }
 
-    fn prepare(&self, _panels: &[T], _packed: &mut [T]) {}
-
     fn forward(
         &self,
         x: Rows<'_, T>,
@@ -54,7 +48,7 @@ impl<T: Real> Product<T> for Plain {
         y: RowsMut<'_, T>,
         _scratch: &mut [T],
     ) {
-        product(x, weight.panels, bias.map_or(Init::Zero, Init::Bias), y);
+        product(x, weight.panels, bias, y);
     }
 
     fn data_gradient(&self, dy: Rows<'_, T>, weight: Weight<'_, T>, mut dx: RowsMut<'_, T>, _scratch: &mut [T]) {

@@ -1,7 +1,8 @@
 //! Recurrent cells, step by step.
 
 use super::{matrix, put};
-use crate::kernel::recurrent::{Cell, CellGradients, CellWeights, Kept, Kind, Recurrence};
+use crate::kernel::recurrent::{Cell, CellGradients, CellKind, CellWeights, Kept, Recurrence};
+use crate::kernel::view::{sequences, sequences_mut};
 use crate::kernel::{Real, Scalar};
 use ndarray::{Array1, Array2, ArrayView2, ArrayView3, ArrayViewMut3, Axis, aview1, concatenate, s};
 
@@ -65,19 +66,19 @@ fn rest<T: Scalar>(x: &Array2<T>) -> Array2<T> {
 
 /// The state and the hidden state after a step.
 fn step<T: Scalar>(
-    kind: Kind,
+    kind: CellKind,
     (input, hidden): (Vec<Array2<T>>, Vec<Array2<T>>),
     before: ArrayView2<'_, T>,
 ) -> (Array2<T>, Array2<T>) {
     let sum = |gate: usize| &input[gate] + &hidden[gate];
     match kind {
-        Kind::Lstm => {
+        CellKind::Lstm => {
             let (i, f, g, o) = (sigmoid(&sum(0)), sigmoid(&sum(1)), tanh(&sum(2)), sigmoid(&sum(3)));
             let c = f * before + i * g;
             let h = o * tanh(&c);
             (c, h)
         }
-        Kind::Gru => {
+        CellKind::Gru => {
             let (r, z) = (sigmoid(&sum(0)), sigmoid(&sum(1)));
             let n = tanh(&(&input[2] + r * &hidden[2]));
             let h = rest(&z) * n + z * before;
@@ -96,7 +97,7 @@ struct Back<T> {
 
 /// From the gradients of h and of the state after a step.
 fn step_back<T: Scalar>(
-    kind: Kind,
+    kind: CellKind,
     (input, hidden): (Vec<Array2<T>>, Vec<Array2<T>>),
     (before, after): (ArrayView2<'_, T>, ArrayView2<'_, T>),
     dh: Array2<T>,
@@ -104,7 +105,7 @@ fn step_back<T: Scalar>(
 ) -> Back<T> {
     let sum = |gate: usize| &input[gate] + &hidden[gate];
     match kind {
-        Kind::Lstm => {
+        CellKind::Lstm => {
             let (i, f, g, o) = (sigmoid(&sum(0)), sigmoid(&sum(1)), tanh(&sum(2)), sigmoid(&sum(3)));
             let t = after.mapv(T::tanh);
             let dc = carried + &dh * &o * rest(&(&t * &t));
@@ -115,7 +116,7 @@ fn step_back<T: Scalar>(
             let gates = vec![di, df, dg, d_o];
             Back { input: gates.clone(), hidden: gates, carried: dc * f }
         }
-        Kind::Gru => {
+        CellKind::Gru => {
             let (r, z) = (sigmoid(&sum(0)), sigmoid(&sum(1)));
             let n = tanh(&(&input[2] + &r * &hidden[2]));
             let dh = dh + carried;
@@ -133,8 +134,6 @@ impl<T: Real> Cell<T> for Plain {
         "reference"
     }
 
-    fn prepare(&self, _weights: CellWeights<'_, T>, _packed: &mut [T]) {}
-
     fn forward(
         &self,
         weights: CellWeights<'_, T>,
@@ -144,9 +143,7 @@ impl<T: Real> Cell<T> for Plain {
     ) {
         let (r, m) = (&self.0, rows.dim().1);
         let weights = Weights::of(r, &weights);
-        let shape = (r.steps + 1, m, r.hidden);
-        let states = &mut cache[..shape.0 * shape.1 * shape.2];
-        let mut states = ArrayViewMut3::from_shape(shape, states).expect("as many as the shape says");
+        let mut states = sequences_mut(r.steps + 1, m, r.hidden, cache);
         states.index_axis_mut(Axis(0), 0).fill(T::ZERO);
         rows.slice_mut(s![0, .., ..r.hidden]).fill(T::ZERO);
         for at in 0..r.steps {
@@ -168,8 +165,7 @@ impl<T: Real> Cell<T> for Plain {
     ) {
         let (r, m) = (&self.0, dy.dim().1);
         let weights = Weights::of(r, &weights);
-        let states = ArrayView3::from_shape((r.steps + 1, m, r.hidden), &kept.cache[..(r.steps + 1) * m * r.hidden]);
-        let states = states.expect("as many as the shape says");
+        let states = sequences(r.steps + 1, m, r.hidden, kept.cache);
         let CellGradients { ih, hh, mut bias } = gradients;
         let (mut dh, mut carried) = (Array2::zeros((m, r.hidden)), Array2::zeros((m, r.hidden)));
         for at in (0..r.steps).rev() {
