@@ -1,94 +1,81 @@
-//! Sums of columns: the gradient of a bias.
+//! Sums of columns: the gradient of a bias, for f32.
 
-use super::isa::dispatch;
+use super::simd::{Simd, simd_entry};
 use super::view::{Rows, stride};
-use super::{PANEL, Real};
+use super::{Isa, PANEL};
+
+/// Rows that are summed in f32 before their sum goes into an f64: long sums stay exact.
+const SUMMED: usize = 64;
+/// Vectors of columns whose chains of additions run side by side: half a panel at most.
+const VECTORS: usize = 2;
 
 /// sums(N) = the column sums of `a` (M, N), or += where `add`.
-pub(crate) fn column_sums<T: Real>(a: Rows<'_, T>, add: bool, sums: &mut [T]) {
-    assert!(sums.len() >= a.ncols(), "the sums are too short");
-    sum(a, add, sums);
+pub(super) fn column_sums(isa: Isa, a: Rows<'_, f32>, add: bool, sums: &mut [f32]) {
+    let ((m, n), apart) = (a.dim(), stride(&a));
+    for (panel, sums) in sums[..n].chunks_mut(PANEL).enumerate() {
+        let (width, mut totals) = (sums.len(), [0.0f64; PANEL]);
+        for first in (0..m).step_by(SUMMED) {
+            let (rows, from) = (SUMMED.min(m - first), a.as_ptr().wrapping_add(first * apart + panel * PANEL));
+            let mut block = [0.0; PANEL];
+            // SAFETY: `rows` of the view's rows, which lie dense, and `width` of their columns; the block is a panel wide.
+            unsafe { block_sums(isa, rows, width, from, apart, block.as_mut_ptr()) };
+            for (total, sum) in totals.iter_mut().zip(block) {
+                *total += f64::from(sum);
+            }
+        }
+        for (sum, total) in sums.iter_mut().zip(totals) {
+            *sum = if add { *sum + total as f32 } else { total as f32 };
+        }
+    }
 }
 
-/// Rows that are summed in T before their sum goes into an f64: long sums stay exact.
-const SUMMED: usize = 64;
+simd_entry! {
+    /// The sums of `width` columns of a panel.
+    ///
+    /// # Safety
+    /// `rows` rows of `width` elements, `apart` apart, can be read, and a panel's width of `sums` written.
+    unsafe fn block_sums(rows: usize, width: usize, from: *const f32, apart: usize, sums: *mut f32) = block_sums_body
+}
 
-dispatch! {
-    fn sum<T>(a: Rows<'_, T>, add: bool, sums: &mut [T]) {
-        let ((m, n), lda) = (a.dim(), stride(&a));
-        for first in (0..n).step_by(PANEL) {
-            let width = PANEL.min(n - first);
-            let mut totals = [0.0; PANEL];
-            for block in (0..m).step_by(SUMMED) {
-                let rows = SUMMED.min(m - block);
-                let from = a.as_ptr().wrapping_add(block * lda + first);
-                // SAFETY: `rows` of the view's rows, which lie dense, from column `first` on.
-                let sums = unsafe {
-                    if width == PANEL { sum_whole(rows, from, lda) } else { sum_some(rows, width, from, lda) }
+/// # Safety
+/// As for [`block_sums`]; the CPU has the instruction set of `S`.
+#[inline(always)]
+unsafe fn block_sums_body<S: Simd>(rows: usize, width: usize, from: *const f32, apart: usize, sums: *mut f32) {
+    for first in (0..width).step_by(VECTORS * S::LANES) {
+        // Two chains, since each addition waits for the one before.
+        // SAFETY: the CPU has the instruction set.
+        let zeros = unsafe { [S::splat(0.0); VECTORS] };
+        let (mut even, mut odd) = (zeros, zeros);
+        let whole = first + VECTORS * S::LANES <= width;
+        let add = |row: usize, chain: &mut [S; VECTORS]| {
+            for vector in 0..VECTORS {
+                let at = first + vector * S::LANES;
+                let from = from.wrapping_add(row * apart + at);
+                // SAFETY: the caller's contract; past `width` nothing is read.
+                let values = unsafe {
+                    if whole { S::load(from) } else { S::load_first(from, width.saturating_sub(at).min(S::LANES)) }
                 };
-                for lane in 0..PANEL {
-                    totals[lane] += sums[lane].to_f64();
-                }
+                chain[vector] = chain[vector] + values;
             }
-            for (sum, total) in sums[first..first + width].iter_mut().zip(totals) {
-                *sum = if add { *sum + T::of(total) } else { T::of(total) };
-            }
+        };
+        for pair in 0..rows / 2 {
+            add(2 * pair, &mut even);
+            add(2 * pair + 1, &mut odd);
+        }
+        if rows % 2 == 1 {
+            add(rows - 1, &mut even);
+        }
+        for vector in 0..VECTORS {
+            // SAFETY: as above; a panel has room for whole vectors.
+            unsafe { (even[vector] + odd[vector]).store(sums.add(first + vector * S::LANES)) };
         }
     }
-}
-
-/// The sums of a whole panel's columns.
-///
-/// # Safety
-/// `rows` rows of [`PANEL`] elements, `stride` apart, can be read.
-#[inline(always)]
-unsafe fn sum_whole<T: Real>(rows: usize, from: *const T, stride: usize) -> [T; PANEL] {
-    // Two chains, since each addition waits for the one before.
-    let (mut even, mut odd) = ([T::ZERO; PANEL], [T::ZERO; PANEL]);
-    for pair in 0..rows / 2 {
-        let above = from.wrapping_add(2 * pair * stride);
-        // SAFETY: the caller's contract.
-        let (above, below) =
-            unsafe { (&*above.cast::<[T; PANEL]>(), &*above.wrapping_add(stride).cast::<[T; PANEL]>()) };
-        for lane in 0..PANEL {
-            even[lane] += above[lane];
-            odd[lane] += below[lane];
-        }
-    }
-    if rows % 2 == 1 {
-        // SAFETY: the caller's contract.
-        let last = unsafe { &*from.wrapping_add((rows - 1) * stride).cast::<[T; PANEL]>() };
-        for lane in 0..PANEL {
-            even[lane] += last[lane];
-        }
-    }
-    for lane in 0..PANEL {
-        even[lane] += odd[lane];
-    }
-    even
-}
-
-/// The sums of `width` columns, zeros behind.
-///
-/// # Safety
-/// `rows` rows of `width` elements, `stride` apart, can be read.
-#[inline(always)]
-unsafe fn sum_some<T: Real>(rows: usize, width: usize, from: *const T, stride: usize) -> [T; PANEL] {
-    let mut sums = [T::ZERO; PANEL];
-    for row in 0..rows {
-        // SAFETY: the caller's contract.
-        let row = unsafe { std::slice::from_raw_parts(from.wrapping_add(row * stride), width) };
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += *value;
-        }
-    }
-    sums
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::testing::{close, filled};
+    use crate::kernel::testing::{close, filled, isas};
     use crate::kernel::view::rows_apart;
 
     #[test]
@@ -96,15 +83,15 @@ mod tests {
         for (m, n, apart) in [(0, 3, 3), (1, 1, 2), (5, 40, 40), (33, 31, 35), (64, 64, 64), (1000, 3, 4)] {
             let (a, before) = (filled(6, m * apart), filled(1, n));
             let exact: Vec<f64> = (0..n).map(|at| (0..m).map(|row| f64::from(a[row * apart + at])).sum()).collect();
-            for add in [true, false] {
+            for (isa, add) in isas().flat_map(|isa| [(isa, true), (isa, false)]) {
                 let mut sums = before.clone();
-                column_sums(rows_apart(m, n, apart, &a), add, &mut sums);
+                column_sums(isa, rows_apart(m, n, apart, &a), add, &mut sums);
                 let expected: Vec<f32> = exact
                     .iter()
                     .zip(&before)
                     .map(|(sum, before)| (sum + f64::from(*before) * f64::from(add)) as f32)
                     .collect();
-                close(&sums, &expected, 1e-6, &(m, n, add));
+                close(&sums, &expected, 1e-6, &(isa, m, n, add));
             }
         }
     }

@@ -5,10 +5,11 @@ use super::{Conv, ConvGradients, Window};
 use crate::kernel::column_sum::column_sums;
 use crate::kernel::isa::dispatch;
 use crate::kernel::view::{Images, ImagesMut, rows};
-use crate::kernel::{Needs, PANEL, Weight};
+use crate::kernel::{Isa, Needs, PANEL, Weight};
 use std::ops::Range;
 
 pub(super) struct Depthwise {
+    pub isa: Isa,
     pub window: Window,
 }
 
@@ -157,7 +158,7 @@ impl Conv<f32> for Depthwise {
         let c = self.window.c;
         let ConvGradients { mut dx, dpanels, dbias } = gradients;
         if let Some(dbias) = dbias {
-            column_sums(rows(dy.len() / c, c, dy.to_slice().expect("images lie dense")), true, dbias);
+            column_sums(self.isa, rows(dy.len() / c, c, dy.to_slice().expect("images lie dense")), true, dbias);
         }
         for (image, (x, dy)) in x.outer_iter().zip(dy.outer_iter()).enumerate() {
             let [x, dy] = [x, dy].map(|image| image.to_slice().expect("images lie dense"));

@@ -347,7 +347,7 @@ pub(super) fn backward(
             };
             let dy = &dy[..pixels * g.o];
             if let Some(dbias) = dbias.as_deref_mut() {
-                column_sums(rows(pixels, g.o, dy), true, dbias);
+                column_sums(isa, rows(pixels, g.o, dy), true, dbias);
             }
             let (dy, o) = if dy_scratch.is_empty() {
                 (dy, g.o)

@@ -93,7 +93,7 @@ impl Conv<f32> for Gather {
         let ConvGradients { mut dx, dpanels, dbias } = gradients;
         let mut dx = dx.as_mut().map(|dx| dx.as_slice_mut().expect("images lie dense"));
         if let Some(dbias) = dbias {
-            column_sums(rows(dy.len() / o, o, dy), true, dbias);
+            column_sums(self.isa, rows(dy.len() / o, o, dy), true, dbias);
         }
         if let Some(dx) = &mut dx {
             dx.fill(0.0);

@@ -4,9 +4,10 @@
 use super::{Conv, ConvGradients, Window};
 use crate::kernel::column_sum::column_sums;
 use crate::kernel::view::{Images, ImagesMut, images, images_mut, rows};
-use crate::kernel::{Needs, Weight, panel_index, panels_len};
+use crate::kernel::{Isa, Needs, Weight, panel_index, panels_len};
 
 pub(super) struct Grouped {
+    isa: Isa,
     window: Window,
     /// That of a group.
     conv: Box<dyn Conv<f32>>,
@@ -24,8 +25,8 @@ struct Parts<'a> {
 }
 
 impl Grouped {
-    pub(super) fn new(window: Window, conv: Box<dyn Conv<f32>>) -> Self {
-        Self { window, conv }
+    pub(super) fn new(isa: Isa, window: Window, conv: Box<dyn Conv<f32>>) -> Self {
+        Self { isa, window, conv }
     }
 
     /// Elements of a group's weights as panels, and as packed.
@@ -133,7 +134,7 @@ impl Conv<f32> for Grouped {
         let [x, dy] = [x, dy].map(|images| images.to_slice().expect("images lie dense"));
         let mut dx = dx.as_mut().map(|dx| dx.as_slice_mut().expect("images lie dense"));
         if let Some(dbias) = dbias {
-            column_sums(rows(dy.len() / self.window.o, self.window.o, dy), true, dbias);
+            column_sums(self.isa, rows(dy.len() / self.window.o, self.window.o, dy), true, dbias);
         }
         let (input, output) = self.sizes();
         let (input, output) = (input * self.window.groups, output * self.window.groups);

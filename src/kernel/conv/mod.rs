@@ -130,10 +130,10 @@ pub(super) fn plan(isa: Isa, window: Window) -> Box<dyn Conv<f32>> {
     // A kernel of one tap has no distance of taps.
     let spread = (kernel.0 > 1 && window.dilation.0 > 1) || (kernel.1 > 1 && window.dilation.1 > 1);
     if groups > 1 && groups == c && c == o {
-        return Box::new(Depthwise { window });
+        return Box::new(Depthwise { isa, window });
     }
     if groups > 1 {
-        return Box::new(Grouped::new(window, plan(isa, window.of_group())));
+        return Box::new(Grouped::new(isa, window, plan(isa, window.of_group())));
     }
     if spread || (kernel == (1, 1) && stride != (1, 1)) {
         return Box::new(Gather { isa, window });
@@ -243,7 +243,7 @@ impl Conv<f32> for FastConv {
                 let (m, depth) = (m * each, window.depth());
                 let (x, dy) = (rows(m, depth, flat), rows(m, window.o, dy));
                 if let Some(dbias) = gradients.dbias {
-                    column_sums(dy, true, dbias);
+                    column_sums(isa, dy, true, dbias);
                 }
                 tiled::outer(isa, x, dy, true, gradients.dpanels);
                 if let Some(mut dx) = gradients.dx {

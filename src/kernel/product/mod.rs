@@ -45,9 +45,7 @@ pub trait Product<T: Real>: Send {
     /// dW = xᵀ·dy as panels, or += where `add`.
     fn weight_gradient(&self, x: Rows<'_, T>, dy: Rows<'_, T>, add: bool, dpanels: &mut [T], scratch: &mut [T]);
     /// db(N) = the column sums of dy, or += where `add`.
-    fn bias_gradient(&self, dy: Rows<'_, T>, add: bool, dbias: &mut [T]) {
-        column_sums(dy, add, dbias);
-    }
+    fn bias_gradient(&self, dy: Rows<'_, T>, add: bool, dbias: &mut [T]);
 }
 
 /// The fastest way to multiply f32 on an instruction set.
@@ -131,6 +129,10 @@ impl Product<f32> for Tiled {
     ) {
         tiled::outer(self.isa, x, dy, add, dpanels);
     }
+
+    fn bias_gradient(&self, dy: Rows<'_, f32>, add: bool, dbias: &mut [f32]) {
+        column_sums(self.isa, dy, add, dbias);
+    }
 }
 
 /// Of numbers rounded to bf16, which lie as pairs; sums are f32.
@@ -188,6 +190,10 @@ impl Product<f32> for Pairs {
         scratch: &mut [f32],
     ) {
         bf16::outer(self.isa, x, dy, add, dpanels, scratch);
+    }
+
+    fn bias_gradient(&self, dy: Rows<'_, f32>, add: bool, dbias: &mut [f32]) {
+        column_sums(self.isa, dy, add, dbias);
     }
 }
 

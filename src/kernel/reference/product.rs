@@ -58,4 +58,10 @@ impl<T: Real> Product<T> for Plain {
     fn weight_gradient(&self, x: Rows<'_, T>, dy: Rows<'_, T>, add: bool, dpanels: &mut [T], _scratch: &mut [T]) {
         outer(x, dy, add, dpanels);
     }
+
+    fn bias_gradient(&self, dy: Rows<'_, T>, add: bool, dbias: &mut [T]) {
+        for (dbias, column) in dbias.iter_mut().zip(dy.columns()) {
+            *dbias = if add { *dbias + column.sum() } else { column.sum() };
+        }
+    }
 }

@@ -246,7 +246,7 @@ pub(super) fn backward(
             output_adjoint(isa, &output, first, count, z_planes, source);
         }
         if let Some(dbias) = dbias.as_deref_mut() {
-            column_sums(rows_apart(count, o, row(o), &z[SUM_PLANE * z_plane..][..z_plane]), true, dbias);
+            column_sums(isa, rows_apart(count, o, row(o), &z[SUM_PLANE * z_plane..][..z_plane]), true, dbias);
         }
         for plane in 0..PLANES {
             let next = (plane + 1).min(PLANES - 1);
