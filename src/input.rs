@@ -66,6 +66,14 @@ pub struct Input {
     pub series: Vec<(String, Vec<Unit>)>,
 }
 
+impl Encoded {
+    /// The column.
+    pub fn name(&self) -> &str {
+        let (Encoded::Number { name, .. } | Encoded::Category { name, .. }) = self;
+        name
+    }
+}
+
 impl Default for Input {
     fn default() -> Self {
         Self {

@@ -127,6 +127,47 @@ const WINDOWS: &str = "window = 4\nhorizon = 2\ngroup = 'station'\ntime = 'when'
 const W: usize = 4;
 const H: usize = 2;
 
+/// Datasets (T), one of texts.
+fn hdf5(folder: &TempDir, rows: &[Row]) -> PathBuf {
+    let path = folder.path().join("rows.h5");
+    let file = ::hdf5::File::create(&path).unwrap();
+    let text = |row: &Row| row.station.parse::<::hdf5::types::VarLenUnicode>().unwrap();
+    let stations: Vec<_> = rows.iter().map(text).collect();
+    file.new_dataset_builder().with_data(&stations).create("station").unwrap();
+    let hours: Vec<i64> = rows.iter().map(|row| row.hour as i64).collect();
+    file.new_dataset_builder().with_data(&hours).create("when").unwrap();
+    for (c, name) in COLUMNS.into_iter().enumerate() {
+        let values: Vec<f64> = rows.iter().map(|row| row.values[c]).collect();
+        file.new_dataset_builder().with_data(&values).create(name).unwrap();
+    }
+    // Neither as long as the others nor asked for.
+    file.new_dataset_builder().with_data(&[1.0f32, 2.0]).create("about").unwrap();
+    path
+}
+
+/// An array as numpy writes it.
+fn npy(kind: &str, shape: &str, bytes: Vec<u8>) -> Vec<u8> {
+    let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes(), &bytes].concat()
+}
+
+/// A folder of arrays (T), one of texts and one of times.
+fn npys(folder: &TempDir, rows: &[Row]) -> PathBuf {
+    let path = folder.path().join("arrays");
+    std::fs::create_dir(&path).unwrap();
+    let save = |name: &str, kind: &str, of: &dyn Fn(&Row) -> Vec<u8>| {
+        let bytes = rows.iter().flat_map(of).collect();
+        std::fs::write(path.join(format!("{name}.npy")), npy(kind, &format!("({},)", rows.len()), bytes)).unwrap();
+    };
+    save("station", "<U5", &|row| row.station.chars().flat_map(|c| (c as u32).to_le_bytes()).collect());
+    // 2024-03-01 in hours since 1970.
+    save("when", "<M8[h]", &|row| (474_792 + row.hour as i64).to_le_bytes().to_vec());
+    for (c, name) in COLUMNS.into_iter().enumerate() {
+        save(name, "<f8", &|row| row.values[c].to_le_bytes().to_vec());
+    }
+    path
+}
+
 /// The configuration, with a part to validate on.
 fn validated(kind: &str, path: &Path, keys: &str) -> DataConfig {
     DataConfig { validation: 0.2, ..config(kind, path, keys) }
@@ -237,7 +278,7 @@ fn several_columns_in_and_out_are_scaled_by_group_and_cut_in_time() -> Result<()
         data.notes(),
         [
             "71 rows of 2 series, 2024-03-01 to 2024-03-02T15:00:00",
-            "windows are of numbers alone, without these columns: sky"
+            "columns of texts are in no window unless data.features names them: sky"
         ]
     );
     Ok(())
@@ -266,14 +307,79 @@ fn every_table_gives_the_same_windows() -> Result<()> {
         ("csv", part, named),
         ("parquet", folder.path().join("rows.parquet"), named),
         ("tfrecord", folder.path().join("rows.tfrecord"), types),
+        ("hdf5", hdf5(&folder, &rows), named),
+        ("npz", npys(&folder, &rows), named),
     ];
     let mut first: Option<Vec<(Vec<f32>, Targets)>> = None;
     for (kind, path, features) in files {
         let keys = format!("{WINDOWS}normalize = 'standard'\n{features}");
         let data = Dataset::open(&validated(kind, &path, &keys), 1)?;
-        check(&data, &expected("'standard'", &[2, 0, 1]), kind == "csv", kind);
+        check(&data, &expected("'standard'", &[2, 0, 1]), ["csv", "npz"].contains(&kind), kind);
         let all = PARTS.map(|part| fill(&data, part, &(0..data.len(part) as u32).collect::<Vec<_>>())).to_vec();
         assert!(*first.get_or_insert_with(|| all.clone()) == all, "{kind} differs");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_array_of_several_columns_is_a_series_of_each() -> Result<()> {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("traffic.h5");
+    let file = ::hdf5::File::create(&path).unwrap();
+    let values = ndarray::Array3::from_shape_fn((9, 2, 2), |(t, n, c)| (100 * t + 10 * n + c) as f32);
+    file.new_dataset_builder().with_data(&values).create("data").unwrap();
+    file.new_dataset_builder().with_data(&[1u8; 9]).create("day").unwrap();
+    file.close().unwrap();
+    let keys = "window = 2\ntest_fraction = 0.0\nnormalize = 'none'\n";
+    let open = |more: &str| Dataset::open(&config("hdf5", &path, &format!("{keys}{more}")), 1);
+    let first = |data: &Dataset| {
+        let (x, targets) = fill(data, Part::Train, &[0]);
+        (data.description().features, x, targets.values)
+    };
+    let all = open("targets = ['data']\nfeatures = ['data']")?;
+    let (names, x, y) = first(&all);
+    assert_eq!(names, ["data[0,0]", "data[0,1]", "data[1,0]", "data[1,1]"]);
+    assert_eq!((x, y), (vec![0., 1., 10., 11., 100., 101., 110., 111.], vec![200., 201., 210., 211.]));
+    let some = open("targets = ['data[1,0]']\nfeatures = ['data[1,0]', 'day']")?;
+    assert_eq!(first(&some), (vec!["data[1,0]".into(), "day".into()], vec![10., 1., 110., 1.], vec![210.]));
+    // Without a choice all that goes on as long.
+    assert_eq!(first(&open("targets = ['day']")?).0.len(), 5);
+    let keys = format!("{keys}targets = ['data[1,0]']\nfeatures = ['data[1,0]', 'day']");
+    let again = open_inputs(&some.description(), &config("hdf5", &path, &keys), &path)?;
+    assert_eq!(again.len(Part::Test), 8);
+    assert_eq!(fill(&again, Part::Test, &[7]).0, [710., 1., 810., 1.]);
+    let refused = |keys: &str, code: i32, says: &str| {
+        let (found, text) = failure(&config("hdf5", &path, keys));
+        assert!(found == code && text.contains(says), "{keys}: {found} {text}");
+    };
+    refused("window = 2", 2, "no array to predict is named");
+    refused("targets = ['data']", 2, "targets: is of windows, and there is no window; set data.window");
+    refused("window = 2\ntargets = ['date']", 65, "no array \"date\"; name columns of these");
+    refused("window = 2\ntargets = ['data[2,0]']", 65, "no column \"data[2,0]\"");
+    refused("window = 2\ntargets = ['day']\nclasses = 3", 2, "windows predict values, not classes");
+    Ok(())
+}
+
+#[test]
+fn a_text_named_as_a_feature_is_one_number_for_each() -> Result<()> {
+    let folder = TempDir::new().unwrap();
+    let sky = ["fair", "rain", "fair", "snow", "rain", "fair", "fair", "hail", "rain", "snow"];
+    let line = |(i, sky): (usize, &&str)| format!("{i},{sky}\n");
+    let path = write(&folder, "x.csv", "y,sky\n".to_owned() + &sky.iter().enumerate().map(line).collect::<String>());
+    for normalize in ["standard", "window", "none"] {
+        let keys = format!(
+            "target = 'y'\nfeatures = ['sky', 'y']\nwindow = 2\ntest_fraction = 0.4\nnormalize = '{normalize}'"
+        );
+        let data = Dataset::open(&config("csv", &path, &keys), 1)?;
+        let trained = data.description();
+        // Those of the training part, which has no hail.
+        assert_eq!(trained.features, ["sky=fair", "sky=rain", "sky=snow", "y"]);
+        let texts = |x: &[f32]| -> Vec<f32> { x.chunks(4).flat_map(|row| row[..3].to_vec()).collect() };
+        assert_eq!(texts(&fill(&data, Part::Train, &[1]).0), [0., 1., 0., 1., 0., 0.], "{normalize}");
+        let again = open_inputs(&trained, &config("csv", &path, &keys), &path)?;
+        assert_eq!(texts(&fill(&again, Part::Test, &[6]).0), [1., 0., 0., 0., 0., 0.], "hail is none of them");
+        let last = (data.len(Part::Test) as u32 - 1, again.len(Part::Test) as u32 - 2);
+        assert_eq!(fill(&data, Part::Test, &[last.0]).0, fill(&again, Part::Test, &[last.1]).0);
     }
     Ok(())
 }
@@ -296,6 +402,9 @@ fn rows_are_in_the_order_of_a_number_or_of_the_file() -> Result<()> {
     let (x, targets) = inputs(&sorted);
     assert_eq!((x, targets.values), (vec![3., 2., 2., 1., 1., 6.], vec![1., 6., 5.]));
     assert!(sorted.notes()[1].starts_with("1 row of a t that was there already dropped"), "{:?}", sorted.notes());
+    assert_eq!(sorted.notes()[0], "5 rows of 1 series, -1 to 1000");
+    // A number is told as it is.
+    assert_eq!(sorted.describe(Part::Train, 0).as_deref(), Some("10"));
     Ok(())
 }
 
@@ -459,6 +568,6 @@ fn what_windows_cannot_be_is_told() {
     let refused = |keys: &str, says: &str| refused(&format!("window = 4\n{keys}"), 65, says);
     refused("group = 'city'", "no column \"city\"; the columns are: load, station, when, wind, sky, temp");
     refused("time = 'sky'", "rows.csv, column sky: \"fair\" is no date");
-    refused("features = ['temp', 'sky']", "rows.csv, column sky: windows are of numbers alone");
+    refused("targets = ['sky']", "rows.csv:2, column sky: \"fair\" is no usable number");
     refused("group = 'station'\nhorizon = 50", "no series is long enough");
 }

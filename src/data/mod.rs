@@ -22,7 +22,7 @@ pub use loader::{Batch, Loader, Picked};
 pub use raw::Raw;
 pub use sample::kept::Bulk;
 pub use source::{Source, registry};
-pub use transform::window::{Series, display};
+pub use transform::window::{Series, Times};
 
 /// The training or the test part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use super::distribution::{Distribution, Moments};
 use super::gather::gathered;
 use crate::comm::Comm;
-use crate::data::{Dataset, display};
+use crate::data::{Dataset, Times};
 use crate::error::Result;
 use crate::shard::own;
-use jiff::civil::{Date, DateTime};
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 /// A return, and the day it ended on.
@@ -85,8 +85,8 @@ fn weekdays_until(date: Date) -> i64 {
 pub(super) struct Line {
     /// The series' name, with the column's where there are several.
     pub name: String,
-    /// Of each row; empty where rows are not known by a date.
-    pub times: Vec<DateTime>,
+    /// Of the rows.
+    pub times: Times,
     /// In the data's unit.
     pub values: Vec<f64>,
 }
@@ -94,7 +94,7 @@ pub(super) struct Line {
 impl Line {
     /// When a row is.
     pub fn time(&self, row: usize) -> String {
-        self.times.get(row).map_or_else(|| row.to_string(), |&time| display(time))
+        self.times.text(row)
     }
 }
 
@@ -146,7 +146,7 @@ fn figures(line: &Line, days: &[Date]) -> SeriesFigures {
         largest_loss: returns(line).min_by(by_value).map(day),
         largest_gain: returns(line).max_by(by_value).map(day),
     };
-    let mut dates: Vec<Date> = line.times.iter().map(|time| time.date()).collect();
+    let mut dates: Vec<Date> = line.times.dates().iter().map(|time| time.date()).collect();
     dates.dedup();
     if let (Some(&first), Some(&last)) = (dates.first(), dates.last()) {
         let is_weekday = |date: &&Date| (day_number(**date) + 2).rem_euclid(7) < 5;
@@ -170,7 +170,7 @@ pub(super) fn series(data: &Dataset, comm: &dyn Comm) -> Result<Option<SeriesSur
     if all.is_empty() {
         return Ok(None);
     }
-    let mut days: Vec<Date> = all.iter().flat_map(|line| line.times.iter().map(|time| time.date())).collect();
+    let mut days: Vec<Date> = all.iter().flat_map(|line| line.times.dates().iter().map(|time| time.date())).collect();
     days.sort_unstable();
     days.dedup();
     let mine = &all[own(all.len(), comm.rank(), comm.size())];

@@ -3,7 +3,7 @@
 use super::hdf;
 use crate::error::{Error, Result};
 use crate::resource::{memory, open_file};
-use hdf5::types::TypeDescriptor;
+use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{LinkType, LocationType};
 use std::path::Path;
 
@@ -131,6 +131,56 @@ pub fn read(path: &Path, name: &str) -> Result<Array> {
         }
     };
     Ok(Array { shape, values })
+}
+
+/// How many rows a dataset of numbers or texts has; none of one of other things, or that cannot be read.
+pub fn length(path: &Path, name: &str) -> Option<usize> {
+    use TypeDescriptor::{Compound, Enum, FixedArray, Reference, VarLenArray};
+    let dataset = find(path, name, None).ok()?;
+    let kind = dataset.dtype().and_then(|t| t.to_descriptor()).ok()?;
+    let other = matches!(kind, Compound(_) | Enum(_) | Reference(_) | FixedArray(..) | VarLenArray(_));
+    dataset.shape().first().copied().filter(|_| !other)
+}
+
+/// Reads a dataset (N) of texts; none of one that holds other things.
+///
+/// # Errors
+/// As of [`read`], and texts of a fixed length over 256 bytes.
+pub fn texts(path: &Path, name: &str) -> Result<Option<Vec<String>>> {
+    let dataset = find(path, name, None)?;
+    let failed = |e: hdf5::Error| damaged(path, &format!("dataset {name}"), &e);
+    let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(failed)?;
+    let (TypeDescriptor::VarLenUnicode
+    | TypeDescriptor::VarLenAscii
+    | TypeDescriptor::FixedAscii(_)
+    | TypeDescriptor::FixedUnicode(_)) = kind
+    else {
+        return Ok(None);
+    };
+    let [count] = dataset.shape()[..] else { return Ok(None) };
+    let place = || format!("{}, dataset {name}", path.display());
+    let error = |what: String, mend: &str| Err(Error::data(place(), what, mend));
+    if let Err(e) = memory::ask(count as f64 * 512.0) {
+        return error(format!("{count} texts: {e}"), "give less data, or more memory");
+    }
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Some(match kind {
+        TypeDescriptor::VarLenUnicode => {
+            dataset.read_raw::<VarLenUnicode>().map_err(failed)?.iter().map(|text| lossy(text.as_bytes())).collect()
+        }
+        TypeDescriptor::VarLenAscii => {
+            dataset.read_raw::<VarLenAscii>().map_err(failed)?.iter().map(|text| lossy(text.as_bytes())).collect()
+        }
+        TypeDescriptor::FixedAscii(1..=256) => {
+            let texts = dataset.read_raw::<FixedAscii<256>>().map_err(failed)?;
+            texts.iter().map(|text| lossy(text.as_bytes())).collect()
+        }
+        TypeDescriptor::FixedUnicode(1..=256) => {
+            let texts = dataset.read_raw::<FixedUnicode<256>>().map_err(failed)?;
+            texts.iter().map(|text| lossy(text.as_bytes())).collect()
+        }
+        other => return error(format!("texts of type {other}"), "write them with at most 256 bytes, or of any length"),
+    }))
 }
 
 fn open(path: &Path) -> Result<hdf5::File> {

@@ -9,6 +9,7 @@ pub(super) mod file;
 pub(super) mod files;
 pub(super) mod image;
 pub(super) mod npy;
+mod npy_text;
 pub(super) mod parquet;
 pub(super) mod pickle;
 pub(super) mod raw;

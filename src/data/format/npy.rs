@@ -1,6 +1,6 @@
 //! NPY, numpy's form of one array: a header that tells type and shape, then the elements.
 
-use crate::data::format::{Cut, RowStream, file};
+use crate::data::format::{Cut, RowStream, file, npy_text};
 use crate::error::{Error, Result};
 use crate::resource::memory;
 use crate::store::table::{Array, Values};
@@ -32,6 +32,37 @@ pub fn read(reader: &mut impl Read, place: &str) -> Result<Array> {
         return Err(damaged(format!("its elements are not the {expected} bytes that its header promises")));
     }
     parse(&bytes).map_err(|e| damaged(e.to_string()))
+}
+
+/// How many rows an array of numbers, texts or times has; none of one that cannot be read.
+pub fn length(reader: &mut impl Read) -> Option<usize> {
+    let known = |kind: &str| element_bytes(kind).or_else(|| npy_text::element_bytes(kind));
+    promised(reader, &mut Vec::new(), known).ok()?.shape.first().copied()
+}
+
+/// Reads an array (N) of texts or times; none of one that holds other things.
+///
+/// # Errors
+/// As of [`read`].
+pub fn texts(reader: &mut impl Read, place: &str) -> Result<Option<Vec<String>>> {
+    let Ok(Elements { size, shape, kind, .. }) = promised(reader, &mut Vec::new(), npy_text::element_bytes) else {
+        return Ok(None);
+    };
+    let [count] = shape[..] else { return Ok(None) };
+    let failed = |e: io::Error| match e.kind() {
+        ErrorKind::OutOfMemory => file::no_room(place, &e),
+        _ => damaged(place, e.to_string()),
+    };
+    // The elements, and a text of each.
+    memory::ask(count as f64 * (2.0 * size as f64 + size_of::<String>() as f64)).map_err(failed)?;
+    let (expected, mut bytes) = (count * size, Vec::new());
+    if memory::read_to_end(reader, expected as u64 + 1, &mut bytes).map_err(failed)? != expected {
+        return Err(damaged(place, format!("its elements are not the {expected} bytes that its header promises")));
+    }
+    let text = |(i, element): (usize, &[u8])| {
+        npy_text::text(&kind, element).ok_or_else(|| damaged(place, format!("element {i} is no text or time")))
+    };
+    bytes.chunks_exact(size.max(1)).enumerate().map(text).collect::<Result<Vec<_>>>().map(Some)
 }
 
 /// An array of which rows are read from `reader` as they are asked for. One whose first dimension is not the outermost in the file
@@ -105,6 +136,15 @@ struct Elements {
 /// Reads an array's header into `bytes` and gives the elements that it promises. ndarray-npy parses the header
 /// itself later; this guards it against lengths and nesting that would end the process.
 fn read_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<Elements, String> {
+    promised(reader, bytes, element_bytes)
+}
+
+/// As [`read_header`], of types of which `size` knows the bytes.
+fn promised(
+    reader: &mut impl Read,
+    bytes: &mut Vec<u8>,
+    size: impl Fn(&str) -> Option<usize>,
+) -> Result<Elements, String> {
     let mut more = |bytes: &mut Vec<u8>, count: usize| {
         let found = reader.take(count as u64).read_to_end(bytes).map_err(|e| e.to_string())?;
         if found == count { Ok(()) } else { Err("it ends within its header".to_owned()) }
@@ -122,14 +162,15 @@ fn read_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<Elements, 
     let start = bytes.len();
     more(bytes, length)?;
     let text = String::from_utf8_lossy(&bytes[start..]);
-    if text.matches(['(', '[', '{']).count() > 2 {
-        return Err("its elements are records, not numbers".into());
-    }
     // {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
     let value = |key: &str| text.split_once(&format!("'{key}'")).and_then(|(_, rest)| rest.split_once(':'));
     let kind = value("descr").and_then(|(_, rest)| rest.split('\'').nth(1)).unwrap_or_default();
+    // Those of `<M8[ns]` nest nothing.
+    if text.matches(['(', '[', '{']).count() > 2 + kind.matches('[').count() {
+        return Err("its elements are records, not numbers".into());
+    }
     let shape = value("shape").and_then(|(_, rest)| rest.split_once('(')).and_then(|(_, rest)| rest.split_once(')'));
-    let (Some((shape, _)), Some(size)) = (shape, element_bytes(kind)) else {
+    let (Some((shape, _)), Some(size)) = (shape, size(kind)) else {
         return Err(format!("elements of type \"{kind}\" are no numbers that can be used"));
     };
     let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());

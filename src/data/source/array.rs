@@ -1,6 +1,7 @@
 //! What arrays mean, for every format that holds some (NPZ, NPY, HDF5): the rank of the inputs gives the kind of sample, the
 //! type of the targets the task.
 
+use super::array_series;
 use crate::config::{DataConfig, Normalize};
 use crate::data::Dataset;
 use crate::data::format::{RowStream, file};
@@ -8,6 +9,7 @@ use crate::data::sample::Samples;
 use crate::data::sample::float::{self, Floats, channels};
 use crate::data::sample::kept::Unread;
 use crate::data::sample::pixel::{self, Images, Pixels, append_planar, interleave, summaries};
+use crate::data::transform::encode::Missing;
 use crate::data::transform::label::{Classes, Labels, MOST_CLASSES, numbered};
 use crate::data::transform::normalize::{Scaling, Summary};
 use crate::data::transform::split::{Selection, learnt};
@@ -22,13 +24,29 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The keys of a source of arrays.
+/// The keys of a source of arrays; those from `window` on are of windows over them ([`super::array_series`]).
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Keys {
     pub arrays: Names,
     #[serde(skip_serializing_if = "Option::is_none")]
-    classes: Option<Classes>,
+    pub classes: Option<Classes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_fraction: Option<f64>,
 }
 
 /// What the arrays are called.
@@ -55,6 +73,18 @@ pub(super) const KEYS: &[(&str, &str)] = &[
          \"y_train\", x_test = \"x_test\", y_test = \"y_test\" })",
     ),
     Classes::KEY,
+    (
+        "window",
+        "rows that the network sees: samples are windows over arrays (T) or (T, ...), whose columns are called by the array, \
+         \"data\" for all of one, \"data[0]\" (none: samples are the rows of x_train)",
+    ),
+    ("horizon", "of windows, how many rows ahead the target is (1: the next)"),
+    ("targets", "of windows, the columns to predict"),
+    ("features", "of windows, the columns to predict from ([]: all numbers in arrays as long as the target)"),
+    ("group", "of windows, the column that tells series apart (none: there is one series)"),
+    ("time", "of windows, the column of dates, times or numbers to sort by (none: the file's order)"),
+    ("missing", "of windows, \"drop\" rows that lack a value (NaN), or the number to take (\"drop\")"),
+    ("test_fraction", "of windows, the last share of each series, to test on (0.2)"),
 ];
 
 /// A file of named arrays, or several.
@@ -78,6 +108,10 @@ pub(super) trait ArrayFile {
     }
     /// Reads one.
     fn read(&mut self, name: &str) -> Result<Array>;
+    /// How many rows one has that holds numbers or texts, and can be read.
+    fn length(&mut self, name: &str) -> Option<usize>;
+    /// Reads one of one dimension that holds texts or times.
+    fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>>;
     /// One that is read piece by piece.
     fn stream(&mut self, name: &str) -> Result<Box<dyn RowStream>>;
     /// One with inputs.
@@ -121,7 +155,14 @@ pub(super) fn no_such(name: &str, names: &[String]) -> (String, String) {
 
 /// The data set in a file of arrays.
 pub(super) fn open(config: &DataConfig, seed: u64, path: &Path, file: &mut dyn ArrayFile) -> Result<Dataset> {
-    let Keys { arrays, classes } = config.source.parse()?;
+    let keys: Keys = config.source.parse()?;
+    if keys.window.is_some() {
+        return array_series::open(config, seed, path, &keys, file);
+    }
+    if let Some(key) = keys.of_windows_alone() {
+        return Err(config.source.error(key, "is of windows, and there is no window", "set data.window"));
+    }
+    let Keys { arrays, classes, .. } = keys;
     let classes = classes.map(|classes| classes.names(config)).transpose()?;
     let normalize = super::normalization(config)?;
     let place = |name: &str| format!("{}, array {name}", path.display());

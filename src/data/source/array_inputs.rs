@@ -1,6 +1,7 @@
 //! Inputs to predict from in a file of arrays, piece by piece.
 
 use super::array::{ArrayFile, Inputs, Keys, Names, Target, input_shape, inputs, targets};
+use super::array_series;
 use crate::config::DataConfig;
 use crate::data::transform::label::Labels;
 use crate::data::transform::normalize::Scaling;
@@ -17,6 +18,7 @@ pub(super) fn open(
     file: &mut dyn ArrayFile,
 ) -> Result<super::Pieces> {
     let arrays = match config.source.parse::<Keys>() {
+        Ok(keys) if keys.window.is_some() => return array_series::open_inputs(trained, config, path, &keys, file),
         Ok(keys) => keys.arrays,
         Err(_) => Names::default(),
     };

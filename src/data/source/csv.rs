@@ -83,7 +83,7 @@ impl Keys {
                 Encoded::Category { name, .. } => wish(name, Holds::Texts, true),
             }
         }
-        if meaning.series.is_some() {
+        if meaning.series.is_some() && trained.encoding.is_empty() {
             trained.features.iter().for_each(|name| wish(name, Holds::Numbers, true));
         }
         Ok(Wanted { delimiter, columns, others: false, of_file: None })

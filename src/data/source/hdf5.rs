@@ -65,6 +65,14 @@ impl ArrayFile for Hdf5 {
         table::read(&self.path, name)
     }
 
+    fn length(&mut self, name: &str) -> Option<usize> {
+        table::length(&self.path, name)
+    }
+
+    fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>> {
+        table::texts(&self.path, name)
+    }
+
     fn stream(&mut self, name: &str) -> Result<Box<dyn RowStream>> {
         Ok(match Rows::open(&self.path, name)? {
             Some(rows) => Box::new(Pieces { rows, at: 0 }),

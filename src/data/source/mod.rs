@@ -3,6 +3,7 @@
 
 mod array;
 mod array_inputs;
+mod array_series;
 mod cifar10;
 mod cifar100;
 mod csv;

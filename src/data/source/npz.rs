@@ -98,6 +98,15 @@ impl ArrayFile for Npz {
         npy::read(&mut self.entry(name)?, &place)
     }
 
+    fn length(&mut self, name: &str) -> Option<usize> {
+        npy::length(&mut self.entry(name).ok()?)
+    }
+
+    fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>> {
+        let place = self.place(name);
+        npy::texts(&mut self.entry(name)?, &place)
+    }
+
     fn stream(&mut self, name: &str) -> Result<Box<dyn RowStream>> {
         let entry = self.entry(name)?;
         let (start, len, packed, checksum) =
@@ -203,6 +212,15 @@ impl ArrayFile for Npy {
     fn read(&mut self, name: &str) -> Result<Array> {
         let (path, mut file) = self.open(name)?;
         npy::read(&mut file, &path.display().to_string())
+    }
+
+    fn length(&mut self, name: &str) -> Option<usize> {
+        npy::length(&mut self.open(name).ok()?.1)
+    }
+
+    fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>> {
+        let (path, mut file) = self.open(name)?;
+        npy::texts(&mut file, &path.display().to_string())
     }
 
     fn stream(&mut self, name: &str) -> Result<Box<dyn RowStream>> {

@@ -129,7 +129,7 @@ impl Encoder {
     /// A column that is not there, or of another type than in the training part.
     pub fn mark(&self, table: &Table, whole: &mut [bool], path: &Path) -> Result<()> {
         for column in &self.columns {
-            let (Encoded::Number { name, .. } | Encoded::Category { name, .. }) = column;
+            let name = column.name();
             let cells = &require(table, name, path)?.cells;
             let matching = matches!(
                 (column, cells),
@@ -156,7 +156,7 @@ impl Encoder {
         rows.values.resize(width * wanted.len(), 0.0);
         let mut first = 0;
         for column in self.columns.iter().filter(|_| !wanted.is_empty()) {
-            let (Encoded::Number { name, .. } | Encoded::Category { name, .. }) = column;
+            let name = column.name();
             let of_row = rows.values[first..].chunks_mut(width.max(1)).zip(wanted);
             match (column, &require(table, name, path)?.cells) {
                 (Encoded::Number { fill, .. }, Cells::Numbers(values)) => {

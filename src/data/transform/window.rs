@@ -6,12 +6,47 @@ use crate::data::{Part, Raw, Targets, Unit};
 use jiff::civil::{DateTime, Time};
 use std::rc::Rc;
 
+/// When the rows of a series are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Times {
+    /// One after the other.
+    Rows,
+    /// Ascending numbers, none twice.
+    Numbers(Vec<f64>),
+    /// Ascending, none twice.
+    Dates(Vec<DateTime>),
+}
+
+impl Times {
+    /// That of a row.
+    pub fn text(&self, row: usize) -> String {
+        match self {
+            Times::Rows => row.to_string(),
+            Times::Numbers(numbers) => numbers[row].to_string(),
+            Times::Dates(dates) => display(dates[row]),
+        }
+    }
+
+    /// The dates of the rows; none where they are not known by one.
+    pub fn dates(&self) -> &[DateTime] {
+        if let Times::Dates(dates) = self { dates } else { &[] }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Times::Rows => 0,
+            Times::Numbers(numbers) => size_of_val(&numbers[..]),
+            Times::Dates(dates) => size_of_val(&dates[..]),
+        }
+    }
+}
+
 /// One series: rows of the same columns, ascending in time.
 pub struct Series {
     /// What it is called.
     pub name: String,
-    /// Of each row; ascending, none twice. Empty where rows are not known by a date.
-    pub times: Vec<DateTime>,
+    /// Of the rows.
+    pub times: Times,
     /// (rows, columns) in the data's unit.
     pub raw: Vec<f64>,
     /// As the network sees them; empty where each window is normalised by itself.
@@ -41,6 +76,8 @@ pub(in crate::data) struct Columns {
     pub inputs: usize,
     /// Which are predicted; they may be inputs, too.
     pub targets: Vec<usize>,
+    /// Which are 1 for one text and else 0, and stay so.
+    pub categories: Vec<bool>,
 }
 
 /// A run of samples of one series: sample `first` is the window that ends before row `start`, the next one `start` + 1.
@@ -95,7 +132,11 @@ impl Windows {
         if self.by_window {
             for t in self.window..=series.rows() {
                 let window = &series.raw[(t - self.window) * self.columns.all..t * self.columns.all];
-                units.extend((0..self.columns.all).map(|column| window_unit(window, column, self.columns.all)));
+                let unit = |(column, &category)| match category {
+                    true => Unit::IDENTITY,
+                    false => window_unit(window, column, self.columns.all),
+                };
+                units.extend(self.columns.categories.iter().enumerate().map(unit));
             }
         }
         self.units.push(units);
@@ -164,7 +205,7 @@ impl Windows {
     pub fn describe(&self, part: Part, sample: usize) -> String {
         let (series, t) = self.locate(part, sample);
         let (row, rows) = (t + self.horizon - 1, series.rows());
-        let time = |row: usize| series.times.get(row).map_or_else(|| row.to_string(), |&time| display(time));
+        let time = |row| series.times.text(row);
         let when = if row < rows { time(row) } else { format!("{}+{}", time(rows - 1), row + 1 - rows) };
         format!("{} {when}", series.name).trim_start().to_owned()
     }
@@ -210,7 +251,7 @@ impl Samples for Rc<Windows> {
 
     fn bytes(&self) -> usize {
         let units: usize = self.units.iter().map(|units| size_of_val(&units[..])).sum();
-        let of = |s: &Series| size_of_val(&s.times[..]) + size_of_val(&s.raw[..]) + size_of_val(&s.scaled[..]);
+        let of = |s: &Series| s.times.bytes() + size_of_val(&s.raw[..]) + size_of_val(&s.scaled[..]);
         units + self.series.iter().map(of).sum::<usize>()
     }
 
@@ -220,7 +261,7 @@ impl Samples for Rc<Windows> {
 }
 
 /// A date, with the time of day if that is not midnight.
-pub fn display(time: DateTime) -> String {
+fn display(time: DateTime) -> String {
     if time.time() == Time::midnight() { time.date().to_string() } else { time.to_string() }
 }
 

@@ -3,6 +3,7 @@
 use crate::data::format::csv_table::parse_time;
 use crate::data::format::{Cells, Table};
 use crate::data::transform::encode::require;
+use crate::data::transform::window::Times;
 use crate::error::{Error, Result, shorten};
 use jiff::civil::DateTime;
 use std::cmp::Ordering;
@@ -55,11 +56,12 @@ impl<'t> Clock<'t> {
         }
     }
 
-    /// The times of rows; empty where they are not known by a date.
-    pub fn times(&self, rows: &[u32]) -> Vec<DateTime> {
+    /// The times of rows.
+    pub fn times(&self, rows: &[u32]) -> Times {
         match self {
-            Clock::Times(times, of) => rows.iter().map(|&row| times[of[row as usize] as usize]).collect(),
-            _ => Vec::new(),
+            Clock::Rows => Times::Rows,
+            Clock::Numbers(values) => Times::Numbers(rows.iter().map(|&row| values[row as usize]).collect()),
+            Clock::Times(times, of) => Times::Dates(rows.iter().map(|&row| times[of[row as usize] as usize]).collect()),
         }
     }
 }

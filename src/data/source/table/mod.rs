@@ -3,6 +3,7 @@
 
 mod array;
 mod clock;
+mod layout;
 pub(super) mod series;
 mod split;
 mod target;

@@ -1,21 +1,23 @@
 //! Windows over rows: rows of a group are one series, sorted in time and split in time; nothing ever looks ahead.
 
 use super::clock::Clock;
+use super::layout::{Layout, raw};
 use super::{Kind, Meaning, Split};
 use crate::config::data::NormalizeMethod;
 use crate::config::{DataConfig, Normalize, nearest};
 use crate::data::format::{Cells, Table};
 use crate::data::source::normalization;
-use crate::data::transform::encode::{Filling, Missing, require};
+use crate::data::transform::encode::{Encoder, Filling, Missing, require};
 use crate::data::transform::label::Labels;
 use crate::data::transform::normalize::{Scaling, Summary};
 use crate::data::transform::split::{Selection, wanted};
-use crate::data::transform::window::{Columns, Series, Windows, display};
+use crate::data::transform::window::{Columns, Series, Windows};
 use crate::data::{Dataset, Input, Part, Unit};
 use crate::error::{Error, Result, shorten};
 use crate::resource::memory;
 use crate::shape::Shape;
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -79,6 +81,30 @@ impl Keys {
             return error("missing", "the mean of a series looks ahead".into(), "use \"drop\" or a number");
         }
         Ok(())
+    }
+}
+
+/// What the windows of a series are for: their times, and how many rows are learnt from, none in one that is too short.
+#[derive(Default)]
+struct Cut {
+    train: Range<usize>,
+    test: Range<usize>,
+    learnt: usize,
+}
+
+impl Keys {
+    fn cut(&self, config: &DataConfig, group: &Group) -> Cut {
+        let n = group.rows.len();
+        let cut = (self.learnt * n as f64) as usize;
+        // A target at t + horizon - 1 must still be in its part.
+        let (train_end, test_end) = ((cut + 1).saturating_sub(self.horizon), (n + 1).saturating_sub(self.horizon));
+        if cut <= self.window || train_end <= self.window {
+            return Cut::default();
+        }
+        let train = self.window..train_end;
+        // What is kept back to validate on is unknown to scalers and texts, too.
+        let learnt = cut - wanted(config, train.len()).unwrap_or(0);
+        Cut { train, test: cut..test_end, learnt }
     }
 }
 
@@ -169,9 +195,13 @@ fn notes(keys: &Keys, what: &[String], groups: &[Group], clock: &Clock) -> Vec<S
     let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
     let mut found = format!("{} of {}", count(rows, "row"), count(groups.len(), keys.noun));
     let ends = groups.iter().flat_map(|group| group.rows.first().into_iter().chain(group.rows.last()));
-    let times = clock.times(&ends.copied().collect::<Vec<_>>());
-    if let (Some(&first), Some(&last)) = (times.iter().min(), times.iter().max()) {
-        found += &format!(", {} to {}", display(first), display(last));
+    let ends = ends.copied();
+    if keys.time.is_some()
+        && let (Some(first), Some(last)) =
+            (ends.clone().min_by(|&a, &b| clock.compare(a, b)), ends.max_by(|&a, &b| clock.compare(a, b)))
+    {
+        let times = clock.times(&[first, last]);
+        found += &format!(", {} to {}", times.text(0), times.text(1));
     }
     let mut notes = vec![found];
     let mut dropped = |what: &str, of_group: fn(&Group) -> usize| {
@@ -189,48 +219,6 @@ fn notes(keys: &Keys, what: &[String], groups: &[Group], clock: &Clock) -> Vec<S
     notes
 }
 
-/// The columns of windows: features, then targets that are none of them.
-struct Layout {
-    names: Vec<String>,
-    columns: Columns,
-}
-
-impl Layout {
-    fn of(features: &[String], targets: &[String]) -> Self {
-        let mut names = features.to_vec();
-        let place = |name: &String, names: &mut Vec<String>| {
-            names.iter().position(|known| known == name).unwrap_or_else(|| {
-                names.push(name.clone());
-                names.len() - 1
-            })
-        };
-        let targets = targets.iter().map(|name| place(name, &mut names)).collect();
-        Self { columns: Columns { all: names.len(), inputs: features.len(), targets }, names }
-    }
-
-    /// The numbers of each column.
-    fn cells<'t>(&self, table: &'t Table, path: &Path) -> Result<Vec<&'t Cells>> {
-        let of = |name: &String| match &require(table, name, path)?.cells {
-            cells @ Cells::Numbers(_) => Ok(cells),
-            _ => {
-                let place = format!("{}, column {name}", path.display());
-                Err(Error::data(place, "windows are of numbers alone", "name columns of numbers in data.features"))
-            }
-        };
-        self.names.iter().map(of).collect()
-    }
-}
-
-/// (rows, columns) of a group; what is missing is filled by the column's number.
-fn raw(cells: &[&Cells], rows: &[u32], fills: &[f64]) -> Vec<f64> {
-    let value = |cells: &Cells, row: u32, fill: f64| match cells {
-        Cells::Numbers(values) => Some(values[row as usize]).filter(|value| !value.is_nan()).unwrap_or(fill),
-        _ => fill,
-    };
-    let row = |&row: &u32| cells.iter().zip(fills).map(move |(cells, &fill)| value(cells, row, fill));
-    rows.iter().flat_map(row).collect()
-}
-
 /// The windows over all rows of a table.
 pub(in crate::data::source) fn open(
     config: &DataConfig,
@@ -241,44 +229,45 @@ pub(in crate::data::source) fn open(
 ) -> Result<Dataset> {
     let normalize = normalization(config)?;
     let by_window = normalize == Normalize::Named(NormalizeMethod::Window);
-    let layout = Layout::of(&features(meaning, keys, &table), &meaning.targets);
-    let cells = layout.cells(&table, path)?;
+    let features = features(meaning, keys, &table);
+    let beside = meaning.targets.iter().filter(|name| !features.contains(name));
+    let names: Vec<String> = features.iter().chain(beside).cloned().collect();
+    let needed: Vec<&Cells> =
+        names.iter().map(|name| require(&table, name, path).map(|column| &column.cells)).collect::<Result<_>>()?;
     let clock = Clock::of(&table, keys.time.as_ref(), path)?;
     let fill = meaning.missing.number();
-    let fills = vec![fill.unwrap_or(f64::NAN); layout.columns.all];
-    let mut groups = groups(keys, &table, if fill.is_none() { &cells } else { &[] }, &clock, path)?;
+    let mut groups = groups(keys, &table, if fill.is_none() { &needed } else { &[] }, &clock, path)?;
     let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
     if rows == 0 {
-        let what = format!("no row with a {}", layout.names.join(" and a "));
+        let what = format!("no row with a {}", names.join(" and a "));
         return Err(Error::data(path.display().to_string(), what, "give a file with rows"));
     }
-    require_room(&layout, rows, path)?;
     select(config, keys, &mut groups)?;
-    let mut notes = notes(keys, &layout.names, &groups, &clock);
+    let learnt: Vec<u32> =
+        groups.iter().flat_map(|group| &group.rows[..keys.cut(config, group).learnt]).copied().collect();
+    let layout = Layout::new(Encoder::fit(&table, &learnt, &features, meaning.missing, path)?, &meaning.targets);
+    let cells = layout.cells(&table, path)?;
+    let fills = vec![fill.unwrap_or(f64::NAN); layout.columns.all];
+    require_room(&layout, rows, path)?;
+    let mut notes = notes(keys, &names, &groups, &clock);
     notes.extend(left_out(meaning, keys, &table));
     let mut windows = Windows::new(keys.window, keys.horizon, by_window, layout.columns.clone());
     let (mut short, mut runs) = (Vec::new(), Vec::new());
     for group in groups {
-        let n = group.rows.len();
-        let cut = (keys.learnt * n as f64) as usize;
-        // A target at t + horizon - 1 must still be in its part.
-        let (train_end, test_end) = ((cut + 1).saturating_sub(keys.horizon), (n + 1).saturating_sub(keys.horizon));
-        if cut <= keys.window || train_end <= keys.window {
+        let Cut { train, test, learnt } = keys.cut(config, &group);
+        if learnt == 0 {
             short.push(group.name);
             continue;
         }
-        let run = train_end - keys.window;
-        runs.push(run);
+        runs.push(train.len());
         let raw = raw(&cells, &group.rows, &fills);
-        // What is kept back to validate on is unknown to the scaler, too.
-        let learnt = &raw[..(cut - wanted(config, run).unwrap_or(0)) * layout.columns.all];
-        let units = fit(config, &normalize, learnt, layout.columns.all)?;
+        let units = fit(config, &normalize, &raw[..learnt * layout.columns.all], &layout.columns)?;
         let scaled = scale(&raw, &units, by_window, &|row| {
             let what = format!("row {row} of {} {} leaves the range of f32 when scaled", keys.noun, group.name);
             Error::data(path.display().to_string(), what, "correct the values")
         })?;
         let series = Series { times: clock.times(&group.rows), name: group.name, raw, scaled, units };
-        windows.add(series, [keys.window..train_end, cut..test_end]);
+        windows.add(series, [train, test]);
     }
     if !short.is_empty() {
         let rows = keys.window + keys.horizon;
@@ -303,6 +292,7 @@ pub(in crate::data::source) fn open(
         Scaling::new(config, &Normalize::Named(NormalizeMethod::None), layout.columns.inputs, || Ok(Vec::new()))?;
     let mut dataset = windowed(config, windows, scaling, notes)?;
     dataset.columns = [layout.names[..layout.columns.inputs].to_vec(), meaning.targets.clone()];
+    dataset.encoding = layout.encoding();
     Ok(dataset.keep_back(Selection::last(config, &runs)))
 }
 
@@ -316,8 +306,9 @@ pub(in crate::data::source) fn open_inputs(
     mut table: Table,
 ) -> Result<Dataset> {
     let by_window = normalization(config)? == Normalize::Named(NormalizeMethod::Window);
-    let layout = Layout::of(&trained.features, &trained.targets);
-    let (needed, others) = layout.names.split_at(layout.columns.inputs);
+    let fill = missing.number();
+    let layout = Layout::of(trained, fill);
+    let (features, others) = layout.names.split_at(layout.columns.inputs);
     for name in others.iter().filter(|_| !by_window) {
         // A target that is no feature need not be known.
         if table.column(name).is_none() {
@@ -327,12 +318,15 @@ pub(in crate::data::source) fn open_inputs(
     }
     let cells = layout.cells(&table, path)?;
     let clock = Clock::of(&table, keys.time.as_ref(), path)?;
-    let known = if by_window { cells.len() } else { needed.len() };
-    let fill = missing.number();
+    let known = if by_window { cells.len() } else { features.len() };
     let fills: Vec<f64> = (0..cells.len()).map(|column| fill.filter(|_| column < known).unwrap_or(f64::NAN)).collect();
-    let groups = groups(keys, &table, if fill.is_none() { &cells[..known] } else { &[] }, &clock, path)?;
+    let needed = match fill {
+        None => layout.needed(&table, by_window, path)?,
+        Some(_) => Vec::new(),
+    };
+    let groups = groups(keys, &table, &needed, &clock, path)?;
     require_room(&layout, table.rows, path)?;
-    let mut notes = notes(keys, needed, &groups, &clock);
+    let mut notes = notes(keys, features, &groups, &clock);
     let mut windows = Windows::new(keys.window, keys.horizon, by_window, layout.columns.clone());
     let mut short = Vec::new();
     // One unnamed series for a job of one series: file names may differ.
@@ -380,7 +374,7 @@ fn windowed(config: &DataConfig, windows: Windows, scaling: Scaling, notes: Vec<
     Dataset::new(config, shape, samples, Labels::Windows(windows), scaling, notes)
 }
 
-/// The columns of numbers to predict from: the job's, or all but the group and the time.
+/// The columns to predict from: the job's, or all of numbers but the group and the time.
 fn features(meaning: &Meaning, keys: &Keys, table: &Table) -> Vec<String> {
     if !meaning.features.is_empty() {
         return meaning.features.clone();
@@ -398,7 +392,7 @@ fn left_out(meaning: &Meaning, keys: &Keys, table: &Table) -> Option<String> {
     let others = table.columns.iter().filter(|column| other(&column.cells) && !known(&column.name));
     let names: Vec<String> = others.map(|column| column.name.clone()).collect();
     (meaning.features.is_empty() && !names.is_empty())
-        .then(|| format!("windows are of numbers alone, without these columns: {}", some(&names)))
+        .then(|| format!("columns of texts are in no window unless data.features names them: {}", some(&names)))
 }
 
 /// Times, values and what each window is scaled by, in series of their own.
@@ -408,14 +402,16 @@ fn require_room(layout: &Layout, rows: usize, path: &Path) -> Result<()> {
 }
 
 /// The scaler of each column of a series, fitted on what is learnt from.
-fn fit(config: &DataConfig, normalize: &Normalize, learnt: &[f64], columns: usize) -> Result<Vec<Unit>> {
+fn fit(config: &DataConfig, normalize: &Normalize, learnt: &[f64], columns: &Columns) -> Result<Vec<Unit>> {
+    let all = columns.all;
     if *normalize == Normalize::Named(NormalizeMethod::Window) {
-        return Ok(vec![Unit::IDENTITY; columns]);
+        return Ok(vec![Unit::IDENTITY; all]);
     }
-    let column = |c: usize| learnt.iter().skip(c).step_by(columns).map(|&value| (value, 1.0));
-    let scaling =
-        Scaling::new(config, normalize, columns, || Ok((0..columns).map(|c| Summary::of(column(c))).collect()))?;
-    Ok(scaling.std.iter().zip(&scaling.mean).map(|(&scale, &offset)| Unit { scale, offset }).collect())
+    let column = |c: usize| learnt.iter().skip(c).step_by(all).map(|&value| (value, 1.0));
+    let scaling = Scaling::new(config, normalize, all, || Ok((0..all).map(|c| Summary::of(column(c))).collect()))?;
+    let units = scaling.std.iter().zip(&scaling.mean).zip(&columns.categories);
+    let unit = |((&scale, &offset), &category)| if category { Unit::IDENTITY } else { Unit { scale, offset } };
+    Ok(units.map(unit).collect())
 }
 
 /// A series as the network sees it; nothing where each window is normalised by itself.
