@@ -298,3 +298,54 @@ fn of_series_the_last_rows_are_kept_back() {
     let (name, unit) = &input.series[0];
     assert_eq!((name.as_str(), unit[0].scale, unit[0].offset), ("A", 60.0, 0.0));
 }
+
+/// Each of the five jobs: what its checkpoint says from an empty folder is what it said beside the job and the data.
+#[test]
+fn the_five_jobs_predict_from_their_checkpoint_alone() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let cifar: Vec<u8> =
+        (0..40 * 3073).map(|i| if i % 3073 == 0 { (i / 3073 % 10) as u8 } else { (i % 251) as u8 }).collect();
+    let batches = (1..6).map(|i| format!("data/data_batch_{i}.bin")).chain(["data/test_batch.bin".into()]);
+    let batches: Vec<(String, Vec<u8>)> = batches.map(|name| (name, cifar.clone())).collect();
+    let shipped = |folder: &str, name: &str| (format!("data/{name}"), fs::read(home.join(folder).join(name)).unwrap());
+    let digits = ["train-images", "t10k-images"].map(|name| shipped("data/mnist", &format!("{name}-idx3-ubyte.gz")));
+    let labels = ["train-labels", "t10k-labels"].map(|name| shipped("data/mnist", &format!("{name}-idx1-ubyte.gz")));
+    let digits = [digits, labels].concat();
+    let price = |day: usize| ["A", "B"].map(|ticker| format!("2020-01-{:02},{},{ticker}\n", day + 1, 10 + day * 7 % 5));
+    let prices = "date,close,Name\n".to_owned() + &(0..30).flat_map(price).collect::<String>();
+    let stocks = vec![("data/stocks.csv".to_owned(), prices.into_bytes())];
+    let index = vec![shipped("data/sp500", "index_daily.csv.gz")];
+    for (job, data, files, input) in [
+        ("cifar10-simplecnn", "data", &batches, "data/test_batch.bin"),
+        ("cifar10-bncnn", "data", &batches, "data/test_batch.bin"),
+        ("mnist-cnn", "data", &digits, "data/t10k-images-idx3-ubyte.gz"),
+        ("sp500-lstm", "data/stocks.csv", &stocks, "data/stocks.csv"),
+        ("sp500-mlp", "data/index_daily.csv.gz", &index, "data/index_daily.csv.gz"),
+    ] {
+        let folder = Folder::new();
+        fs::create_dir(folder.path("data")).unwrap();
+        files.iter().for_each(|(name, bytes)| fs::write(folder.path(name), bytes).unwrap());
+        let file = home.join(format!("jobs/{job}.toml")).display().to_string();
+        let path = format!("data.path={}", folder.text(data));
+        let mut args = vec!["train", &file, "--set", "train.max_steps=2", "--set", "train.epochs=1", "--set", &path];
+        if job == "sp500-lstm" {
+            args.extend(["--set", "data.window=6"]);
+        }
+        let out = folder.text("out");
+        args.extend(["--out", &out]);
+        ddl_ok(0, &args);
+        let predict = |checkpoint: &Path, input: &Path, out: PathBuf| {
+            let [checkpoint, input, out] = [checkpoint, input, &out].map(|path| path.display().to_string());
+            ddl_ok(0, &["predict", &checkpoint, "--input", &input, "--out", &out]);
+            fs::read_to_string(out).unwrap()
+        };
+        let at_home = predict(&folder.newest(), &folder.path(input), folder.path("p.csv"));
+        let moved = Folder::new();
+        let name = Path::new(input).file_name().unwrap().to_str().unwrap();
+        fs::rename(folder.newest(), moved.path("c.h5")).unwrap();
+        fs::rename(folder.path(input), moved.path(name)).unwrap();
+        drop(folder);
+        let alone = predict(&moved.path("c.h5"), &moved.path(name), moved.path("p.csv"));
+        assert!(alone == at_home && alone.lines().count() > 20, "{job}: {} lines", alone.lines().count());
+    }
+}

@@ -141,7 +141,11 @@ pub fn npz(room: &Room, bytes: &[u8]) {
     let good = trained("npz", "", &room.put("good.npz", include_bytes!("../corpus/npz/rows.npz")));
     let path = room.put("a.npz", bytes);
     data(room, "npz", "normalize = 'standard'", &path, Some(&good));
+    data(room, "npz", SERIES, &path, None);
 }
+
+/// Windows over an archive's arrays.
+const SERIES: &str = "window = 2\ntargets = ['x_train']\ntest_fraction = 0.5\nnormalize = 'window'";
 
 /// One array, as inputs and as targets in an archive with right checksums.
 pub fn npy(room: &Room, bytes: &[u8]) {
@@ -157,6 +161,14 @@ pub fn npy(room: &Room, bytes: &[u8]) {
         let path = room.put("a.npz", &zip.finish().unwrap().into_inner());
         data(room, "npz", "", &path, None);
     }
+    // A series of it by itself, its groups and its times.
+    room.put("series/x.npy", ROWS);
+    room.put("series/other.npy", bytes);
+    for keys in ["features = ['x', 'other']", "group = 'other'", "time = 'other'", "targets = ['other']"] {
+        let targets = if keys.starts_with("targets") { "" } else { "targets = ['x']\n" };
+        let keys = format!("window = 1\ntest_fraction = 0.0\nnormalize = 'minmax'\n{targets}{keys}");
+        data(room, "npz", &keys, &room.path("series"), None);
+    }
 }
 
 /// A prepared file, or one of others.
@@ -164,6 +176,7 @@ pub fn hdf5(room: &Room, bytes: &[u8]) {
     let path = room.put("a.h5", bytes);
     room.survives(|| {
         data(room, "hdf5", "", &path, None);
+        data(room, "hdf5", SERIES, &path, None);
         answered(ddl::store::inspect::describe(&path));
         ddl::store::probe::run(&path);
     });
