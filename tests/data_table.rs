@@ -178,6 +178,10 @@ fn wrong_arrays_are_named() {
         f.add_array("x_train", &x).unwrap();
         f.add_array("y_train", &Array1::from(vec![0u64, u64::MAX])).unwrap();
     });
+    check("class 65536, and 2 samples; correct it, or set data.classes", &|f| {
+        f.add_array("x_train", &x).unwrap();
+        f.add_array("y_train", &Array1::from(vec![0i64, 65_536])).unwrap();
+    });
     check("3 targets for 2 samples", &|f| {
         f.add_array("x_train", &x).unwrap();
         f.add_array("y_train", &Array1::from(vec![0i64, 1, 2])).unwrap();

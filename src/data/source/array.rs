@@ -10,7 +10,7 @@ use crate::data::sample::float::{self, Floats, channels};
 use crate::data::sample::kept::Unread;
 use crate::data::sample::pixel::{self, Images, Pixels, append_planar, interleave, summaries};
 use crate::data::transform::encode::Missing;
-use crate::data::transform::label::{Classes, Labels, MOST_CLASSES, numbered};
+use crate::data::transform::label::{Classes, Labels, MOST_CLASSES, seen};
 use crate::data::transform::normalize::{Scaling, Summary};
 use crate::data::transform::split::{Selection, learnt};
 use crate::error::{Error, Result, shorten};
@@ -468,8 +468,7 @@ fn labels(
     match (train, test.map(|(_, target)| target)) {
         ((_, Target::Classes(train)), test) => {
             let test = if let Some(Target::Classes(test)) = test { test } else { Vec::new() };
-            let found = train.iter().chain(&test).max().map_or(0, |&most| most as usize + 1);
-            let names = classes.unwrap_or_else(|| numbered(found));
+            let names = classes.map_or_else(|| seen([&train, &test], &places[0]), Ok)?;
             for (of, place) in [&train, &test].into_iter().zip(places) {
                 if let Some(i) = of.iter().position(|&class| class as usize >= names.len()) {
                     let what = format!("class {} of sample {i} is none of the {} classes", of[i], names.len());

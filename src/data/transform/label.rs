@@ -6,7 +6,7 @@ use crate::data::transform::normalize::{Scaling, Summary};
 use crate::data::transform::split::{Selection, learnt};
 use crate::data::transform::window::{Series, Windows};
 use crate::data::{Input, Part, Targets, Task, Unit};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -180,6 +180,23 @@ impl Classes {
             None => Ok(names),
         }
     }
+}
+
+/// Without a word of the job, so many classes may be seen in any data: a few samples cannot ask for memory for a million.
+const MOST_UNTOLD: usize = 1 << 16;
+
+/// The classes from 0 to the highest of these indices, by their numbers.
+///
+/// # Errors
+/// Some far above the number of samples.
+pub(in crate::data) fn seen(parts: [&[u32]; 2], place: &str) -> Result<Vec<String>> {
+    let samples = parts.iter().map(|part| part.len()).sum::<usize>();
+    let most = parts.iter().flat_map(|part| part.iter()).max().map_or(0, |&most| most as usize + 1);
+    if most > samples.max(MOST_UNTOLD) {
+        let what = format!("class {}, and {samples} samples", most - 1);
+        return Err(Error::data(place, what, "correct it, or set data.classes to the number of classes"));
+    }
+    Ok(numbered(most))
 }
 
 /// Names for classes that have none: `0`, `1`, ....

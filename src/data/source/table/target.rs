@@ -5,7 +5,7 @@ use crate::config::DataConfig;
 use crate::data::Input;
 use crate::data::format::{Cells, Table, reserve};
 use crate::data::transform::encode::require;
-use crate::data::transform::label::{Labels, MOST_CLASSES, numbered};
+use crate::data::transform::label::{Labels, MOST_CLASSES, seen};
 use crate::data::transform::split::Selection;
 use crate::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
@@ -33,8 +33,7 @@ pub(super) fn labels(
     let names = match (&meaning.classes, &of) {
         (Some(names), _) => names.clone(),
         (None, [Classes::Numbers(train), Classes::Numbers(test)]) => {
-            let most = train.iter().chain(test).max().map_or(0, |&most| most as usize + 1);
-            numbered(most)
+            seen([train, test], &format!("{}, column {}", path.display(), meaning.targets[0]))?
         }
         (None, [Classes::Texts(train), Classes::Texts(test)]) => {
             let distinct: BTreeSet<&str> = train.iter().chain(test).copied().collect();
