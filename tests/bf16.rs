@@ -6,8 +6,9 @@ use ddl::config::{Component, Precision};
 use ddl::layer::{Mode, Onto, Pass, REGISTRY};
 use ddl::model::Model;
 use ddl::shape::Shape;
-use ddl::store::{RunSummary, read_run};
-use support::{ddl_ok, value};
+use ddl::store::{RunSummary, Tensor, checkpoint, read_run};
+use std::path::Path;
+use support::{command, ddl_ok, value};
 
 /// Of a tensor's norm: bf16 keeps 8 bits.
 const TOLERANCE: f32 = 1e-2;
@@ -53,17 +54,69 @@ fn compare(layers: &[Component], input: Shape, m: usize, tolerance: f32) {
 
 #[test]
 fn gradients_of_linear_and_lstm_layers_are_near_those_of_f32() {
-    for kind in ["linear", "lstm"] {
+    for kind in ["gru", "lstm"] {
         let entry = REGISTRY.iter().find(|entry| entry.name == kind).unwrap();
         for example in entry.examples {
             compare(&[Component::new(kind, example.keys).unwrap()], example.input, 5, TOLERANCE_SMALL);
         }
     }
-    let linear = Component::new("linear", "out_features = 3").unwrap();
+    let linear = Component::new("linear", "out_features = 7").unwrap();
     let lstm = |keys| Component::new("lstm", keys).unwrap();
     compare(&[linear], Shape::Vector { n: 700 }, 33, TOLERANCE);
     compare(&[lstm("hidden_size = 64\nnum_layers = 2")], Shape::Sequence { t: 12, f: 1 }, 16, TOLERANCE);
     compare(&[lstm("hidden_size = 37\nbidirectional = true")], Shape::Sequence { t: 7, f: 5 }, 15, TOLERANCE);
+}
+
+#[test]
+fn products_too_small_to_be_packed_are_those_of_f32() {
+    for (outputs, inputs, m) in [(3, 700, 33), (64, 700, 9)] {
+        let linear = [Component::new("linear", &format!("out_features = {outputs}")).unwrap()];
+        let of = |precision| pass(precision, &linear, Shape::Vector { n: inputs }, m);
+        assert!(of(Precision::F32) == of(Precision::Bf16), "{inputs} to {outputs}, {m} samples");
+    }
+}
+
+/// Trains the index job for so many epochs, products made as `DDL_BF16` says. The checkpoint's tensors, and what was printed.
+fn forced(out: &Path, epochs: &str, precision: &str, products: &str, more: &[&str]) -> (Vec<Tensor>, String) {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let (job, data) =
+        (format!("{root}/jobs/sp500-mlp.toml"), format!("data.path={root}/data/sp500/index_daily.csv.gz"));
+    let precision = format!("train.precision={precision}");
+    let mut command = command(0, &["train", &job, "--out", out.to_str().unwrap(), "--set", &data, "--set", epochs]);
+    let ran = command.args(["--set", &precision]).args(more).env("DDL_BF16", products).output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    let newest = checkpoint::list(&out.join("checkpoints")).unwrap().pop().unwrap();
+    let found = checkpoint::read(&newest).unwrap();
+    let expected = if precision.ends_with("bf16") && products == "pairs" { "bf16" } else { "f32" };
+    assert_eq!(found.products, expected);
+    (found.model, String::from_utf8(ran.stdout).unwrap() + &String::from_utf8(ran.stderr).unwrap())
+}
+
+#[test]
+fn bf16_is_f32_where_it_is_no_faster_and_a_run_that_goes_on_otherwise_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = |name: &str| folder.path().join(name);
+    let (exact, _) = forced(&out("f32"), "train.epochs=2", "f32", "pairs", &[]);
+    let (none, said) = forced(&out("none"), "train.epochs=2", "bf16", "f32", &[]);
+    assert!(exact == none, "products were not f32");
+    assert!(said.contains("bf16   no faster than f32 on these CPUs, so products are f32"), "{said}");
+    let (pairs, said) = forced(&out("pairs"), "train.epochs=1", "bf16", "pairs", &[]);
+    assert!(pairs != exact && said.contains("bf16   products of linear, lstm and gru layers"), "{said}");
+    let (whole, _) = forced(&out("whole"), "train.epochs=2", "bf16", "pairs", &[]);
+    let copy = || {
+        let to = tempfile::tempdir_in(folder.path()).unwrap().keep();
+        std::fs::create_dir(to.join("checkpoints")).unwrap();
+        for file in checkpoint::list(&out("pairs").join("checkpoints")).unwrap() {
+            std::fs::copy(&file, to.join("checkpoints").join(file.file_name().unwrap())).unwrap();
+        }
+        to
+    };
+    let (same, said) = forced(&copy(), "train.epochs=2", "bf16", "pairs", &["--resume"]);
+    assert!(same == whole && !said.contains("from here on"), "{said}");
+    let (other, said) = forced(&copy(), "train.epochs=2", "bf16", "f32", &["--resume"]);
+    assert!(other != whole, "products were bf16");
+    let told = "products are f32 from here on, they were bf16: DDL_BF16=pairs goes on with the bits as they were";
+    assert!(said.contains(told), "{said}");
 }
 
 /// Trains a shipped job for a few epochs.

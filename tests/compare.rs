@@ -5,7 +5,7 @@ mod support;
 use ddl::arena::{Layout, Storage};
 use ddl::input::Input;
 use ddl::store::Best;
-use ddl::store::checkpoint::{self, Progress};
+use ddl::store::{Progress, checkpoint};
 use std::path::{Path, PathBuf};
 use support::{ddl, ddl_ok};
 
@@ -101,6 +101,7 @@ fn written(folder: &Path, weights: &[f32], momentum: &[f32]) -> PathBuf {
         seed: 1,
         ranks: 1,
         config: "name = \"x\"",
+        products: "f32",
     };
     let (weights, momentum) = (place(weights), place(momentum));
     checkpoint::write(folder, &progress, (&layout, &weights), (&none, &[]), &[("momentum", &momentum)]).unwrap()

@@ -3,7 +3,8 @@
 use ddl::arena::{Layout, Storage};
 use ddl::input::Input;
 use ddl::store::Best;
-use ddl::store::checkpoint::{self, Checkpoint, Progress};
+use ddl::store::Progress;
+use ddl::store::checkpoint::{self, Checkpoint};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,7 @@ fn write(dir: &Path, step: u64, config: &str) -> ddl::error::Result<PathBuf> {
         seed: u64::MAX,
         ranks: 4,
         config,
+        products: "f32",
     };
     let v: Vec<f32> = params.1.iter().map(|x| x * x).collect();
     let slots = [("v", v.as_slice()), ("m", params.1.as_slice())];
@@ -105,6 +107,7 @@ fn values_that_are_no_numbers_keep_their_bits() {
         seed: 0,
         ranks: 1,
         config: "a\0b",
+        products: "f32",
     };
     let none = Layout::default();
     let path = checkpoint::write(dir.path(), &progress, (&layout, &arena), (&none, &[]), &[]).unwrap();
@@ -130,6 +133,7 @@ fn an_arena_of_another_layout_is_refused() {
         seed: 0,
         ranks: 1,
         config: "",
+        products: "f32",
     };
     let short = &params.1[..params.1.len() - 1];
     let error = checkpoint::write(dir.path(), &progress, (&params.0, &params.1), (&state.0, &state.1), &[("m", short)]);

@@ -4,7 +4,7 @@
 use ddl::arena::{Layout, Storage};
 use ddl::input::Input;
 use ddl::store::Best;
-use ddl::store::checkpoint::{self, Progress};
+use ddl::store::{Progress, checkpoint};
 use ddl::store::{RunFile, RunInfo, StepRow, read_run};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,6 +27,7 @@ fn write_checkpoint(dir: &Path, step: u64, elements: usize) -> ddl::error::Resul
         seed: 1,
         ranks: 1,
         config: "",
+        products: "f32",
     };
     checkpoint::write(dir, &progress, (&layout, &params), (&none, &[]), &[("m", &params)])
 }

@@ -3,9 +3,9 @@
 use ddl::arena::{Layout, Storage};
 use ddl::input::Input;
 use ddl::store::Best;
-use ddl::store::checkpoint::{self, Progress};
 use ddl::store::inspect::describe;
 use ddl::store::predictions::{Column, Writer};
+use ddl::store::{Progress, checkpoint};
 use ddl::store::{RunFile, RunInfo, Tensor, weights};
 
 fn has(text: &str, parts: &[&str]) {
@@ -46,6 +46,7 @@ fn checkpoints_and_safetensors_are_described() {
         seed: 77,
         ranks: 4,
         config: "name = \"x\"",
+        products: "f32",
     };
     let path = checkpoint::write(dir.path(), &progress, (&layout, &params), (&none, &[]), &[("m", &params)]).unwrap();
     has(&describe(&path).unwrap(), &["whole", "12", "77", "0.weight", "(3, 2)", "1 tensors, 6 elements", "name = "]);

@@ -15,4 +15,4 @@ pub use component::{Component, nearest};
 pub use data::{Augmentation, DataConfig, Normalize, PaddingMode, Resident, Sampling, Shuffle, Span};
 pub use distributed::{Distributed, Exchange, Reduction, Wire};
 pub use job::{Batch, Job, Train};
-pub use overrides::Override;
+pub use overrides::{Override, SWITCHES};

@@ -15,8 +15,8 @@ pub struct Override {
     origin: String,
 }
 
-/// Choose the instruction set and the way of convolutions; no keys of a job.
-const NOT_KEYS: [&str; 2] = ["DDL_ISA", "DDL_CONV"];
+/// Choose instructions and methods (`kernel`); no keys of a job.
+pub const SWITCHES: [&str; 3] = ["DDL_ISA", "DDL_CONV", "DDL_BF16"];
 
 /// Deeper tables could not be walked safely.
 const MOST_NAMES: usize = 32;
@@ -52,7 +52,7 @@ impl Override {
 
     fn from_variables(variables: impl Iterator<Item = (String, String)>) -> Vec<Self> {
         let mut found: Vec<Self> = variables
-            .filter(|(name, _)| !NOT_KEYS.contains(&name.as_str()))
+            .filter(|(name, _)| !SWITCHES.contains(&name.as_str()))
             .filter_map(|(name, text)| {
                 let key = name.strip_prefix("DDL_")?.to_ascii_lowercase();
                 let path = match key.split_once('_') {

@@ -145,7 +145,12 @@ fn instruction_set(facts: &Facts) -> Finding {
             "use a newer CPU; in a virtual machine pass the host's CPU through (-cpu host)",
         );
     }
-    Finding::good(subject, format!("{used} on {}", rank.cpu))
+    let bf16 = match rank.bf16 {
+        None => "no instruction for bf16: train.precision = \"bf16\" is f32",
+        Some(true) => "bf16 is faster than f32",
+        Some(false) => "bf16 is no faster than f32: train.precision = \"bf16\" is f32",
+    };
+    Finding::good(subject, format!("{used} on {}; {bf16}", rank.cpu))
 }
 
 fn quota(facts: &Facts) -> Finding {
@@ -286,6 +291,7 @@ mod tests {
             cpu: "a CPU".into(),
             cores: 2,
             isa: ("avx512".into(), "avx512".into()),
+            bf16: Some(true),
             mpi_libraries: vec!["/usr/lib/libmpi.so.40.30.4".into()],
             hdf5_libraries: vec!["/usr/lib/libhdf5_serial.so.103.3.0".into()],
             version: "1 abc".into(),

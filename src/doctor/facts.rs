@@ -1,7 +1,7 @@
 //! What the checks judge: plain facts of each rank and of rank 0's surroundings, gathered here and nowhere else.
 
 use crate::comm::{Comm, launched, version};
-use crate::kernel::{Isa, isa};
+use crate::kernel::{Isa, bf16_is_native, bf16_pays, isa};
 use crate::resource::{cpu, host_name};
 use crate::train::COMMIT;
 use rustix::fs::{Access, access, statvfs};
@@ -25,6 +25,8 @@ pub struct RankFacts {
     pub quota: Option<f64>,
     /// The instruction set in use, and the best one of this CPU.
     pub isa: (String, String),
+    /// Whether products of bf16 are taken for those of f32; None without an instruction for them.
+    pub bf16: Option<bool>,
     /// `DDL_ISA`.
     pub isa_wish: Option<String>,
     /// The MPI libraries it has loaded.
@@ -116,6 +118,7 @@ fn rank_facts() -> RankFacts {
         cores: cpu::physical_cores(&all).max(1),
         quota: cpu::quota(),
         isa: (isa().name().to_owned(), Isa::detect().name().to_owned()),
+        bf16: bf16_is_native().then(bf16_pays),
         isa_wish: env::var("DDL_ISA").ok(),
         mpi_libraries: libraries(&maps, &["libmpi.so", "libmpich.so", "libmpi_abi.so"]),
         hdf5_libraries: libraries(

@@ -43,13 +43,28 @@ pub enum Precision {
     /// f32.
     #[default]
     F32,
-    /// bfloat16: activations, weights and gradients are rounded to 8 bits where they are multiplied.
+    /// bfloat16: activations, weights and gradients are rounded to 8 bits where they are multiplied, if that is faster.
     Bf16,
+}
+
+impl Precision {
+    /// As the job file spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
 }
 
 /// Whether products of bf16 run on instructions of this CPU.
 pub fn bf16_is_native() -> bool {
     product::bf16::native()
+}
+
+/// Whether products of bf16 are faster than those of f32 on this CPU, or wanted all the same.
+pub fn bf16_pays() -> bool {
+    product::pays::pays()
 }
 
 /// Weights as the passes of an operator take them.

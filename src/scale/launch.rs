@@ -2,6 +2,7 @@
 
 use super::plan::Point;
 use crate::comm::{Family, version};
+use crate::config::SWITCHES;
 use crate::error::{Error, Result};
 use crate::store;
 use crate::train::signal::StopFlag;
@@ -148,8 +149,8 @@ pub fn program() -> Result<PathBuf> {
 
 /// Variables that change keys of a job: the point's job has them in it already, or other limits in their place.
 fn overriding(names: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    const KEPT: [&str; 2] = ["DDL_ISA", "DDL_CONV"];
-    let changes = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("DDL_") && !KEPT.contains(&name));
+    let changes =
+        |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("DDL_") && !SWITCHES.contains(&name));
     names.filter(changes).collect()
 }
 

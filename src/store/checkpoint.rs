@@ -7,6 +7,7 @@
 use super::atomic::{TEMPORARY, folder_of, sync_folder};
 use super::hdf;
 use super::image::Image;
+use super::progress::{Best, EpochSums, Progress};
 use super::seal::{self, Kind, SEAL_BYTES};
 use super::{Tensor, input, key_order};
 use crate::arena::{Layout, Slot};
@@ -23,49 +24,6 @@ const FORMAT_1: u64 = 1;
 
 /// The checkpoint of the best epoch.
 pub const BEST: &str = "best.h5";
-
-/// Sums over the steps of the epoch under way.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct EpochSums {
-    /// Σ loss·samples.
-    pub loss: f64,
-    /// Right answers.
-    pub correct: f64,
-    /// Of the gradients' noise: see `train::Noise`.
-    pub noise_spread: f64,
-    /// Likewise.
-    pub noise_signal: f64,
-}
-
-impl EpochSums {
-    const NAMES: [&str; 4] = ["epoch_loss", "epoch_correct", "epoch_noise_spread", "epoch_noise_signal"];
-
-    /// In the order of the fields.
-    pub fn to_array(self) -> [f64; 4] {
-        [self.loss, self.correct, self.noise_spread, self.noise_signal]
-    }
-}
-
-impl From<[f64; 4]> for EpochSums {
-    fn from([loss, correct, noise_spread, noise_signal]: [f64; 4]) -> Self {
-        Self { loss, correct, noise_spread, noise_signal }
-    }
-}
-
-/// The epoch with the lowest loss on the validation part.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Best {
-    /// That loss; infinite where there is none yet.
-    pub loss: f64,
-    /// Counted from 1.
-    pub epoch: u64,
-}
-
-impl Default for Best {
-    fn default() -> Self {
-        Self { loss: f64::INFINITY, epoch: 0 }
-    }
-}
 
 /// All that is needed to go on with a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,52 +44,14 @@ pub struct Checkpoint {
     pub ranks: u64,
     /// The resolved job as TOML.
     pub config: String,
+    /// What products were multiplied in, "f32" or "bf16"; empty in older files.
+    pub products: String,
     /// What its input is; None in files of format 1.
     pub input: Option<Input>,
     /// Parameters and state buffers, by layer number and name.
     pub model: Vec<Tensor>,
     /// The optimizer's slots by name, each with a tensor a parameter.
     pub optimizer: Vec<(String, Vec<Tensor>)>,
-}
-
-/// Where the run stands: the fields of [`Checkpoint`].
-#[derive(Debug, Clone, Copy)]
-pub struct Progress<'a> {
-    /// Optimizer steps done over the whole run.
-    pub step: u64,
-    /// Epochs done.
-    pub epoch: u64,
-    /// Samples done in the current epoch.
-    pub sample: u64,
-    /// Of the current epoch.
-    pub sums: EpochSums,
-    /// So far.
-    pub best: Best,
-    /// The job's seed.
-    pub seed: u64,
-    /// Ranks of the run.
-    pub ranks: u64,
-    /// The resolved job as TOML.
-    pub config: &'a str,
-    /// What the network's input is.
-    pub input: &'a Input,
-}
-
-impl Progress<'_> {
-    fn counters(&self) -> [(&'static str, u64); 6] {
-        [
-            ("best_epoch", self.best.epoch),
-            ("step", self.step),
-            ("epoch", self.epoch),
-            ("sample", self.sample),
-            ("seed", self.seed),
-            ("ranks", self.ranks),
-        ]
-    }
-
-    fn sums(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        [("best_loss", self.best.loss)].into_iter().chain(EpochSums::NAMES.into_iter().zip(self.sums.to_array()))
-    }
 }
 
 /// The checksum over everything, in the order of writing and reading.
@@ -226,6 +146,8 @@ fn write_content(
     // HDF5 keeps no NUL in text; the checksum is over what can be read back.
     let config = progress.config.replace('\0', "\u{fffd}");
     hdf::set_text(file, "config", &config)?;
+    // Under the seal, but not the checksum: it is a word on how the content came about.
+    hdf::set_text(file, "products", progress.products)?;
     let mut content = Content::new(FORMAT_VERSION, &Progress { config: &config, ..*progress });
     input::write(file, progress.input, |bytes| content.0.update(bytes))?;
 
@@ -318,6 +240,7 @@ fn read_content(file: &File, version: u64, slots: bool) -> hdf5::Result<(Checkpo
         seed: hdf::get(file, "seed")?,
         ranks: hdf::get(file, "ranks")?,
         config: &config,
+        products: &hdf::text(file, "products").unwrap_or_default(),
     };
     let mut content = Content::new(version, &progress);
     let input = match version {
@@ -333,8 +256,10 @@ fn read_content(file: &File, version: u64, slots: bool) -> hdf5::Result<(Checkpo
         let tensors = read_tensors(file, &group.group(&name)?, &format!("optimizer/{name}"), &mut content)?;
         optimizer.push((name, tensors));
     }
-    let Progress { step, epoch, sample, sums, best, seed, ranks, .. } = progress;
-    let checkpoint = Checkpoint { step, epoch, sample, sums, best, seed, ranks, config, input, model, optimizer };
+    let Progress { step, epoch, sample, sums, best, seed, ranks, products, .. } = progress;
+    let products = products.to_owned();
+    let checkpoint =
+        Checkpoint { step, epoch, sample, sums, best, seed, ranks, config, products, input, model, optimizer };
     Ok((checkpoint, content.finish()))
 }
 
@@ -457,7 +382,18 @@ mod tests {
         let (mut layout, none) = (Layout::default(), Layout::default());
         layout.push("0", "bias", &[2], Storage::Plain);
         let (sums, best, input) = (EpochSums::default(), Best::default(), &Input::default());
-        let progress = Progress { step: 1, epoch: 0, sample: 0, sums, best, seed: 0, ranks: 1, config: "", input };
+        let progress = Progress {
+            step: 1,
+            epoch: 0,
+            sample: 0,
+            sums,
+            best,
+            seed: 0,
+            ranks: 1,
+            config: "",
+            products: "f32",
+            input,
+        };
         let refused = |edit: &dyn Fn(&File) -> hdf5::Result<()>| {
             let params = vec![1.0; layout.len()];
             let path = write(dir.path(), &progress, (&layout, &params), (&none, &[]), &[]).unwrap();

@@ -15,6 +15,7 @@ mod lock;
 pub mod predictions;
 pub mod prepared;
 pub mod probe;
+mod progress;
 pub mod rows;
 pub mod run;
 mod safetensors;
@@ -25,8 +26,9 @@ mod verify;
 pub mod weights;
 
 pub use atomic::{make_folder, sync_folder};
-pub use checkpoint::{Best, Checkpoint, EpochSums, Progress};
+pub use checkpoint::Checkpoint;
 pub use lock::{FolderLock, protect, remove_abandoned};
+pub use progress::{Best, EpochSums, Progress};
 pub use run::{RunFile, RunInfo, StepRow};
 pub use summary::{RunSummary, read_run};
 pub use verify::{Verified, files_in, is_checkpoint, verify};

@@ -203,6 +203,7 @@ impl Session<'_> {
             seed: self.job.seed,
             ranks: self.comm.size() as u64,
             config: &self.config,
+            products: self.trainer.precision.name(),
         };
         let (trainer, keep) = (&self.trainer, self.job.train.keep_checkpoints);
         let (run, steps) = (&mut self.run, std::mem::take(&mut self.steps));

@@ -11,6 +11,7 @@ mod local;
 mod micro_batch;
 mod mixing;
 mod noise;
+pub mod precision;
 mod predictor;
 mod progress;
 pub mod rehearsal;

@@ -1,6 +1,7 @@
 //! A trained network by itself: its weights and what it knows of its input, and nothing that only training needs.
 
 use super::evaluate::{Evaluation, Metrics};
+use super::precision::agreed;
 use super::stage::LocalData;
 use super::trainer::Goal;
 use crate::arena::Slot;
@@ -43,8 +44,9 @@ impl<'c> Predictor<'c> {
         comm: &'c dyn Comm,
     ) -> Result<Self> {
         let micro = job.train.micro_batch.unwrap_or(SAMPLES);
+        let precision = agreed(job.train.precision, comm);
         let build = || {
-            let model = Model::<f32>::with_precision(job.train.precision, &job.layers, input.shape, micro)?;
+            let model = Model::<f32>::with_precision(precision, &job.layers, input.shape, micro)?;
             let outputs = model.stack.output().len();
             let loss = loss::build(&job.loss, &Task::of(input), outputs)?;
             let largest = model.layout().slots().iter().map(Slot::len).max().unwrap_or(0);

@@ -58,6 +58,7 @@ impl Trainer<'_> {
                 log::info!("resuming from {} at step {}", path.display(), checkpoint.step);
                 same_job(path, checkpoint, config).and_then(|told| {
                     changes = told;
+                    changes.extend(other_products(&checkpoint.products, self.precision.name()));
                     self.load_checkpoint(&mut arenas, path, checkpoint)
                 })
             }
@@ -162,6 +163,16 @@ fn same_job(path: &Path, checkpoint: &Checkpoint, config: &str) -> Result<Vec<St
             Err(Error::usage(path.display().to_string(), what, another(path)))
         }
     }
+}
+
+/// A word where products are multiplied in another precision than so far, as on other CPUs.
+fn other_products(before: &str, now: &str) -> Option<String> {
+    let way = if before == "bf16" { "pairs" } else { "f32" };
+    (!before.is_empty() && before != now).then(|| {
+        format!(
+            "products are {now} from here on, they were {before}: DDL_BF16={way} goes on with the bits as they were"
+        )
+    })
 }
 
 fn newest(dir: &Path) -> Result<Option<(std::path::PathBuf, Checkpoint)>> {

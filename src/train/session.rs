@@ -12,10 +12,9 @@ use super::stage::LocalData;
 use super::terminal::{self, say, tell};
 use super::trainer::Trainer;
 use crate::comm::{Comm, agree, on_root, watch};
-use crate::config::{Job, Precision};
+use crate::config::Job;
 use crate::data::{Dataset, Input, Part};
 use crate::error::{Error, Result};
-use crate::kernel::bf16_is_native;
 use crate::store::{Best, RunFile, RunInfo, StepRow};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -80,9 +79,8 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         tell(&terminal::model_table(&trainer.model.rows()));
         tell("");
         tell(&terminal::plan(&trainer, &data, batch, job.train.epochs));
-        if job.train.precision == Precision::Bf16 {
-            let how = if bf16_is_native() { "by AVX-512 BF16" } else { "emulated on this CPU, which is slow" };
-            tell(&format!("bf16   products of linear, lstm and gru layers, {how}; weights and sums are f32"));
+        if let Some(text) = super::precision::told(job.train.precision, trainer.precision) {
+            tell(&format!("bf16   {text}"));
         }
         if job.train.max_steps > 0 {
             tell(&format!("limit  ends after {} steps (train.max_steps)", job.train.max_steps));
@@ -100,7 +98,8 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         }
         return Ok(());
     }
-    let environment = environment::describe(comm);
+    let mut environment = environment::describe(comm);
+    environment.push(("products".to_owned(), trainer.precision.name().to_owned()));
     let info =
         RunInfo { name: &job.name, config: &config, ranks: comm.size(), commit: COMMIT, environment: &environment };
     let mut run = None;

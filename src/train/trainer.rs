@@ -4,11 +4,12 @@ use super::clock::{Clock, Phase};
 use super::local::Local;
 use super::micro_batch::MicroBatch;
 use super::mixing::Mixing;
+use super::precision::agreed;
 use super::replica::Replica;
 use super::step::EXTRAS;
 use super::together::Together;
 use crate::comm::{Comm, Host, Shared, agree};
-use crate::config::{Component, Job, Reduction, Train, Wire};
+use crate::config::{Component, Job, Precision, Reduction, Train, Wire};
 use crate::data::{Batch, Dataset, Loader, Part, Targets, Task};
 use crate::error::{Error, Result};
 use crate::loss::{self, Loss};
@@ -40,6 +41,8 @@ pub struct Trainer<'c> {
     /// Where layers stop for sums over the batch.
     pub(super) together: Option<Together>,
     pub(super) seed: u64,
+    /// What products multiply in.
+    pub precision: Precision,
     pub(super) augment: bool,
     /// Where samples are mixed with others of their batch.
     pub(super) mixing: Option<Mixing>,
@@ -98,7 +101,7 @@ struct Design {
 }
 
 impl Design {
-    fn of(job: &Job, data: &Dataset, ranks: usize) -> Result<Self> {
+    fn of(job: &Job, data: &Dataset, ranks: usize, precision: Precision) -> Result<Self> {
         let chosen = MicroBatch::of(job, data)?;
         let (batch, micro) = (job.train.global_batch(ranks), chosen.samples);
         let parts = batch.div_ceil(micro);
@@ -119,7 +122,7 @@ impl Design {
             let mend = "give a data set with a training part";
             return Err(job.data.source.error("path", "has no training samples", mend));
         }
-        let model = Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), micro)?;
+        let model = Model::<f32>::with_precision(precision, &job.layers, data.input(), micro)?;
         chosen.check(job, data, &model, ranks)?;
         let settled_loss = loss::settled(&job.loss, &data.class_counts())?;
         let loss = loss::build(&settled_loss, data.task(), model.stack.output().len())?;
@@ -156,7 +159,7 @@ impl Design {
         let mend = "use smaller layers, or an optimizer with fewer moments such as sgd";
         require_memory(&format!("{}, model.layers", job.file), 4.0 * elements as f64, mend)?;
         let shared_bytes = 4 * (copies * len + state_len + gradients);
-        let build = || Model::<f32>::with_precision(job.train.precision, &job.layers, data.input(), micro);
+        let build = || Model::<f32>::with_precision(precision, &job.layers, data.input(), micro);
         let together = match demand.together {
             true => Some(Together::new((0..lanes).map(|_| Ok(build()?.stack)).collect::<Result<_>>()?, demand.leaves)),
             false => None,
@@ -171,8 +174,9 @@ impl<'c> Trainer<'c> {
     /// # Errors
     /// Whatever of the job does not fit, by key; on every rank.
     pub fn build(job: &Job, data: &Dataset, comm: &'c dyn Comm) -> Result<Self> {
+        let precision = agreed(job.train.precision, comm);
         let Design { micro, model, loss, settled_loss, optimizer, schedule, together, demand, shared_bytes } =
-            agree(comm, Design::of(job, data, comm.size()))?;
+            agree(comm, Design::of(job, data, comm.size(), precision))?;
         let host = agree(comm, comm.host(job.distributed.shares_memory().then_some(shared_bytes)))?;
         let state_len = model.state_layout().len();
         let (every, hosts) = (job.distributed.average_every, host.members());
@@ -198,6 +202,7 @@ impl<'c> Trainer<'c> {
             local,
             together,
             seed: job.seed,
+            precision,
             augment: !job.data.augment.is_empty(),
             mixing: data.mixup().map(|alpha| Mixing::new(alpha, job.train.global_batch(comm.size()))),
             settled_loss,

@@ -5,6 +5,7 @@
 pub(super) mod bf16;
 mod column;
 mod outer;
+pub(super) mod pays;
 pub(super) mod tile;
 pub(super) mod tiled;
 pub(super) mod transposed;
@@ -51,8 +52,8 @@ pub trait Product<T: Real>: Send {
 /// The fastest way to multiply f32 on an instruction set.
 pub(super) fn plan(isa: Isa, map: LinearMap, precision: Precision) -> Box<dyn Product<f32>> {
     match precision {
-        Precision::F32 => Box::new(Tiled { isa, map }),
-        Precision::Bf16 => Box::new(Pairs { isa, map }),
+        Precision::Bf16 if pays::worth_packing(map) => Box::new(Pairs { isa, map }),
+        Precision::F32 | Precision::Bf16 => Box::new(Tiled { isa, map }),
     }
 }
 
