@@ -41,6 +41,7 @@ pub mod model;
 pub mod optimizer;
 pub mod prepare;
 pub mod reduction;
+pub mod report;
 pub mod resource;
 pub mod rng;
 pub mod scale;

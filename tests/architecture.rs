@@ -63,6 +63,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("reduction", &["comm", "shard", "error", "kernel::sum"]),
     // Pictures, whatever they show.
     ("chart", &["error", "store::write_file"]),
+    // Runs and studies on a page, from their files.
+    ("report", &["chart", "config", "error", "store"]),
     // What is in a data set.
     (
         "explore",
@@ -107,6 +109,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "loss",
             "model::Row",
             "prepare",
+            "report",
             "resource",
             "rng",
             "scale",

@@ -1,7 +1,11 @@
 //! Pictures: what studies and surveys draw, as SVG and PNG. Colours can be told apart by the colour-blind, too (after Okabe and Ito).
 
+mod curves;
+mod page;
 mod png;
 
+pub use curves::{COLOURS, Curve, Mark, Panel, Panels, figure};
+pub use page::{escaped, inline, page, table};
 pub use png::{base64, encode};
 
 use crate::error::{Error, Result};

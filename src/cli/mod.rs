@@ -11,6 +11,7 @@ mod fetch;
 mod inspect;
 mod predict;
 mod prepare;
+mod report;
 mod scale;
 mod supervise;
 mod train;
@@ -67,6 +68,7 @@ enum Command {
     Fetch(fetch::Fetch),
     Inspect(inspect::Inspect),
     Compare(compare::Compare),
+    Report(report::Report),
     Verify(verify::Verify),
     Supervise(supervise::Supervise),
     Explore(explore::Explore),
@@ -180,6 +182,7 @@ fn dispatch(command: Option<Command>, comm: &dyn Comm) -> Result<()> {
         Some(Command::Fetch(command)) => command.run(comm),
         Some(Command::Inspect(command)) => command.run(comm),
         Some(Command::Compare(command)) => command.run(comm),
+        Some(Command::Report(command)) => command.run(comm),
         Some(Command::Verify(command)) => command.run(comm),
         Some(Command::Explore(command)) => command.run(comm),
         Some(Command::Prepare(command)) => command.run(comm),

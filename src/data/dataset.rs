@@ -471,6 +471,12 @@ impl Dataset {
         let (part, sample) = self.place(part, sample);
         self.labels.describe(part, sample)
     }
+
+    /// Likewise, the name and the time by themselves.
+    pub fn place_in_series(&self, part: Part, sample: u32) -> Option<(String, String)> {
+        let (part, sample) = self.place(part, sample);
+        if let Labels::Windows(windows) = &self.labels { Some(windows.place(part, sample)) } else { None }
+    }
 }
 
 /// As TOML, where an f32 of 0.1307 stays 0.1307 and does not become 0.13070000708103180.

@@ -3,7 +3,7 @@
 use super::picture::{Classes, Heat, Histograms, Lines, MOST_DRAWN, Sheet, range};
 use super::series::lines;
 use super::{Survey, image, text};
-use crate::chart;
+use crate::chart::{self, escaped, inline};
 use crate::comm::{Comm, on_root};
 use crate::data::{Dataset, Task};
 use crate::error::Result;
@@ -48,38 +48,8 @@ pub fn write(survey: Option<&Survey>, data: &Dataset, folder: &Path, comm: &dyn 
     })
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-/// Colours of the pictures are replaced where the reader's system is dark.
-const STYLE: &str = "
-:root { color-scheme: light dark; --paper: #ffffff; --ink: #222831; --pale: #78808a; --grid: #e4e7eb; --blue: #005faf }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #16191d; --ink: #e6e9ed; --pale: #9aa2ac; --grid: #333941; --blue: #5aa9e6 }
-}
-body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 2rem auto; padding: 0 1rem }
-pre { overflow-x: auto; font-size: 13px; line-height: 1.35 }
-svg { display: block; max-width: 100%; height: auto; margin: 1.5rem 0 }
-svg [fill=\"#FFFFFF\"] { fill: var(--paper) }
-svg [fill=\"#222831\"] { fill: var(--ink) }
-svg [fill=\"#78808A\"] { fill: var(--pale) }
-svg [fill=\"#E4E7EB\"] { fill: var(--grid) }
-svg [fill=\"#005FAF\"] { fill: var(--blue) }
-svg [stroke=\"#78808A\"] { stroke: var(--pale) }
-svg [stroke=\"#E4E7EB\"] { stroke: var(--grid) }
-svg [stroke=\"#005FAF\"] { stroke: var(--blue) }
-";
-
 fn page(survey: &Survey, svgs: &[String]) -> String {
-    // Only what stands in the page: a declaration may not.
-    let svgs: Vec<&str> = svgs.iter().map(|svg| svg.find("<svg").map_or("", |start| &svg[start..])).collect();
-    let title = escaped(survey.path.as_ref().unwrap_or(&survey.source));
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{}\n\
-         <pre>{}</pre>\n</body>\n</html>\n",
-        svgs.join("\n"),
-        escaped(&text(survey))
-    )
+    let svgs: Vec<&str> = svgs.iter().map(|svg| inline(svg)).collect();
+    let title = survey.path.as_ref().unwrap_or(&survey.source);
+    chart::page(title, &format!("{}\n<pre>{}</pre>", svgs.join("\n"), escaped(&text(survey))))
 }

@@ -8,7 +8,7 @@
 
 use super::atomic::{folder_of, sync_folder};
 use super::run::StepRow;
-use super::{RunSummary, summary::Figures};
+use super::{Answers, RunSummary, summary::Figures};
 use crate::error::{Error, Result};
 use crate::resource::open_file;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,8 @@ pub(super) enum Event {
     Result(Figures),
     /// How the run ended, and when.
     End { status: String, finished: String },
+    /// What was answered on the test part.
+    Answers(Box<Answers>),
 }
 
 impl Event {
@@ -67,6 +69,7 @@ impl Event {
             Event::Timing(phases) => are_names(phases),
             Event::Baseline(name, figures) => is_name(name) && are_names(figures),
             Event::Result(figures) => are_names(figures),
+            Event::Answers(answers) => answers.is_sound(),
             Event::Steps(_) | Event::End { .. } => true,
         }
     }
@@ -83,6 +86,7 @@ impl Event {
                     *entry(&mut run.attributes, "started") = started;
                 }
                 run.result.clear();
+                run.answers = Answers::default();
             }
             Event::Epoch(row) => {
                 let rows = run.epochs.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
@@ -109,6 +113,7 @@ impl Event {
             }
             Event::Baseline(name, figures) => merge(entry(&mut run.baselines, &name), figures),
             Event::Result(figures) => merge(&mut run.result, figures),
+            Event::Answers(answers) => run.answers = *answers,
             Event::End { status, finished } => {
                 *entry(&mut run.attributes, "status") = status;
                 *entry(&mut run.attributes, "finished") = finished;

@@ -4,6 +4,7 @@
 //! Whatever replaces an older file is written beside it and renamed, so that a file is whole or absent. Runs and
 //! checkpoints begin with a seal, a checksum of all bytes, which HDF5's readers skip.
 
+mod answers;
 mod atomic;
 pub mod checkpoint;
 mod hdf;
@@ -25,6 +26,7 @@ pub mod table;
 mod verify;
 pub mod weights;
 
+pub use answers::{Answers, Forecast, SeriesError};
 pub use atomic::{make_folder, sync_folder};
 pub use checkpoint::Checkpoint;
 pub use lock::{FolderLock, protect, remove_abandoned};

@@ -5,6 +5,7 @@
 //! once, and the run file is made from it when that is due: soon while it is small, and never for more than a small
 //! share of the time.
 
+use super::answers::{self, Answers};
 use super::hdf;
 use super::image::Image;
 use super::journal::{self, Event, Journal};
@@ -181,6 +182,11 @@ impl RunFile {
         self.events.push(Event::Result(owned(figures)));
     }
 
+    /// What was answered on the test part, as `/evaluation`.
+    pub fn answers(&mut self, answers: Answers) {
+        self.events.push(Event::Answers(Box::new(answers)));
+    }
+
     /// Puts all rows into the journal, so that a kill does not lose them, and into the run file where that is due.
     ///
     /// # Errors
@@ -276,7 +282,8 @@ fn write(file: &File, run: &RunSummary) -> hdf5::Result<()> {
         figures.iter().try_for_each(|(name, value)| hdf::set(&group, name, value))?;
     }
     let result = file.create_group("result")?;
-    run.result.iter().try_for_each(|(name, value)| hdf::set(&result, name, value))
+    run.result.iter().try_for_each(|(name, value)| hdf::set(&result, name, value))?;
+    answers::write(file, &run.answers)
 }
 
 /// Each column as a 1-D extendible data set; the one named `key` as u64.

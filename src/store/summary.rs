@@ -1,5 +1,6 @@
 //! Reading a run file back.
 
+use super::answers::{self, Answers};
 use super::seal::{self, Kind};
 use super::{hdf, run::FORMAT_VERSION};
 use crate::error::{Error, Result};
@@ -33,6 +34,9 @@ pub struct RunSummary {
     pub baselines: Vec<(String, Figures)>,
     /// `/result`.
     pub result: Figures,
+    /// `/evaluation`; void once a run goes on, so that no journal needs it.
+    #[serde(skip)]
+    pub answers: Answers,
 }
 
 impl RunSummary {
@@ -124,6 +128,7 @@ fn read(file: &File) -> hdf5::Result<RunSummary> {
         timing,
         baselines,
         result: hdf::numbers(&*file.group("result")?)?,
+        answers: answers::read(file)?,
     })
 }
 

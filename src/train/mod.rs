@@ -1,5 +1,6 @@
 //! Training: from a job to results on disk. [`step`] is the life of one mini-batch.
 
+mod answers;
 pub mod clock;
 mod deadline;
 mod destination;

@@ -15,7 +15,7 @@ use crate::comm::{Comm, agree, on_root, watch};
 use crate::config::Job;
 use crate::data::{Dataset, Input, Part};
 use crate::error::{Error, Result};
-use crate::store::{Best, RunFile, RunInfo, StepRow};
+use crate::store::{Answers, Best, RunFile, RunInfo, StepRow};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -243,6 +243,11 @@ impl Session<'_> {
 
     /// Closes the run file with how it ended, and tells where everything is.
     fn end(mut self, ended: Result<Option<Metrics>>) -> Result<()> {
+        let answers = match &ended {
+            Ok(Some(metrics)) => self.trainer.answers(self.data, metrics),
+            _ => Ok(Answers::default()),
+        };
+        let ended = ended.and_then(|metrics| answers.map(|answers| (metrics, answers)));
         let status = match &ended {
             Ok(_) => "done",
             Err(Error::Stopped { .. }) => "stopped",
@@ -251,7 +256,7 @@ impl Session<'_> {
         };
         let totals = self.comm.gather_f64(&self.totals);
         let mut figures = match &ended {
-            Ok(Some(metrics)) => metrics.columns(Part::Test),
+            Ok((Some(metrics), _)) => metrics.columns(Part::Test),
             _ => Vec::new(),
         };
         if self.at.best.epoch > 0 {
@@ -259,14 +264,16 @@ impl Session<'_> {
             figures.push(("best_validation_loss".into(), self.at.best.loss));
         }
         let (run, steps) = (self.run.take(), std::mem::take(&mut self.steps));
+        let answers = ended.as_ref().map_or_else(|_| Answers::default(), |(_, answers)| answers.clone());
         let closed = on_root(self.comm, || {
             let Some(mut run) = run else { return Ok(()) };
             run.steps(&steps);
             run.result(&figures.iter().map(|(name, figure)| (name.as_str(), *figure)).collect::<Vec<_>>());
+            run.answers(answers);
             run.finish(status)
         });
         // The first error is the one that matters.
-        let metrics = ended?;
+        let (metrics, _) = ended?;
         closed?;
         if self.root() {
             self.summary(metrics.as_ref(), &totals);
