@@ -5,6 +5,7 @@
 # make instructions  counts instructions against bench/instructions.tsv    make valgrind  kernels and layers under memcheck
 # make test-prediction  what ddl scale --predict says of virtual hosts against what is measured (root)
 # make test-storage  trains from HTTP, S3, Azure and HDFS servers that it installs, the same weights as locally
+# make test-export  ONNX files in onnxruntime, which it installs, the same outputs as ddl's
 # make fuzz   looks for input that breaks a parser, 10 minutes for each of the targets (scripts/fuzz, which says more)
 # make setup  only install what is missing  make clean   remove what was built
 
@@ -26,7 +27,7 @@ endif
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 # Exit code 77 of these scripts: not possible here, and they say why.
-.PHONY: run test test-storage test-hosts test-prediction test-mpich check instructions valgrind fuzz bench setup build clean
+.PHONY: run test test-export test-storage test-hosts test-prediction test-mpich check instructions valgrind fuzz bench setup build clean
 .DEFAULT_GOAL := run
 
 run: build
@@ -45,6 +46,9 @@ test-prediction: build
 
 test-storage: build
 	@scripts/test-storage target/release/ddl || [ $$? = 77 ]
+
+test-export: setup
+	@scripts/test-export || [ $$? = 77 ]
 
 test-mpich: setup
 	@if ! { command -v mpicc.mpich && command -v mpiexec.mpich; } > /dev/null; then \

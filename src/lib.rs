@@ -33,6 +33,7 @@ pub mod data;
 pub mod doctor;
 pub mod error;
 pub mod explore;
+pub mod export;
 pub mod input;
 pub mod kernel;
 pub mod layer;

@@ -63,6 +63,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("reduction", &["comm", "shard", "error", "kernel::sum"]),
     // Pictures, whatever they show.
     ("chart", &["error", "store::write_file"]),
+    // A trained network in the forms of others.
+    ("export", &["config::Job", "error", "input", "kernel", "layer", "model", "shape", "store"]),
     // Runs and studies on a page, from their files.
     ("report", &["chart", "config", "error", "store"]),
     // What is in a data set.
@@ -105,6 +107,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "doctor",
             "error",
             "explore",
+            "export",
             "kernel",
             "loss",
             "model::Row",

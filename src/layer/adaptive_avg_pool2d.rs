@@ -4,7 +4,7 @@
 use super::avg_pool2d::weighted_sum;
 use super::conv2d::Pair;
 use super::registry::{Entry, Example, Place, wrong_input};
-use super::{Backward, Forward, Layer, Plan};
+use super::{Backward, Forward, Layer, Op, Plan};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::{Real, isa::dispatch};
@@ -84,7 +84,7 @@ fn with_size<T: Real>(component: &Component, place: Place<'_>, size: Pair) -> Re
         let what = format!("{out_h}x{out_w} of a {h}x{w} image");
         return Err(component.error("output_size", what, format!("give 1 to {most}")));
     }
-    let plan = Plan::new(Shape::Image { c, h: out_h, w: out_w });
+    let plan = Plan::new(Op::AdaptiveAvgPool2d((out_h, out_w)), Shape::Image { c, h: out_h, w: out_w });
     Ok(Box::new(AdaptiveAvgPool2d { plan, bins: Bins { c, h, w, out_h, out_w } }))
 }
 

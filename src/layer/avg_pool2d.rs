@@ -3,7 +3,7 @@
 use super::conv2d::{Pair, window, zero};
 use super::max_pool2d::for_each_tap;
 use super::registry::{Entry, Example, Place};
-use super::{Backward, Forward, Layer, Plan};
+use super::{Backward, Forward, Layer, Op, Plan};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::{Real, Window, isa::dispatch};
@@ -67,7 +67,8 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     }
     let weights = counts.into_iter().map(|count| T::of(1.0 / count as f64)).collect();
     let output = Shape::Image { c: window.c, h: window.out_h(), w: window.out_w() };
-    Ok(Box::new(AvgPool2d { plan: Plan::new(output), window, weights }))
+    let op = Op::AvgPool2d { window, count_include_pad: keys.count_include_pad };
+    Ok(Box::new(AvgPool2d { plan: Plan::new(op, output), window, weights }))
 }
 
 /// Channels whose sums stay in registers.

@@ -3,7 +3,7 @@
 //! torch.nn.SyncBatchNorm's), and the running ones in evaluation.
 
 use super::registry::{Entry, Example, Place, wrong_input};
-use super::{Backward, Forward, Initial, Layer, Mode, Plan, Statistics, Step};
+use super::{Backward, Forward, Initial, Layer, Mode, Op, Plan, Statistics, Step};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
@@ -147,7 +147,7 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     if !(0.0..=1.0).contains(&keys.momentum) {
         return Err(component.error("momentum", format!("is {}", keys.momentum), "give a number from 0 to 1"));
     }
-    let mut plan = Plan::new(place.input);
+    let mut plan = Plan::new(Op::BatchNorm { eps: keys.eps }, place.input);
     let mut parameter = |name: &str, value: f64| {
         keys.affine.then(|| plan.parameter(name, &[channels], Storage::Plain, Initial::Constant(value)))
     };

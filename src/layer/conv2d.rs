@@ -2,7 +2,7 @@
 
 use super::chain::Chain;
 use super::registry::{Entry, Example, Place, check_size, wrong_input};
-use super::{Backward, Forward, Initial, Layer, Plan, Step};
+use super::{Backward, Forward, Initial, Layer, Op, Plan, Step};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
@@ -190,7 +190,7 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     check_size::<T>(component, "kernel_size", &[window.c, window.kernel.0, window.kernel.1])?;
     check_size::<T>(component, "padding", &pixels)?;
     check_size::<T>(component, "out_channels", &[o, window.depth().max(pixels.iter().product())])?;
-    let mut plan = Plan::new(Shape::Image { c: window.o, h: window.out_h(), w: window.out_w() });
+    let mut plan = Plan::new(Op::Conv2d(window), Shape::Image { c: window.o, h: window.out_h(), w: window.out_w() });
     let bound = 1.0 / (window.depth() as f64).sqrt();
     let shape = [window.o, window.c / groups, window.kernel.0, window.kernel.1];
     let weight = plan.parameter("weight", &shape, Storage::Panels, Initial::Uniform(bound));

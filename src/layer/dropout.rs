@@ -2,7 +2,7 @@
 //! torch.nn.Dropout (Srivastava et al., 2014). The choice depends on (seed, step, position in the global batch, layer).
 
 use super::registry::{Entry, Example, Place};
-use super::{Backward, Forward, Layer, Mode, Plan};
+use super::{Backward, Forward, Layer, Mode, Op, Plan};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::{Real, isa::dispatch};
@@ -51,7 +51,7 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
     let len = place.input.len();
     // A byte an element, 1 where it stays: (M, len).
     let cache = (place.m * len).div_ceil(size_of::<T>());
-    let plan = Plan { in_place: true, cache, streams: vec![place.number], ..Plan::new(place.input) };
+    let plan = Plan { in_place: true, cache, streams: vec![place.number], ..Plan::new(Op::Dropout, place.input) };
     Ok(Box::new(Dropout { plan, len, p }))
 }
 

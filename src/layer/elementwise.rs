@@ -1,6 +1,6 @@
 //! What the activations share: a function of each element, done in place where nobody needs the input.
 
-use super::{Backward, Forward, Layer, Plan, Step};
+use super::{Backward, Forward, Layer, Op, Plan, Step};
 use crate::kernel::Real;
 use crate::shape::Shape;
 
@@ -18,11 +18,12 @@ type Backwards<T> = Box<dyn Fn(&[T], &mut [T]) + Send>;
 impl<T: Real> FromOutput<T> {
     /// `forward(x becomes y)` and `backward(y, dy becomes dx)`.
     pub(super) fn new(
+        op: Op,
         shape: Shape,
         forward: impl Fn(&mut [T]) + Send + 'static,
         backward: impl Fn(&[T], &mut [T]) + Send + 'static,
     ) -> Self {
-        let plan = Plan { in_place: true, reads_output: true, ..Plan::new(shape) };
+        let plan = Plan { in_place: true, reads_output: true, ..Plan::new(op, shape) };
         Self { plan, len: shape.len(), forward: Box::new(forward), backward: Box::new(backward) }
     }
 

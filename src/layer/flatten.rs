@@ -1,7 +1,7 @@
 //! `flatten`: one vector a sample in torch's order (channels, rows, columns), as torch.nn.Flatten.
 
 use super::registry::{Entry, Example, Place};
-use super::{Backward, Forward, Layer, Plan};
+use super::{Backward, Forward, Layer, Op, Plan};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::Real;
@@ -33,7 +33,7 @@ struct Flatten {
 
 fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     component.parse::<Keys>()?;
-    let mut plan = Plan::new(Shape::Vector { n: place.input.len() });
+    let mut plan = Plan::new(Op::Flatten, Shape::Vector { n: place.input.len() });
     let (channels, pixels) = match place.input {
         Shape::Image { c, h, w } if c > 1 && h * w > 1 => (c, h * w),
         // Nothing moves.

@@ -1,7 +1,7 @@
 //! `gelu`: y = x·Φ(x), exactly by erf or by the tanh form, as torch.nn.GELU (Hendrycks and Gimpel, 2016).
 
 use super::registry::{Entry, Example, Place};
-use super::{Backward, Forward, Layer, Plan};
+use super::{Backward, Forward, Layer, Op, Plan};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::{Approximate, Real};
@@ -35,7 +35,8 @@ struct Gelu {
 
 fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     let keys: Keys = component.parse()?;
-    Ok(Box::new(Gelu { plan: Plan::new(place.input), approximate: keys.approximate }))
+    let op = Op::Gelu { tanh: keys.approximate == Approximate::Tanh };
+    Ok(Box::new(Gelu { plan: Plan::new(op, place.input), approximate: keys.approximate }))
 }
 
 impl<T: Real> Layer<T> for Gelu {

@@ -2,7 +2,7 @@
 //! over a vector, over the features of each time step, or over a whole image.
 
 use super::registry::{Entry, Example, Place};
-use super::{Backward, Forward, Initial, Layer, Plan};
+use super::{Backward, Forward, Initial, Layer, Op, Plan};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
@@ -62,7 +62,7 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
         Shape::Sequence { t, f } => (vec![f], Storage::Plain, t),
         Shape::Vector { n } => (vec![n], Storage::Plain, 1),
     };
-    let mut plan = Plan::new(place.input);
+    let mut plan = Plan::new(Op::LayerNorm { eps: keys.eps }, place.input);
     let mut parameter = |name: &str, value: f64| {
         keys.elementwise_affine.then(|| plan.parameter(name, &shape, storage, Initial::Constant(value)))
     };

@@ -1,8 +1,8 @@
 //! `leaky_relu`: y = x for x ≥ 0 and slope·x below, as torch.nn.LeakyReLU.
 
-use super::Layer;
 use super::elementwise::FromOutput;
 use super::registry::{Entry, Example, Place};
+use super::{Layer, Op};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::{Real, isa::dispatch};
@@ -41,7 +41,12 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
         return Err(component.error("negative_slope", what, "give a slope of 0 or more"));
     }
     let slope = T::of(keys.negative_slope);
-    Ok(Box::new(FromOutput::<T>::new(place.input, move |y| forward(y, slope), move |y, dy| backward(y, dy, slope))))
+    Ok(Box::new(FromOutput::<T>::new(
+        Op::LeakyRelu { slope: keys.negative_slope },
+        place.input,
+        move |y| forward(y, slope),
+        move |y, dy| backward(y, dy, slope),
+    )))
 }
 
 dispatch! {

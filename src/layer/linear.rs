@@ -2,7 +2,7 @@
 //! On a sequence it is applied at every time step.
 
 use super::registry::{Entry, Example, Place, check_size, wrong_input};
-use super::{Backward, Forward, Initial, Layer, Plan};
+use super::{Backward, Forward, Initial, Layer, Op, Plan};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
@@ -64,7 +64,7 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
         }
     };
     check_size::<T>(component, "out_features", &[outputs, inputs.max(place.m * steps)])?;
-    let mut plan = Plan::new(output);
+    let mut plan = Plan::new(Op::Linear, output);
     let bound = 1.0 / (inputs as f64).sqrt();
     let weight = plan.parameter("weight", &[outputs, inputs], Storage::Panels, Initial::Uniform(bound));
     let bias = keys.bias.then(|| plan.parameter("bias", &[outputs], Storage::Plain, Initial::Uniform(bound)));

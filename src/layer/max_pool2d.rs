@@ -2,7 +2,7 @@
 
 use super::conv2d::{Pair, window, zero};
 use super::registry::{Entry, Example, Place};
-use super::{Backward, Forward, Layer, Plan, Step};
+use super::{Backward, Forward, Layer, Op, Plan, Step};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::{Real, Window, isa::dispatch};
@@ -52,7 +52,7 @@ fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Lay
         return Err(component.error("kernel_size", what, "pool in two layers"));
     }
     let output = Shape::Image { c: window.c, h: window.out_h(), w: window.out_w() };
-    let mut plan = Plan::new(output);
+    let mut plan = Plan::new(Op::MaxPool2d(window), output);
     plan.step = (kernel == (2, 2) && window.stride == (2, 2) && padding == (0, 0)).then_some(Step::MaxPool);
     // A byte an output: which tap was the largest.
     plan.cache = (place.m * output.len()).div_ceil(size_of::<T>());

@@ -15,6 +15,7 @@ mod leaky_relu;
 mod linear;
 mod lstm;
 mod max_pool2d;
+mod op;
 mod recurrent;
 mod registry;
 mod relu;
@@ -24,6 +25,7 @@ mod stack;
 mod tanh;
 
 pub use batch_norm::BatchNormSlots;
+pub use op::{Described, Op};
 pub use registry::{Element, Entry, Example, Place, REGISTRY, build, find};
 pub use stack::{Onto, Pass, Stack};
 
@@ -92,6 +94,8 @@ pub struct Statistics {
 /// What a layer, made for one input shape and micro-batch size, will need and give.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
+    /// What it does, for other forms of it.
+    pub op: Op,
     /// Shape of its output.
     pub output: Shape,
     /// Its parameters, in arena order.
@@ -136,8 +140,9 @@ pub struct Plan {
 
 impl Plan {
     /// A layer without parameters, caches or products.
-    pub fn new(output: Shape) -> Self {
+    pub fn new(op: Op, output: Shape) -> Self {
         Self {
+            op,
             output,
             parameters: Vec::new(),
             states: Vec::new(),

@@ -7,7 +7,7 @@
 use super::dropout::{apply, fill_keep, keep_scale, probability};
 use super::registry::{Build, Entry, Example, Place, check_size, wrong_input};
 use super::stack::disjoint;
-use super::{Backward, Forward, Initial, Layer, Mode, Plan};
+use super::{Backward, Forward, Initial, Layer, Mode, Op, Plan};
 use crate::arena::Storage;
 use crate::config::Component;
 use crate::error::Result;
@@ -139,7 +139,8 @@ pub(super) fn build<T: Real>(kind: CellKind, component: &Component, place: Place
     let width = directions * hidden;
     let output =
         if keys.return_sequences { Shape::Sequence { t: steps, f: width } } else { Shape::Vector { n: width } };
-    let mut plan = Plan::new(output);
+    let (levels, bidirectional, return_sequences) = (keys.num_layers, keys.bidirectional, keys.return_sequences);
+    let mut plan = Plan::new(Op::Recurrent { kind, hidden, levels, bidirectional, return_sequences }, output);
     let bound = Initial::Uniform(1.0 / (hidden as f64).sqrt());
     let (mut cache, mut packed, mut kernel) = (0, 0, 0);
     let mut levels = Vec::with_capacity(keys.num_layers);

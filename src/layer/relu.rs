@@ -2,7 +2,7 @@
 
 use super::elementwise::FromOutput;
 use super::registry::{Entry, Example, Place};
-use super::{Layer, Step};
+use super::{Layer, Op, Step};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::{Real, isa::dispatch};
@@ -25,7 +25,7 @@ struct Keys {}
 
 fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     component.parse::<Keys>()?;
-    Ok(Box::new(FromOutput::<T>::new(place.input, forward, backward).step(Step::Relu)))
+    Ok(Box::new(FromOutput::<T>::new(Op::Relu, place.input, forward, backward).step(Step::Relu)))
 }
 
 dispatch! {

@@ -2,7 +2,7 @@
 //! In torch: a module with `layers` and `shortcut`, both `torch.nn.Sequential`.
 
 use super::registry::{Entry, Example, Place, find};
-use super::{Backward, Element, Forward, Initial, Layer, Onto, Pass, Plan, Stack};
+use super::{Backward, Element, Forward, Initial, Layer, Onto, Op, Pass, Plan, Stack};
 use crate::arena::Layout;
 use crate::config::Component;
 use crate::error::Result;
@@ -91,7 +91,8 @@ fn build<T: Element>(component: &Component, place: Place<'_>) -> Result<Box<dyn 
             "make both the same shape, for example by a 1x1 conv2d in shortcut",
         ));
     }
-    let mut plan = Plan::new(main_stack.output());
+    let op = Op::Residual { layers: main_stack.described(), shortcut: shortcut.described() };
+    let mut plan = Plan::new(op, main_stack.output());
     let main_params = adopt(&mut plan, &main_stack);
     let shortcut_params = adopt(&mut plan, &shortcut);
     let (main_state, shortcut_state) = (adopt_state(&mut plan, &main_stack), adopt_state(&mut plan, &shortcut));

@@ -1,8 +1,8 @@
 //! `sigmoid`: y = 1 / (1 + e⁻ˣ), as torch.nn.Sigmoid.
 
-use super::Layer;
 use super::elementwise::FromOutput;
 use super::registry::{Entry, Example, Place};
+use super::{Layer, Op};
 use crate::config::Component;
 use crate::error::Result;
 use crate::kernel::{Real, isa::dispatch};
@@ -25,7 +25,7 @@ struct Keys {}
 
 fn build<T: Real>(component: &Component, place: Place<'_>) -> Result<Box<dyn Layer<T>>> {
     component.parse::<Keys>()?;
-    Ok(Box::new(FromOutput::<T>::new(place.input, forward, backward)))
+    Ok(Box::new(FromOutput::<T>::new(Op::Sigmoid, place.input, forward, backward)))
 }
 
 fn forward<T: Real>(y: &mut [T]) {
