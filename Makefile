@@ -1,7 +1,8 @@
 # make run    set up, build, and train the built-in example under mpirun on all cores
 # make test   set up, and run the whole test suite
 # make check  formatting and lints          make bench   benchmarks of the kernels
-# make test-hosts  the same weights on virtual hosts with slow links (root)    make test-mpich  and under MPICH
+# make test-hosts  the same weights on virtual hosts with slow links, and what comes of ranks that stand still or die there (root)
+# make test-mpich  the same weights under MPICH
 # make instructions  counts instructions against bench/instructions.tsv    make valgrind  kernels and layers under memcheck
 # make test-prediction  what ddl scale --predict says of virtual hosts against what is measured (root)
 # make test-storage  trains from HTTP, S3, Azure and HDFS servers that it installs, the same weights as locally
@@ -39,6 +40,7 @@ test: setup
 test-hosts: build
 	@for link in 1gbit 1gbit,2ms; do \
 	  RATE=$$link scripts/same-weights hosts target/release/ddl || [ $$? = 77 ] || exit 1; done
+	@scripts/test-waiting target/release/ddl || [ $$? = 77 ]
 
 test-prediction: build
 	@for link in 1gbit 200mbit 1gbit,2ms; do \

@@ -157,6 +157,9 @@ fn what_cannot_be_compared_or_is_not_whole_is_told() {
         fails(&["compare", &run, checkpoint.to_str().unwrap()], 65, "step-00000002.h5");
     }
     fails(&["verify", "nowhere.h5"], 74, "nowhere.h5");
-    fails(&["verify", dir.path().join("job.toml").to_str().unwrap()], 65, "of no kind");
+    // A folder of runs is looked through, too.
+    fails(&["verify", dir.path().to_str().unwrap()], 65, "step-00000002.h5");
+    let (said, _) = ddl_ok(0, &["verify", dir.path().join("job.toml").to_str().unwrap()]);
+    assert!(said.starts_with("unknown") && said.contains("of no kind"), "{said}");
     assert_eq!(ddl(0, &["verify"]).status.code(), Some(2));
 }

@@ -570,4 +570,11 @@ fn what_windows_cannot_be_is_told() {
     refused("time = 'sky'", "rows.csv, column sky: \"fair\" is no date");
     refused("targets = ['sky']", "rows.csv:2, column sky: \"fair\" is no usable number");
     refused("group = 'station'\nhorizon = 50", "no series is long enough");
+    let many = (0..30).map(|i| format!("{},{},{i}\n", ["a", "b", "c"][i % 3], i / 3)).collect::<String>();
+    let path = write(&folder, "many.csv", "of,t,y\n".to_owned() + &many);
+    let open =
+        |keys: &str| failure(&config("csv", &path, &format!("target = 'y'\nfeatures = ['y']\nwindow = 2\n{keys}")));
+    let (code, text) = open("time = 't'");
+    let says = "20 of 30 rows have a t that another row has; set data.group";
+    assert!(code == 2 && text.contains(says), "{code} {text}");
 }

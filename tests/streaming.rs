@@ -7,7 +7,7 @@ use ddl::config::{DataConfig, Job};
 use ddl::data::Dataset;
 use ddl::store::checkpoint;
 use hdf5::File;
-use ndarray::{Array1, Array2, Array4};
+use ndarray::{Array1, Array2, Array4, ShapeBuilder};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -106,6 +106,35 @@ fn streamed_rows_give_the_bits_of_resident_ones() {
         same(&resident, &train(folder.path(), &job, ranks, &STREAMED), &format!("{shuffle} on {ranks} ranks"));
         same(&resident, &train(folder.path(), &job, 0, &STREAMED), &format!("{shuffle} without mpirun"));
     }
+}
+
+#[test]
+fn arrays_in_files_of_their_own_are_streamed_as_they_lie() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("arrays");
+    fs::create_dir(&path).unwrap();
+    let x = Array2::from_shape_fn((330, 7), |(i, j)| value(i as u32, j as u32));
+    let y = Array2::from_shape_fn((330, 2), |(i, j)| f64::from(x[(i, j)] * x[(i, 2)]));
+    let save = |name: &str, write: &dyn Fn(&Path)| write(&path.join(name));
+    save("y_train.npy", &|path| ndarray_npy::write_npy(path, &y).unwrap());
+    for (kind, write) in [
+        ("f32", (&|path: &Path| ndarray_npy::write_npy(path, &x).unwrap()) as &dyn Fn(&Path)),
+        ("f64", &|path: &Path| ndarray_npy::write_npy(path, &x.mapv(f64::from)).unwrap()),
+        ("u8", &|path: &Path| ndarray_npy::write_npy(path, &x.mapv(|v| (100.0 * v.abs()) as u8)).unwrap()),
+    ] {
+        save("x_train.npy", write);
+        let job = job(&path, "normalize = \"standard\"", false).replace("\"hdf5\"", "\"npz\"");
+        let resident = train(folder.path(), &job, 0, &RESIDENT);
+        same(&resident, &train(folder.path(), &job, 3, &STREAMED), kind);
+    }
+    // In another order than in memory they are read whole.
+    save("x_train.npy", &|path| {
+        ndarray_npy::write_npy(path, &Array2::from_shape_fn((330, 7).f(), |at| x[at])).unwrap()
+    });
+    let job = folder.path().join("turned.toml");
+    fs::write(&job, self::job(&path, "resident = false", false).replace("\"hdf5\"", "\"npz\"")).unwrap();
+    let output = command(0, &["train", job.to_str().unwrap(), "--dry-run"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 /// The last batch has 10 samples in three micro-batches, of which the fourth rank has none.

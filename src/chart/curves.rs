@@ -93,7 +93,9 @@ impl Panel {
         area.draw(&Text::new(self.title.clone(), (30, 4), bold(19).color(&INK)))?;
         self.legend(area, width)?;
         let all = || self.curves.iter().flat_map(|curve| &curve.points).filter(|(x, y)| x.is_finite() && y.is_finite());
-        let log = self.log && all().all(|&(_, y)| y > 0.0);
+        let (least, most) = all().fold((f64::INFINITY, 0.0f64), |(a, b), p| (a.min(p.1), b.max(p.1)));
+        // Over a short way a logarithm has no round numbers to name.
+        let log = self.log && least > 0.0 && most > 3.0 * least;
         let height = |y: f64| if log { y.log10() } else { y };
         let range = |values: &mut dyn Iterator<Item = f64>| {
             values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
@@ -113,6 +115,7 @@ impl Panel {
         let ((x0, x1), (y0, y1)) = (padded(x0, x1, 0.0), padded(y0, y1, 0.06));
         let plot = area.clone().shrink((24, 56), (width as u32 - 48, HEIGHT as u32 - 66));
         let mut chart = ChartBuilder::on(&plot)
+            .margin_right(30)
             .set_label_area_size(LabelAreaPosition::Left, 66)
             .set_label_area_size(LabelAreaPosition::Bottom, 46)
             .build_cartesian_2d(x0..x1, y0..y1)?;
@@ -170,7 +173,7 @@ impl Panel {
     fn legend<B: DrawingBackend>(&self, area: &Area<B>, width: i32) -> Drawn<B> {
         let mut x = 30;
         for curve in self.curves.iter().filter(|curve| !curve.name.is_empty()) {
-            let wide = 40 + 8 * curve.name.chars().count() as i32;
+            let wide = 38 + 8 * curve.name.chars().count() as i32;
             if x + wide > width - 20 {
                 return write_at(area, "...", (x, 42), 15, PALE, HPos::Left);
             }
@@ -230,13 +233,7 @@ pub fn figure(value: f64) -> String {
         }
         100.0.. => format!("{value:.0}"),
         _ => {
-            let digits = if size >= 10.0 {
-                1
-            } else if size >= 1.0 {
-                2
-            } else {
-                4
-            };
+            let digits = if size >= 10.0 { 1 } else { 2 + (-size.log10()).ceil().max(0.0) as usize };
             let text = format!("{value:.digits$}");
             text.trim_end_matches('0').trim_end_matches('.').to_owned()
         }

@@ -19,7 +19,7 @@ pub(super) struct Export {
     /// The file to write; its ending says the form: .safetensors, .npz or .onnx
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// Of ONNX: have the graph normalise its input, and give values in the data's own units
+    /// Of ONNX: have the graph normalise its input, and give values in the data's own units (not of windows over series)
     #[arg(long)]
     with_normalization: bool,
 }

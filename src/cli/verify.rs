@@ -64,6 +64,7 @@ impl Verify {
             let (state, what) = match found {
                 Ok(Verified::Whole(what)) => ("whole", what.clone()),
                 Ok(Verified::Opens(what)) => ("unknown", what.clone()),
+                Err(error @ Error::Io { .. }) => ("unread", error.to_string()),
                 Err(error) => ("damaged", error.to_string()),
             };
             return serde_json::json!({ "file": path.to_string(), "state": state, "what": what }).to_string();
@@ -71,6 +72,7 @@ impl Verify {
         match found {
             Ok(Verified::Whole(what)) => format!("whole    {path}  ({what})"),
             Ok(Verified::Opens(what)) => format!("unknown  {path}  ({what}: it opens, more cannot be told)"),
+            Err(error @ Error::Io { .. }) => format!("UNREAD   {error}"),
             Err(error) => format!("DAMAGED  {error}"),
         }
     }

@@ -58,7 +58,7 @@ pub fn write(checkpoint: &Checkpoint, path: &Path, form: Form, whole: bool) -> R
         Form::Safetensors => weights::export_safetensors(path, &checkpoint.model, checkpoint.step)?,
         Form::Npz => npz(checkpoint, path)?,
         Form::Onnx => {
-            store::write_file(path, &graph(checkpoint, path, whole)?)?;
+            store::write_file(path, &graph(checkpoint, whole)?)?;
             return Ok(format!("the network with {tensors}"));
         }
     }
@@ -77,21 +77,21 @@ fn npz(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
 }
 
 /// The network as an ONNX file's bytes.
-fn graph(checkpoint: &Checkpoint, path: &Path, whole: bool) -> Result<Vec<u8>> {
+fn graph(checkpoint: &Checkpoint, whole: bool) -> Result<Vec<u8>> {
     let Some(input) = &checkpoint.input else {
         let mend = "go on with it by --resume and this ddl, and export the new checkpoint";
         return Err(Error::usage("the checkpoint", "made by an older ddl, it does not hold what its input was", mend));
     };
     let job = Job::parse(&checkpoint.config, "the checkpoint's job", &[])?;
     let model = Model::<f32>::build(&job.layers, input.shape, 1)?;
-    let same_for_all = !input.mean.is_empty() && input.series.is_empty();
-    if whole && !same_for_all {
-        let what = format!("the scales of {} differ by series, or are none", path.display());
-        return Err(Error::usage(
-            "--with-normalization",
-            what,
-            "leave it out, and scale as the checkpoint's /input says",
-        ));
+    if whole && !input.series.is_empty() {
+        let what = "the checkpoint's samples are windows, scaled by series or by window";
+        let mend = "leave it out, and scale before the graph as the file's metadata say (`series`)";
+        return Err(Error::usage("--with-normalization", what, mend));
+    }
+    if whole && input.mean.is_empty() {
+        let what = "the checkpoint's samples are taken as they are, there is nothing to normalise by";
+        return Err(Error::usage("--with-normalization", what, "leave it out"));
     }
     let units = input.units.iter().map(|unit| (unit.scale, unit.offset)).unzip();
     let network = onnx::Network {

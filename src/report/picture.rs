@@ -32,10 +32,20 @@ pub(super) fn curves(runs: &[Run]) -> Panels {
     for name in measured {
         let mut panel =
             Panel { title: capital(&worded(name)), x: "epoch".into(), log: name == "loss", ..Panel::default() };
+        let has = |part: &str| runs.iter().any(|run| run.found.epoch_column(&format!("{part}_{name}")).is_some());
+        if !alone && has("train") {
+            panel.title +=
+                if has("validation") { " (dashed: training, dots: validation)" } else { " (dashed: training)" };
+        }
         for (number, run) in runs.iter().enumerate() {
             for (place, (part, mark)) in parts.into_iter().enumerate() {
                 let Some(values) = run.found.epoch_column(&format!("{part}_{name}")) else { continue };
-                let name = if alone { part.to_owned() } else { format!("{} {part}", run.name) };
+                // Of several runs the colour tells which, the mark which part.
+                let name = match (alone, part) {
+                    (true, part) => part.to_owned(),
+                    (false, "test") => run.name.clone(),
+                    _ => String::new(),
+                };
                 let mark = if alone { Mark::Line } else { mark };
                 panel.curves.push(curve(name, colour(number, place), mark, run.found.epoch_column("epoch"), values));
             }
@@ -117,9 +127,9 @@ fn forecast(of: &Forecast) -> Panel {
     }
     let over_time = |values: &[f64]| values.iter().enumerate().map(|(i, &value)| (i as f64, value)).collect();
     let curves = vec![
-        curve("actual", INK, Mark::Line, over_time(&of.actual)),
-        curve("naive: the last value stays", ORANGE, Mark::Dashes, over_time(&of.naive)),
         curve("predicted", BLUE, Mark::Line, over_time(&of.predicted)),
+        curve("naive: the last value stays", ORANGE, Mark::Dashes, over_time(&of.naive)),
+        curve("actual", INK, Mark::Line, over_time(&of.actual)),
     ];
     let labels = of.times.iter().map(|time| time.trim_end_matches("T00:00:00").to_owned()).collect();
     Panel { title, labels, curves, ..Panel::default() }

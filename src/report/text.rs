@@ -49,7 +49,7 @@ pub(super) fn summary(runs: &[Run]) -> String {
             rows.push(row);
         }
     }
-    if runs.len() > 1 {
+    if runs.len() > 1 && comparable(runs) {
         let mut row = vec![format!("mean ± deviation of {}", runs.len())];
         row.resize(head.len(), String::new());
         row.extend(names.iter().map(|name| {
@@ -65,6 +65,12 @@ pub(super) fn summary(runs: &[Run]) -> String {
         text += &settings(first, others);
     }
     text
+}
+
+/// Whether figures of runs are of one kind: of the same data and loss.
+fn comparable(runs: &[Run]) -> bool {
+    let other = |key: &str| ["data.source", "data.path", "loss"].iter().any(|of| key.starts_with(of));
+    runs.iter().all(|run| !changes(&runs[0].found.config, &run.found.config).iter().any(|change| other(&change.key)))
 }
 
 /// The keys in which runs differ from the first.

@@ -93,10 +93,17 @@ fn of_groups(root: &Path, own: &str) -> Option<u64> {
     own.lines().filter_map(of_line).min()
 }
 
+/// Version 1 calls no limit the largest number of whole pages.
+const UNLIMITED: u64 = 1 << 60;
+
 /// What one group leaves: its limit without what is in use, but for the files the kernel keeps and would give up.
 fn left(group: &Path, [limit, used, prefix]: [&str; 3]) -> Option<u64> {
     let read = |name: &str| read_to_string(group.join(name)).ok();
     let limit: u64 = read(limit)?.trim().parse().ok()?;
+    if limit >= UNLIMITED {
+        // What is in use is not asked for: the kernel takes up to a millisecond to add that up.
+        return None;
+    }
     let used: u64 = read(used).and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     let statistics = read("memory.stat").unwrap_or_default();
     let of = |name: &str| {

@@ -135,6 +135,9 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     }
     match fs::create_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is a file, no folder", folder.display())))
+        }
         Err(e) => Err(e),
         Ok(()) => match sync_folder(parent) {
             // One that may be written to and not be read cannot be synced.

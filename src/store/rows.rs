@@ -1,4 +1,5 @@
-//! The rows of an array in an HDF5 file, read as they are needed: past the HDF5 library where they lie in one piece.
+//! The rows of an array in an HDF5 file, read as they are needed: past the HDF5 library where they lie in one piece. Arrays of other
+//! formats that lie so are read likewise.
 
 use super::table::{Array, Values};
 use super::{hdf, table};
@@ -31,7 +32,8 @@ pub enum Kind {
 /// An array of at least two dimensions, of which rows are read.
 pub struct Rows {
     path: PathBuf,
-    name: String,
+    /// The dataset; None where it is no HDF5 file.
+    name: Option<String>,
     /// Rows first.
     pub shape: Vec<usize>,
     /// What elements are.
@@ -96,11 +98,43 @@ impl Rows {
             }
         };
         let packed = chunk.filter(|_| packs);
-        Ok(Some(Self { path: path.to_owned(), name: name.to_owned(), shape, kind, packed, chunk, statistics, from }))
+        Ok(Some(Self {
+            path: path.to_owned(),
+            name: Some(name.to_owned()),
+            shape,
+            kind,
+            packed,
+            chunk,
+            statistics,
+            from,
+        }))
+    }
+
+    /// Rows of numbers that lie in a file in one piece, as they are in memory, from a byte on: of an array of others' formats. None
+    /// where that cannot be.
+    pub fn direct(path: &Path, file: File, first: u64, kind: Kind, shape: Vec<usize>) -> Option<Self> {
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        let last = first.checked_add(elements.checked_mul(size_of_kind(kind))? as u64)?;
+        let whole = file.metadata().is_ok_and(|found| found.len() == last);
+        (whole && elements > 0 && shape.len() > 1 && cfg!(target_endian = "little") && kind != Kind::Bool).then(|| {
+            Self {
+                path: path.to_owned(),
+                name: None,
+                shape,
+                kind,
+                packed: None,
+                chunk: None,
+                statistics: None,
+                from: From::File(file, first),
+            }
+        })
     }
 
     fn place(&self) -> String {
-        format!("{}, dataset {}", self.path.display(), self.name)
+        match &self.name {
+            Some(name) => format!("{}, dataset {name}", self.path.display()),
+            None => self.path.display().to_string(),
+        }
     }
 
     /// Elements of a row.
@@ -211,7 +245,8 @@ impl Rows {
                     self.shape.iter().map(|&size| SliceOrIndex::from(0..size)).collect();
                 slices[0] = SliceOrIndex::from(rows);
                 let values = dataset.read_slice::<T, _, IxDyn>(Hyperslab::new(slices));
-                let values = values.map_err(|e| table::damaged(&self.path, &format!("dataset {}", self.name), &e))?;
+                let name = self.name.as_deref().unwrap_or_default();
+                let values = values.map_err(|e| table::damaged(&self.path, &format!("dataset {name}"), &e))?;
                 each(values.as_slice().unwrap_or_default());
             }
         }

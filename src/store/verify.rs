@@ -49,25 +49,34 @@ pub fn verify(path: &Path) -> Result<Verified> {
         hdf::open(path)?;
         return Ok(Verified::Opens("HDF5 without a checksum".into()));
     }
-    let mend = "give runs, checkpoints, HDF5 or safetensors files, or folders with them";
-    Err(Error::data(path.display().to_string(), "of no kind that can be checked", mend))
+    // Whatever is called so and begins otherwise has lost its beginning.
+    if path.extension().is_some_and(|ending| ending == "h5" || ending == "hdf5") {
+        let mend = "it is damaged or of another kind: use another file";
+        return Err(Error::data(path.display().to_string(), "it does not begin as an HDF5 file", mend));
+    }
+    Ok(Verified::Opens("of no kind that can be checked".into()))
 }
 
-/// The files of a run's folder that can be checked: what lies in it and in its `checkpoints`, in order.
+/// Folders within one another, at most.
+const MOST_DEEP: usize = 5;
+
+/// The files that can be checked in a folder and the folders in it, such as a run's or one of many runs, in order.
 ///
 /// # Errors
 /// `Io` if a folder cannot be read.
 pub fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for folder in [folder.to_path_buf(), folder.join("checkpoints")] {
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !found.is_empty() => continue,
-            Err(e) => return Err(Error::io(&folder, format!("cannot read: {e}"), "check the path")),
-        };
-        let files = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-        let known = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "h5" || ending == "safetensors");
-        found.extend(files.filter(known));
+    let (mut found, mut waiting) = (Vec::new(), vec![(folder.to_path_buf(), 0)]);
+    while let Some((folder, depth)) = waiting.pop() {
+        let unread = |e: std::io::Error| Error::io(&folder, format!("cannot read: {e}"), "check the path");
+        for entry in std::fs::read_dir(&folder).map_err(unread)? {
+            let entry = entry.map_err(unread)?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(unread)?);
+            if kind.is_dir() && depth < MOST_DEEP {
+                waiting.push((path, depth + 1));
+            } else if path.extension().is_some_and(|ending| ending == "h5" || ending == "safetensors") {
+                found.push(path);
+            }
+        }
     }
     found.sort();
     Ok(found)

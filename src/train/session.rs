@@ -91,6 +91,12 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         for note in data.notes() {
             tell(&format!("note   {note}"));
         }
+        if batch > data.len(Part::Train) {
+            let (batch, all) = (terminal::thousands(batch as u64), terminal::thousands(samples));
+            tell(&format!(
+                "note   a batch of {batch} is more than the {all} training samples: each step takes them all"
+            ));
+        }
     }
     if options.dry_run {
         if root {
@@ -283,6 +289,14 @@ impl Session<'_> {
 
     fn summary(&self, metrics: Option<&Metrics>, totals: &[f64]) {
         say("");
+        if let Some((metrics, accuracy)) = metrics.and_then(|metrics| Some((metrics, metrics.accuracy()?))) {
+            say(&format!(
+                "test         accuracy {:.2} %, loss {:.4}, of {} samples\n",
+                100.0 * accuracy,
+                metrics.loss,
+                metrics.samples
+            ));
+        }
         if let Some(errors) = metrics.and_then(|metrics| metrics.errors.as_ref()) {
             say(&forecast_table(errors, last_value(self.data, Part::Test).as_ref()));
             say("");

@@ -3,10 +3,13 @@
 use crate::data::format::{Cut, RowStream, file, npy_text};
 use crate::error::{Error, Result};
 use crate::resource::memory;
+use crate::store::rows;
 use crate::store::table::{Array, Values};
 use ndarray::ArrayD;
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::path::Path;
 
 /// What every NPY file begins with.
 pub const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -32,6 +35,23 @@ pub fn read(reader: &mut impl Read, place: &str) -> Result<Array> {
         return Err(damaged(format!("its elements are not the {expected} bytes that its header promises")));
     }
     parse(&bytes).map_err(|e| damaged(e.to_string()))
+}
+
+/// An array in a file of its own of which rows can be read as they are needed; none of one that lies in another order than in memory.
+pub fn rows(path: &Path, mut file: File) -> Option<rows::Rows> {
+    let mut header = Vec::new();
+    let Elements { shape, kind, row_major, .. } = read_header(&mut file, &mut header).ok()?;
+    let kind = match kind.as_str() {
+        "|u1" | "<u1" => rows::Kind::U8,
+        "<f4" => rows::Kind::F32,
+        "<f8" => rows::Kind::F64,
+        "<i8" => rows::Kind::I64,
+        _ => return None,
+    };
+    if !row_major {
+        return None;
+    }
+    rows::Rows::direct(path, file, header.len() as u64, kind, shape)
 }
 
 /// How many rows an array of numbers, texts or times has; none of one that cannot be read.

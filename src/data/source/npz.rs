@@ -8,6 +8,7 @@ use crate::config::data::NormalizeMethod;
 use crate::data::format::{Cut, RowStream, file, files, npy};
 use crate::error::{Error, Result};
 use crate::resource::open_file;
+use crate::store::rows::Rows;
 use crate::store::table::Array;
 use crc32fast::Hasher;
 use flate2::bufread::DeflateDecoder;
@@ -207,6 +208,11 @@ impl ArrayFile for Npy {
             return (format!("no {name}.npy in the folder"), mend.into());
         }
         array::no_such(name, &self.names)
+    }
+
+    fn rows(&mut self, name: &str) -> Result<Option<Rows>> {
+        let Some(path) = self.file(name) else { return Ok(None) };
+        Ok(npy::rows(&path, open_file(&path, "check data.path")?))
     }
 
     fn read(&mut self, name: &str) -> Result<Array> {

@@ -114,7 +114,14 @@ impl Method {
 /// Whether `DDL_CONV=direct` forbids Winograd, for who needs the last digits of f32.
 fn only_direct() -> bool {
     static DIRECT: OnceLock<bool> = OnceLock::new();
-    *DIRECT.get_or_init(|| std::env::var("DDL_CONV").is_ok_and(|method| method == "direct"))
+    *DIRECT.get_or_init(|| match std::env::var("DDL_CONV").as_deref() {
+        Ok("direct") => true,
+        Ok(other) => {
+            log::warn!("DDL_CONV={other} is not direct; convolutions take the fastest way");
+            false
+        }
+        Err(_) => false,
+    })
 }
 
 /// A convolution of f32, planned for an instruction set.

@@ -172,6 +172,21 @@ fn groups(keys: &Keys, table: &Table, needed: &[&Cells], clock: &Clock, path: &P
     Ok(groups)
 }
 
+/// Refuses rows of several series that are taken for one: most of them would be dropped, for their times are there already.
+fn one_series(config: &DataConfig, keys: &Keys, groups: &[Group]) -> Result<()> {
+    let ([group], Some(time)) = (groups, &keys.time) else { return Ok(()) };
+    if keys.group.is_some() || group.duplicates <= group.rows.len() {
+        return Ok(());
+    }
+    let what = format!(
+        "{} of {} rows have a {time} that another row has",
+        group.duplicates,
+        group.duplicates + group.rows.len()
+    );
+    let mend = "set data.group to the column that tells series apart, or give each time once";
+    Err(config.source.error("time", what, mend))
+}
+
 /// Keeps the series of the job.
 fn select(config: &DataConfig, keys: &Keys, groups: &mut Vec<Group>) -> Result<()> {
     for name in &keys.select {
@@ -237,6 +252,7 @@ pub(in crate::data::source) fn open(
     let clock = Clock::of(&table, keys.time.as_ref(), path)?;
     let fill = meaning.missing.number();
     let mut groups = groups(keys, &table, if fill.is_none() { &needed } else { &[] }, &clock, path)?;
+    one_series(config, keys, &groups)?;
     let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
     if rows == 0 {
         let what = format!("no row with a {}", names.join(" and a "));
