@@ -2,7 +2,7 @@
 
 use super::distribution::Histogram;
 use super::image::white;
-use super::series::Line;
+use super::series::{Line, returns};
 use super::text::figure;
 use super::{Correlations, Survey};
 use crate::chart::{Area, BLUE, Drawn, GRID, INK, ORANGE, PALE, Picture, RED, Raster, bold, line, write_at};
@@ -87,7 +87,8 @@ impl Histograms {
             panels.extend(column.values.iter().map(|of| (short(&column.name), of.histogram.clone(), false)));
         }
         let returns = survey.series.iter().filter_map(|series| series.returns.as_ref());
-        panels.extend(returns.map(|of| ("daily returns".to_owned(), of.histogram.clone(), false)));
+        panels
+            .extend(returns.map(|of| ("changes from row to row (0.01: 1 %)".to_owned(), of.histogram.clone(), false)));
         let title = if survey.series.is_some() {
             "Returns of all series"
         } else {
@@ -289,20 +290,20 @@ impl Picture for Lines<'_> {
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
         let more = self.0.len() - self.drawn().len();
         let title = if more > 0 {
-            format!("Values and daily returns of the first of {} series", self.0.len())
+            format!("Values, and of prices the change from row to row, of the first of {} series", self.0.len())
         } else {
-            "Values and daily returns".into()
+            "Values, and of prices the change from row to row".into()
         };
         caption(area, &title, (30, 20), 26)?;
         for (index, series) in self.drawn().iter().enumerate() {
             let top = 70 + LINES * index as i32;
             caption(area, &short(&series.name), (30, top), 20)?;
-            let pairs = series.values.windows(2);
-            let returns: Vec<f64> =
-                pairs.map(|pair| if pair[0] > 0.0 { 100.0 * (pair[1] / pair[0] - 1.0) } else { 0.0 }).collect();
-            curve(area, &series.values, (100, 680, top + 36, top + LINES - 50), "")?;
-            curve(area, &returns, (790, 1370, top + 36, top + LINES - 50), " %")?;
-            for (left, right) in [(100, 680), (790, 1370)] {
+            let returns: Vec<f64> = returns(series).map(|(_, value)| 100.0 * value).collect();
+            // What is no price has no returns, and all of the width.
+            let panels: &[(i32, i32)] = if returns.is_empty() { &[(100, 1370)] } else { &[(100, 680), (790, 1370)] };
+            let kinds = [(&series.values, ""), (&returns, " %")];
+            for (&(left, right), (values, unit)) in panels.iter().zip(kinds) {
+                curve(area, values, (left, right, top + 36, top + LINES - 50), unit)?;
                 let [first, last] = [0, series.values.len() - 1].map(|row| series.time(row));
                 write_at(area, &first, (left, top + LINES - 32), 15, PALE, HPos::Left)?;
                 write_at(area, &last, (right, top + LINES - 32), 15, PALE, HPos::Right)?;

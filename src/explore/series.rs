@@ -43,7 +43,7 @@ pub struct SeriesFigures {
     pub longest_gap: u64,
     /// The day before that gap.
     pub gap_after: String,
-    /// How many daily returns there are; one from a value that is not above 0 is none.
+    /// How many returns from row to row there are; a series with a value that is not above 0 has none.
     pub returns: u64,
     /// Their mean.
     pub return_mean: f64,
@@ -115,10 +115,11 @@ pub(super) fn lines(data: &Dataset) -> Vec<Line> {
     lines
 }
 
-/// The returns from row to row, each with the place of its row.
-fn returns(line: &Line) -> impl Iterator<Item = (usize, f64)> + Clone {
-    let pairs = line.values.windows(2).enumerate();
-    pairs.filter(|(_, pair)| pair[0] > 0.0).map(|(before, pair)| (before + 1, pair[1] / pair[0] - 1.0))
+/// The returns from row to row, each with the place of its row; none where values are no prices, which are above zero.
+pub(super) fn returns(line: &Line) -> impl Iterator<Item = (usize, f64)> + Clone {
+    let prices = line.values.iter().all(|&value| value > 0.0);
+    let pairs = line.values.windows(if prices { 2 } else { usize::MAX }).enumerate();
+    pairs.map(|(before, pair)| (before + 1, pair[1] / pair[0] - 1.0))
 }
 
 /// `days` are those of all series, ascending.

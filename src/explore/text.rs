@@ -177,9 +177,13 @@ fn series(survey: &Survey) -> Option<String> {
     for of in found.series.iter().take(MOST_ROWS) {
         let SeriesFigures { name, rows, first, last, min, mean, max, missing_weekdays, longest_gap, gap_after, .. } =
             of;
-        let gap = format!("{longest_gap} days from {gap_after}");
+        let gap = match gap_after.is_empty() {
+            // Rows that are not known by a date have none.
+            true => "-".to_owned(),
+            false => format!("{longest_gap} days from {gap_after}"),
+        };
         let [min, mean, max] = [min, mean, max].map(|value| figure(*value));
-        let missing = thousands(*missing_weekdays);
+        let missing = if gap_after.is_empty() { "-".to_owned() } else { thousands(*missing_weekdays) };
         ranges.add_row([name.clone(), thousands(*rows), first.clone(), last.clone(), min, mean, max, missing, gap]);
         let days = [&of.largest_loss, &of.largest_gain].into_iter().flat_map(|day| match day {
             Some(day) => [percent(day.value), day.date.clone()],
@@ -189,7 +193,10 @@ fn series(survey: &Survey) -> Option<String> {
         returns.add_row([name.clone(), thousands(of.returns)].into_iter().chain(figures).chain(days));
     }
     let more = rest(found.series.len(), "series");
-    Some(format!("{ranges}{more}\n\n{returns}{more}"))
+    match found.series.iter().any(|of| of.returns > 0) {
+        true => Some(format!("{ranges}{more}\n\n{returns}{more}")),
+        false => Some(format!("{ranges}{more}")),
+    }
 }
 
 /// What someone should look at before training.

@@ -39,7 +39,10 @@ impl Form {
             "npz" => Ok(Form::Npz),
             "onnx" => Ok(Form::Onnx),
             _ => {
-                let what = format!("cannot write a .{ending} file");
+                let what = match ending.is_empty() {
+                    true => "it has no ending that says the form".to_owned(),
+                    false => format!("cannot write a .{ending} file"),
+                };
                 let mend = "use the ending .safetensors, .npz or .onnx";
                 Err(Error::usage(format!("--to {}", path.display()), what, mend))
             }

@@ -103,7 +103,8 @@ impl Session<'_> {
     fn finish_epoch(&mut self, seconds: f64, rate: f64, lr: f64) -> Result<Option<Metrics>> {
         let (train, epoch, seen) = (&self.job.train, self.at.epoch + 1, self.at.sample as f64);
         let sums = self.at.sums;
-        self.noise = Noise { spread: sums.noise_spread, signal: sums.noise_signal }.scale();
+        let noise = Noise { spread: sums.noise_spread, signal: sums.noise_signal };
+        self.noise.push(noise);
         let (loss, correct) = (sums.loss / seen, sums.correct / seen);
         // An epoch cut short by max_steps stays open: with a higher limit the run goes on inside it.
         if self.at.sample as usize == self.order.len() {
@@ -125,7 +126,7 @@ impl Session<'_> {
         let mut row = vec![("epoch", epoch as f64), ("train_loss", loss)];
         row.extend(accuracy.map(|accuracy| ("train_accuracy", accuracy)));
         row.extend(measured.iter().map(|(name, figure)| (name.as_str(), *figure)));
-        row.extend(self.noise.map(|scale| ("noise_scale", scale)));
+        row.extend(noise.scale().map(|scale| ("noise_scale", scale)));
         row.extend([("lr", lr), ("seconds", seconds), ("samples_per_second", rate)]);
         let run = &mut self.run;
         on_root(self.comm, || run.as_mut().map_or(Ok(()), |run| run.epoch(&row)))?;

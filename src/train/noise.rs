@@ -25,6 +25,15 @@ impl Noise {
         }
     }
 
+    /// Over the last half of some epochs: one alone may tell anything, and the scale grows as training goes on.
+    pub fn of_last(epochs: &[Noise]) -> Self {
+        let last = &epochs[epochs.len() / 2..];
+        last.iter().fold(Self::default(), |sum, epoch| Self {
+            spread: sum.spread + epoch.spread,
+            signal: sum.signal + epoch.signal,
+        })
+    }
+
     /// tr Σ / |G|² in samples; infinite where the noise hides the gradient, None where nothing was measured.
     pub fn scale(self) -> Option<f64> {
         (self != Self::default())

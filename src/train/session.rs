@@ -6,6 +6,7 @@ use super::destination::Destination;
 use super::environment;
 use super::evaluate::{Errors, Metrics, last_value};
 use super::folder::Folder;
+use super::noise::Noise;
 use super::progress::{Position, load_weights};
 use super::signal::StopFlag;
 use super::stage::LocalData;
@@ -143,7 +144,7 @@ pub fn train(job: &Job, options: &Options, comm: &dyn Comm) -> Result<()> {
         order: vec![0; data.len(Part::Train)],
         steps: Vec::new(),
         totals: vec![0.0; Phase::ALL.len()],
-        noise: None,
+        noise: Vec::new(),
         shown: Instant::now(),
         stop,
         deadline,
@@ -174,8 +175,8 @@ pub(super) struct Session<'a> {
     pub(super) steps: Vec<StepRow>,
     /// Seconds by phase so far.
     pub(super) totals: Vec<f64>,
-    /// The gradient noise scale of the last epoch.
-    pub(super) noise: Option<f64>,
+    /// Of the gradients, by epoch.
+    pub(super) noise: Vec<Noise>,
     /// When readers last saw something new.
     pub(super) shown: Instant,
     pub(super) stop: StopFlag,
@@ -304,7 +305,7 @@ impl Session<'_> {
         let rows: Vec<Vec<f64>> = totals.chunks(Phase::ALL.len()).map(<[f64]>::to_vec).collect();
         say(&terminal::timing_table(&rows));
         say("");
-        if let Some(scale) = self.noise {
+        if let Some(scale) = Noise::of_last(&self.noise).scale() {
             say(&format!("noise scale  {}", terminal::noise_text(scale, self.batch)));
         }
         say(&format!("metrics      {}", self.out.join("run.h5").display()));

@@ -291,9 +291,7 @@ pub fn errors_text(errors: &Errors) -> String {
 /// What the gradient noise scale says of a batch size.
 pub fn noise_text(scale: f64, batch: usize) -> String {
     if scale.is_infinite() {
-        return format!(
-            "not to be measured in an epoch: far above the batch of {batch}; a larger one may need fewer steps"
-        );
+        return format!("not to be measured: far above the batch of {batch}; a larger one may need fewer steps");
     }
     let advice = if scale > batch as f64 {
         "a larger one needs fewer steps, so more ranks may help"

@@ -141,7 +141,10 @@ impl Columns {
         let Some(array) = array_of(name, file) else {
             let (what, _) = file.missing(name);
             let list: Vec<String> = file.names().iter().map(|name| shorten(name)).collect();
-            let mend = format!("name columns of these in data.targets and data.features: {}", list.join(", "));
+            let mend = match list.is_empty() {
+                true => "set data.path to a file or folder with arrays".to_owned(),
+                false => format!("name columns of these in data.targets and data.features: {}", list.join(", ")),
+            };
             return Err(Error::data(path.display().to_string(), what, mend));
         };
         if self.knows(array) {
