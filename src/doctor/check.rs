@@ -78,7 +78,7 @@ fn cores(facts: &Facts) -> Finding {
         return Finding::serious(
             subject,
             what,
-            "start no more ranks than cores; where there are as many, bind each to its own (--bind-to core)",
+            "start fewer ranks, no more than cores; where there are as many, bind each to its own (--bind-to core)",
         );
     }
     Finding::good(subject, what)

@@ -151,7 +151,7 @@ fn job_for(job: &Job, mode: Mode, ranks: usize, fewest: usize, limits: Limits, s
         let mend = if batch >= ranks {
             format!("add --set train.micro_batch={}, or use --mode weak", batch / ranks)
         } else {
-            format!("leave out what is more than {parts}, raise train.batch_size, or use --mode weak")
+            format!("leave out what is more than {batch}, which train.micro_batch=1 allows, or use --mode weak")
         };
         return Err(Error::usage("--ranks", what, mend));
     }
