@@ -66,7 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // A trained network in the forms of others.
     ("export", &["config::Job", "error", "input", "kernel", "layer", "model", "shape", "store"]),
     // Runs and studies on a page, from their files.
-    ("report", &["chart", "config", "error", "store"]),
+    ("report", &["chart", "config", "error", "scale::summary", "store"]),
     // What is in a data set.
     (
         "explore",

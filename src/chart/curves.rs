@@ -1,19 +1,14 @@
 //! Curves in panels, several to a picture.
 
-use super::{Area, BLUE, Drawn, GRID, INK, ORANGE, PALE, Picture, bold, font, line, write_at};
+use super::{
+    Area, BLUE, Drawn, GREEN, GRID, INK, OLIVE, ORANGE, PALE, PURPLE, Picture, SKY, VERMILION, caption, font, line,
+    write_at,
+};
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 /// Colours of curves, in the order in which they are given out (after Okabe and Ito).
-pub const COLOURS: [RGBColor; 7] = [
-    BLUE,
-    ORANGE,
-    RGBColor(0, 158, 115),
-    RGBColor(213, 94, 0),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(140, 120, 60),
-];
+pub const COLOURS: [RGBColor; 7] = [BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, OLIVE];
 
 /// How points become marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +71,7 @@ impl Picture for Panels {
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
-        area.draw(&Text::new(self.title.clone(), (30, 20), bold(26).color(&INK)))?;
+        caption(area, &self.title, (30, 20), 26)?;
         let width = WIDTH / self.columns as i32;
         for (index, panel) in self.panels.iter().enumerate() {
             let (column, row) = ((index % self.columns) as i32, (index / self.columns) as i32);
@@ -90,7 +85,7 @@ impl Picture for Panels {
 
 impl Panel {
     fn draw<B: DrawingBackend>(&self, area: &Area<B>, width: i32) -> Drawn<B> {
-        area.draw(&Text::new(self.title.clone(), (30, 4), bold(19).color(&INK)))?;
+        caption(area, &self.title, (30, 4), 19)?;
         self.legend(area, width)?;
         let all = || self.curves.iter().flat_map(|curve| &curve.points).filter(|(x, y)| x.is_finite() && y.is_finite());
         let (least, most) = all().fold((f64::INFINITY, 0.0f64), |(a, b), p| (a.min(p.1), b.max(p.1)));

@@ -29,6 +29,18 @@ pub const BLUE: RGBColor = RGBColor(0, 95, 175);
 pub const RED: RGBColor = RGBColor(200, 60, 40);
 /// The second of things compared.
 pub const ORANGE: RGBColor = RGBColor(240, 180, 30);
+/// Further ones.
+pub const GREEN: RGBColor = RGBColor(0, 158, 115);
+/// Likewise.
+pub const VERMILION: RGBColor = RGBColor(213, 94, 0);
+/// Likewise.
+pub const PURPLE: RGBColor = RGBColor(204, 121, 167);
+/// Likewise.
+pub const SKY: RGBColor = RGBColor(86, 180, 233);
+/// Likewise.
+pub const OLIVE: RGBColor = RGBColor(140, 120, 60);
+/// The rest.
+pub const SILVER: RGBColor = RGBColor(190, 194, 200);
 
 /// What is drawn on.
 pub type Area<B> = DrawingArea<B, Shift>;
@@ -128,6 +140,11 @@ pub fn font(size: i32) -> FontDesc<'static> {
 /// `FontDesc::style` keeps the face it has loaded: a bold one must be asked for at once.
 pub fn bold(size: i32) -> FontDesc<'static> {
     FontDesc::new(FontFamily::SansSerif, f64::from(size), FontStyle::Bold)
+}
+
+/// A heading, whose upper left corner is at `at`.
+pub fn caption<B: DrawingBackend>(area: &Area<B>, text: &str, at: (i32, i32), size: i32) -> Drawn<B> {
+    area.draw(&Text::new(text.to_owned(), at, bold(size).color(&INK)))
 }
 
 /// Text whose middle is as high as `at`.

@@ -6,7 +6,7 @@ use crate::comm::{Comm, agree};
 use crate::config::{DataConfig, Job};
 use crate::data::{Dataset, Input, Part, Task, open_inputs};
 use crate::error::{Error, Result};
-use crate::store::Checkpoint;
+use crate::store::{Checkpoint, ClassFigures};
 use crate::train::evaluate::{Metrics, last_value};
 use crate::train::terminal::{say, table, thousands};
 use crate::train::{LocalData, Predictor, forecast_table, input_of, read_on_root, share};
@@ -122,17 +122,9 @@ fn per_target(metrics: &Metrics) -> String {
 
 /// Precision, recall and F1 of each class.
 fn per_class(metrics: &Metrics, names: &[String]) -> String {
-    let (n, counts) = (names.len(), &metrics.confusion);
     let mut rows = table(&["class", "samples", "precision %", "recall %", "F1 %"], 1);
-    for (class, name) in names.iter().enumerate() {
-        let right = counts[class * n + class] as f64;
-        let of_class: u64 = counts[class * n..][..n].iter().sum();
-        let given: u64 = (0..n).map(|truth| counts[truth * n + class]).sum();
-        let percent = |part: f64, whole: f64| if whole > 0.0 { 100.0 * part / whole } else { f64::NAN };
-        let (precision, recall) = (percent(right, given as f64), percent(right, of_class as f64));
-        let f1 = percent(2.0 * right, (given + of_class) as f64);
-        let figures = [precision, recall, f1].map(|v| if v.is_nan() { "-".to_owned() } else { format!("{v:.2}") });
-        rows.add_row([name.clone(), of_class.to_string()].into_iter().chain(figures));
+    for (name, of) in names.iter().zip(ClassFigures::of(&metrics.confusion)) {
+        rows.add_row([name.clone(), of.samples.to_string()].into_iter().chain(of.texts()));
     }
     rows.to_string()
 }

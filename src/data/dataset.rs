@@ -468,8 +468,8 @@ impl Dataset {
 
     /// What a sample of a series is about: `AAPL 2017-03-02`, the series' name and the time of the target.
     pub fn describe(&self, part: Part, sample: u32) -> Option<String> {
-        let (part, sample) = self.place(part, sample);
-        self.labels.describe(part, sample)
+        let (name, when) = self.place_in_series(part, sample)?;
+        Some(format!("{name} {when}").trim_start().to_owned())
     }
 
     /// Likewise, the name and the time by themselves.

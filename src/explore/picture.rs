@@ -5,7 +5,7 @@ use super::image::white;
 use super::series::{Line, returns};
 use super::text::figure;
 use super::{Correlations, Survey};
-use crate::chart::{Area, BLUE, Drawn, GRID, INK, ORANGE, PALE, Picture, RED, Raster, bold, line, write_at};
+use crate::chart::{Area, BLUE, Drawn, GRID, INK, ORANGE, PALE, Picture, RED, Raster, caption, line, write_at};
 use crate::data::{Dataset, Part, Raw};
 use crate::shape::Shape;
 use plotters::prelude::*;
@@ -17,10 +17,6 @@ pub(super) const MOST_DRAWN: usize = 20;
 const SHEET: usize = 10;
 /// Width of every picture.
 const WIDTH: i32 = 1400;
-
-fn caption<B: DrawingBackend>(area: &Area<B>, text: &str, at: (i32, i32), size: i32) -> Drawn<B> {
-    area.draw(&Text::new(text.to_owned(), at, bold(size).color(&INK)))
-}
 
 /// A name of whatever length, cut to fit.
 fn short(name: &str) -> String {

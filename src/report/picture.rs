@@ -2,7 +2,8 @@
 
 use super::Run;
 use crate::chart::{
-    Area, BLUE, COLOURS, Curve, Drawn, INK, Mark, ORANGE, PALE, Panel, Panels, Picture, bold, figure, write_at,
+    Area, BLUE, COLOURS, Curve, Drawn, GREEN, GRID, INK, Mark, OLIVE, ORANGE, PALE, PURPLE, Panel, Panels, Picture,
+    SILVER, SKY, VERMILION, caption, figure, write_at,
 };
 use crate::store::{Answers, Forecast};
 use plotters::prelude::*;
@@ -137,13 +138,13 @@ fn forecast(of: &Forecast) -> Panel {
 
 /// Colours of the phases of a step.
 const PHASES: [(&str, RGBColor); 7] = [
-    ("data", RGBColor(0, 158, 115)),
+    ("data", GREEN),
     ("forward", BLUE),
-    ("backward", RGBColor(86, 180, 233)),
+    ("backward", SKY),
     ("communication", ORANGE),
-    ("optimizer", RGBColor(204, 121, 167)),
-    ("checkpoint", RGBColor(140, 120, 60)),
-    ("evaluation", RGBColor(190, 194, 200)),
+    ("optimizer", PURPLE),
+    ("checkpoint", OLIVE),
+    ("evaluation", SILVER),
 ];
 
 /// Seconds by phase and rank over the whole run, as stacked bars.
@@ -186,7 +187,7 @@ impl Picture for Phases {
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
-        area.draw(&Text::new("Where the seconds went, by rank", (30, 20), bold(26).color(&INK)))?;
+        caption(area, "Where the seconds went, by rank", (30, 20), 26)?;
         let mut x = 30;
         for (name, colour) in PHASES {
             area.draw(&Rectangle::new([(x, 64), (x + 16, 80)], colour.filled()))?;
@@ -233,7 +234,7 @@ impl Picture for Confusion<'_> {
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Drawn<B> {
         let (n, cell) = (self.0.classes.len(), self.cell());
-        area.draw(&Text::new("Test part: which class was taken for which", (30, 20), bold(24).color(&INK)))?;
+        caption(area, "Test part: which class was taken for which", (30, 20), 24)?;
         write_at(area, "rows: true; columns: given; colour: share of the row", (30, 66), 16, PALE, HPos::Left)?;
         let short = |name: &str| name.chars().take(if cell < 40 { 4 } else { 12 }).collect::<String>();
         let narrow = self.0.classes.iter().all(|name| short(name).chars().count() * 9 < cell as usize);
@@ -246,11 +247,9 @@ impl Picture for Confusion<'_> {
             write_at(area, &short(name), (x, y), 14, INK, HPos::Center)?;
             for (column, &count) in counts.iter().enumerate() {
                 let (left, share) = (260 + cell * column as i32, count as f64 / sum);
-                let (strong, gap) = (
-                    if row == column { BLUE } else { RGBColor(213, 94, 0) },
-                    [(left, top), (left + cell - 2, top + cell - 2)],
-                );
-                area.draw(&Rectangle::new(gap, RGBColor(228, 231, 235).filled()))?;
+                let (strong, gap) =
+                    (if row == column { BLUE } else { VERMILION }, [(left, top), (left + cell - 2, top + cell - 2)]);
+                area.draw(&Rectangle::new(gap, GRID.filled()))?;
                 area.draw(&Rectangle::new(gap, strong.mix(share.sqrt()).filled()))?;
                 if count > 0 && cell >= 30 {
                     let ink = if share > 0.25 { WHITE } else { INK };

@@ -3,11 +3,13 @@
 use super::picture::worded;
 use super::{Run, Study};
 use crate::chart::{escaped, figure, table};
-use crate::config::changes;
-use crate::store::Answers;
+use crate::config::{Change, changes};
+use crate::scale::summary::Mean;
+use crate::store::{Answers, ClassFigures, SeriesError};
 
 /// More rows are cut.
 const MOST_ROWS: usize = 24;
+const MOST_CLASSES: usize = 200;
 
 pub(super) fn heading(text: &str) -> String {
     format!("<h2>{}</h2>\n", escaped(text))
@@ -23,7 +25,6 @@ pub(super) fn summary(runs: &[Run]) -> String {
         return String::new();
     }
     let mut names: Vec<&str> = Vec::new();
-    let baselines = |run: &Run| run.found.baselines.clone();
     for run in runs {
         for (name, _) in &run.found.result {
             if !names.contains(&name.as_str()) {
@@ -42,10 +43,10 @@ pub(super) fn summary(runs: &[Run]) -> String {
         let mut row = vec![run.name.clone(), attribute("status"), attribute("ranks"), epochs, figure(seconds(run))];
         row.extend(names.iter().map(|name| told(value(&run.found.result, name))));
         rows.push(row);
-        for (name, figures) in baselines(run) {
+        for (name, figures) in &run.found.baselines {
             let mut row = vec![format!("naive: {}", name.replace('_', " "))];
             row.resize(head.len(), String::new());
-            row.extend(names.iter().map(|name| told(value(&figures, name))));
+            row.extend(names.iter().map(|name| told(value(figures, name))));
             rows.push(row);
         }
     }
@@ -89,7 +90,7 @@ fn settings(first: &Run, others: &[Run]) -> String {
     let names = others.iter().map(|run| run.name.clone());
     let mut rows = vec![["setting".to_owned(), first.name.clone()].into_iter().chain(names).collect::<Vec<_>>()];
     for (key, old) in keys {
-        let value = |of: &Vec<crate::config::Change>| match of.iter().find(|change| change.key == key) {
+        let value = |of: &Vec<Change>| match of.iter().find(|change| change.key == key) {
             Some(change) => change.new.clone().unwrap_or_else(none),
             None => old.clone().unwrap_or_else(none),
         };
@@ -117,30 +118,17 @@ fn mean_and_deviation(values: &[f64]) -> String {
     if values.is_empty() {
         return "-".into();
     }
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let deviation = (values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (n - 1.0)).sqrt();
-    match deviation.is_finite() {
-        true => format!("{} ± {}", precise(mean), precise(deviation)),
-        false => precise(mean),
+    match Mean::of(values) {
+        Mean { mean, deviation: Some(deviation) } => format!("{} ± {}", precise(mean), precise(deviation)),
+        Mean { mean, deviation: None } => precise(mean),
     }
 }
 
 /// Precision, recall and F1 of each class.
 pub(super) fn classes(answers: &Answers) -> String {
-    let n = answers.classes.len();
     let mut rows = vec![["class", "samples", "precision %", "recall %", "F1 %"].map(str::to_owned).to_vec()];
-    for (class, name) in answers.classes.iter().enumerate().take(200) {
-        let right = answers.confusion[class * n + class] as f64;
-        let of_class: u64 = answers.confusion[class * n..][..n].iter().sum();
-        let given: u64 = (0..n).map(|truth| answers.confusion[truth * n + class]).sum();
-        let percent = |whole: f64, part: f64| match whole > 0.0 {
-            true => format!("{:.2}", 100.0 * part / whole),
-            false => "-".to_owned(),
-        };
-        let f1 = percent((given + of_class) as f64, 2.0 * right);
-        let shares = [percent(given as f64, right), percent(of_class as f64, right), f1];
-        rows.push([name.clone(), of_class.to_string()].into_iter().chain(shares).collect());
+    for (name, of) in answers.classes.iter().zip(ClassFigures::of(&answers.confusion)).take(MOST_CLASSES) {
+        rows.push([name.clone(), of.samples.to_string()].into_iter().chain(of.texts()).collect());
     }
     table(&rows)
 }
@@ -154,7 +142,7 @@ pub(super) fn errors(answers: &Answers) -> String {
     errors.sort_by(|a, b| b.mape.total_cmp(&a.mape));
     let head = ["series", "target", "test samples", "MAPE %", "RMSE", "RMSE, naive"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    let row = |of: &&crate::store::SeriesError| {
+    let row = |of: &&SeriesError| {
         let figures = [of.mape, of.rmse, of.naive_rmse].map(|v| if v.is_finite() { precise(v) } else { "-".into() });
         [of.series.clone(), of.target.clone(), of.samples.to_string()].into_iter().chain(figures).collect::<Vec<_>>()
     };

@@ -2,20 +2,18 @@
 
 use super::Study;
 use super::summary::{Mean, Row};
-use crate::chart::{self, Area, BLUE, Drawn, GRID, INK, PALE, Picture, RED, bold, dashed, font, line, write_at};
+use crate::chart::{
+    self, Area, BLUE, Drawn, GREEN, GRID, INK, ORANGE, PALE, Picture, RED, SILVER, VERMILION, caption, dashed, font,
+    line, write_at,
+};
 use crate::error::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 use std::path::Path;
 
 /// Told apart by the colour-blind, too (after Okabe and Ito).
-const PARTS: [(&str, RGBColor); 5] = [
-    ("compute", BLUE),
-    ("data", RGBColor(0, 158, 115)),
-    ("communication", RGBColor(240, 180, 30)),
-    ("waiting", RGBColor(213, 94, 0)),
-    ("other", RGBColor(190, 194, 200)),
-];
+const PARTS: [(&str, RGBColor); 5] =
+    [("compute", BLUE), ("data", GREEN), ("communication", ORANGE), ("waiting", VERMILION), ("other", SILVER)];
 
 /// Writes `scale.svg` and `scale.png` into `folder`.
 ///
@@ -38,7 +36,7 @@ impl Picture for Plot<'_> {
 }
 
 fn draw<B: DrawingBackend>(area: &Area<B>, study: &Study) -> Drawn<B> {
-    area.draw(&Text::new(study.title(), (40, 26), bold(32).color(&INK)))?;
+    caption(area, &study.title(), (40, 26), 32)?;
     area.draw(&Text::new(study.subtitle(), (40, 74), font(21).color(&PALE)))?;
     let panel = |left: i32, width: i32| (left, left + width, 210, 610);
     speedup(area, study, panel(90, 450))?;
@@ -78,9 +76,9 @@ impl Frame {
     }
 
     /// Caption, axes and ticks.
-    fn axes<B: DrawingBackend>(&self, area: &Area<B>, caption: &str, rows: &[Row], y: &[(i32, String)]) -> Drawn<B> {
+    fn axes<B: DrawingBackend>(&self, area: &Area<B>, title: &str, rows: &[Row], y: &[(i32, String)]) -> Drawn<B> {
         let (left, right, top, bottom) = self.pixels;
-        area.draw(&Text::new(caption.to_owned(), (left, top - 70), bold(26).color(&INK)))?;
+        caption(area, title, (left, top - 70), 26)?;
         for (at, text) in y {
             line(area, vec![(left, *at), (right, *at)], GRID, 1)?;
             write_at(area, text, (left - 14, *at), 20, INK, HPos::Right)?;
@@ -183,7 +181,7 @@ fn efficiency<B: DrawingBackend>(area: &Area<B>, study: &Study, pixels: (i32, i3
 /// Stacked shares of the training time.
 fn split<B: DrawingBackend>(area: &Area<B>, rows: &[Row], pixels: (i32, i32, i32, i32)) -> Drawn<B> {
     let (left, right, top, bottom) = pixels;
-    area.draw(&Text::new("Where the time goes", (left, top - 70), bold(26).color(&INK)))?;
+    caption(area, "Where the time goes", (left, top - 70), 26)?;
     let mut x = left;
     for (name, colour) in PARTS {
         area.draw(&Rectangle::new([(x, top - 22), (x + 16, top - 6)], colour.filled()))?;

@@ -52,6 +52,41 @@ pub struct SeriesError {
     pub naive_rmse: f64,
 }
 
+/// How well a class is told from the others, in percent; NaN where that is of none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassFigures {
+    /// Samples of the class.
+    pub samples: u64,
+    /// Of those that were taken for it, how many are of it.
+    pub precision: f64,
+    /// Of those of it, how many were taken for it.
+    pub recall: f64,
+    /// The harmonic mean of both.
+    pub f1: f64,
+}
+
+impl ClassFigures {
+    /// Of each class, from the (true, given) counts.
+    pub fn of(confusion: &[u64]) -> Vec<Self> {
+        let n = confusion.len().isqrt();
+        let figures = |class: usize| {
+            let right = confusion[class * n + class] as f64;
+            let samples: u64 = confusion[class * n..][..n].iter().sum();
+            let given: u64 = (0..n).map(|truth| confusion[truth * n + class]).sum();
+            let percent = |part: f64, whole: u64| if whole > 0 { 100.0 * part / whole as f64 } else { f64::NAN };
+            let (precision, recall) = (percent(right, given), percent(right, samples));
+            Self { samples, precision, recall, f1: percent(2.0 * right, given + samples) }
+        };
+        (0..n).map(figures).collect()
+    }
+
+    /// Precision, recall and F1 as text.
+    pub fn texts(self) -> [String; 3] {
+        let text = |percent: f64| if percent.is_nan() { "-".to_owned() } else { format!("{percent:.2}") };
+        [self.precision, self.recall, self.f1].map(text)
+    }
+}
+
 impl Answers {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {

@@ -26,7 +26,7 @@ pub mod table;
 mod verify;
 pub mod weights;
 
-pub use answers::{Answers, Forecast, SeriesError};
+pub use answers::{Answers, ClassFigures, Forecast, SeriesError};
 pub use atomic::{make_folder, sync_folder};
 pub use checkpoint::Checkpoint;
 pub use lock::{FolderLock, protect, remove_abandoned};

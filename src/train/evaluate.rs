@@ -22,6 +22,8 @@ pub struct Metrics {
     pub targets: Vec<Errors>,
     /// Samples seen.
     pub samples: usize,
+    /// For values: what the network gave for this rank's samples, (samples, outputs); ranks have consecutive ones, in order.
+    pub outputs: Vec<f32>,
 }
 
 /// Errors of a forecast in the data's own units.
@@ -209,11 +211,13 @@ impl Evaluation<'_> {
         let (micro, parts) = (self.micro, samples.div_ceil(self.micro));
         let mut errors = vec![ErrorSums::default(); if classes > 0 { 0 } else { parts * outputs }];
         let pivots: Vec<f64> = (0..outputs).map(|output| pivot(data, part, output)).collect();
+        let mut given = Vec::new();
         let losses = self.for_each_output(data, part, true, |sample, y, targets, row| {
             if classes > 0 {
                 confusion[targets.classes[row] as usize * classes + largest(y)] += 1.0;
                 return;
             }
+            given.extend(y);
             let errors = &mut errors[sample as usize / micro * outputs..][..outputs];
             for (output, (y, errors)) in y.iter().zip(errors).enumerate() {
                 // As it is in the file: an f32 made of it and back may be far off where the offset is large.
@@ -240,6 +244,7 @@ impl Evaluation<'_> {
             targets: if classes == 0 && outputs > 1 { targets } else { Vec::new() },
             confusion: confusion.iter().map(|count| *count as u64).collect(),
             samples,
+            outputs: given,
         })
     }
 }

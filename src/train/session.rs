@@ -1,5 +1,6 @@
 //! A whole training run: set-up, epochs, metrics, checkpoints, and an end that loses nothing.
 
+use super::answers::answers;
 use super::clock::Phase;
 use super::deadline::Deadline;
 use super::destination::Destination;
@@ -251,10 +252,9 @@ impl Session<'_> {
     /// Closes the run file with how it ended, and tells where everything is.
     fn end(mut self, ended: Result<Option<Metrics>>) -> Result<()> {
         let answers = match &ended {
-            Ok(Some(metrics)) => self.trainer.answers(self.data, metrics),
-            _ => Ok(Answers::default()),
+            Ok(Some(metrics)) => answers(self.data, metrics, self.comm),
+            _ => Answers::default(),
         };
-        let ended = ended.and_then(|metrics| answers.map(|answers| (metrics, answers)));
         let status = match &ended {
             Ok(_) => "done",
             Err(Error::Stopped { .. }) => "stopped",
@@ -263,7 +263,7 @@ impl Session<'_> {
         };
         let totals = self.comm.gather_f64(&self.totals);
         let mut figures = match &ended {
-            Ok((Some(metrics), _)) => metrics.columns(Part::Test),
+            Ok(Some(metrics)) => metrics.columns(Part::Test),
             _ => Vec::new(),
         };
         if self.at.best.epoch > 0 {
@@ -271,7 +271,6 @@ impl Session<'_> {
             figures.push(("best_validation_loss".into(), self.at.best.loss));
         }
         let (run, steps) = (self.run.take(), std::mem::take(&mut self.steps));
-        let answers = ended.as_ref().map_or_else(|_| Answers::default(), |(_, answers)| answers.clone());
         let closed = on_root(self.comm, || {
             let Some(mut run) = run else { return Ok(()) };
             run.steps(&steps);
@@ -280,7 +279,7 @@ impl Session<'_> {
             run.finish(status)
         });
         // The first error is the one that matters.
-        let (metrics, _) = ended?;
+        let metrics = ended?;
         closed?;
         if self.root() {
             self.summary(metrics.as_ref(), &totals);

@@ -21,20 +21,32 @@ const HEADER_LIMIT: usize = 1 << 16;
 /// # Errors
 /// No array, one of other things than numbers, more or fewer elements than the header promises, or too many for the memory.
 pub fn read(reader: &mut impl Read, place: &str) -> Result<Array> {
-    let damaged = |what: String| damaged(place, what);
     let mut bytes = Vec::new();
-    let Elements { count, size, .. } = read_header(reader, &mut bytes).map_err(&damaged)?;
-    // A header may promise anything. What is read is held twice for a while, and most integers become wider.
+    let Elements { count, size, .. } = read_header(reader, &mut bytes).map_err(|what| damaged(place, what))?;
+    // What is read is held twice for a while, and most integers become wider.
+    let needed = count as f64 * (2.0 * size as f64 + 8.0);
+    take(reader, &mut bytes, (count * size, count * size, true), needed, place)?;
+    parse(&bytes).map_err(|e| damaged(place, e.to_string()))
+}
+
+/// Reads so many bytes of the elements that a header promises, and at their end that nothing follows, once there is memory for all that is `needed` for them: a header
+/// may promise anything.
+fn take(
+    reader: &mut dyn Read,
+    bytes: &mut Vec<u8>,
+    (expected, promised, is_end): (usize, usize, bool),
+    needed: f64,
+    place: &str,
+) -> Result<()> {
     let failed = |e: io::Error| match e.kind() {
         ErrorKind::OutOfMemory => file::no_room(place, &e),
-        _ => damaged(e.to_string()),
+        _ => damaged(place, e.to_string()),
     };
-    memory::ask(count as f64 * (2.0 * size as f64 + 8.0)).map_err(failed)?;
-    let expected = count * size;
-    if memory::read_to_end(reader, expected as u64 + 1, &mut bytes).map_err(failed)? != expected {
-        return Err(damaged(format!("its elements are not the {expected} bytes that its header promises")));
+    memory::ask(needed).map_err(failed)?;
+    match memory::read_to_end(reader, expected as u64 + u64::from(is_end), bytes).map_err(failed)? {
+        found if found == expected => Ok(()),
+        _ => Err(damaged(place, format!("its elements are not the {promised} bytes that its header promises"))),
     }
-    parse(&bytes).map_err(|e| damaged(e.to_string()))
 }
 
 /// An array in a file of its own of which rows can be read as they are needed; none of one that lies in another order than in memory.
@@ -69,16 +81,10 @@ pub fn texts(reader: &mut impl Read, place: &str) -> Result<Option<Vec<String>>>
         return Ok(None);
     };
     let [count] = shape[..] else { return Ok(None) };
-    let failed = |e: io::Error| match e.kind() {
-        ErrorKind::OutOfMemory => file::no_room(place, &e),
-        _ => damaged(place, e.to_string()),
-    };
     // The elements, and a text of each.
-    memory::ask(count as f64 * (2.0 * size as f64 + size_of::<String>() as f64)).map_err(failed)?;
-    let (expected, mut bytes) = (count * size, Vec::new());
-    if memory::read_to_end(reader, expected as u64 + 1, &mut bytes).map_err(failed)? != expected {
-        return Err(damaged(place, format!("its elements are not the {expected} bytes that its header promises")));
-    }
+    let needed = count as f64 * (2.0 * size as f64 + size_of::<String>() as f64);
+    let mut bytes = Vec::new();
+    take(reader, &mut bytes, (count * size, count * size, true), needed, place)?;
     let text = |(i, element): (usize, &[u8])| {
         npy_text::text(&kind, element).ok_or_else(|| damaged(place, format!("element {i} is no text or time")))
     };
@@ -120,19 +126,10 @@ impl RowStream for Rows {
         let Elements { count, size, shape, kind, .. } = &self.elements;
         let rows = rows.min(shape[0] - self.at);
         let expected = rows * (count / shape[0]) * size;
-        let failed = |e: io::Error| match e.kind() {
-            ErrorKind::OutOfMemory => file::no_room(&self.place, &e),
-            _ => damaged(&self.place, e.to_string()),
-        };
-        memory::ask(expected as f64 * (2.0 + 8.0 / *size as f64)).map_err(failed)?;
+        let needed = expected as f64 * (2.0 + 8.0 / *size as f64);
         let mut bytes = header(kind, &[&[rows], &shape[1..]].concat());
         self.at += rows;
-        // At the end nothing may follow.
-        let limit = expected as u64 + u64::from(self.at == shape[0]);
-        if memory::read_to_end(&mut self.reader, limit, &mut bytes).map_err(failed)? != expected {
-            let what = format!("its elements are not the {} bytes that its header promises", count * size);
-            return Err(damaged(&self.place, what));
-        }
+        take(&mut self.reader, &mut bytes, (expected, count * size, self.at == shape[0]), needed, &self.place)?;
         parse(&bytes).map_err(|e| damaged(&self.place, e.to_string()))
     }
 }

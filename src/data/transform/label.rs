@@ -118,14 +118,6 @@ impl Labels {
         }
     }
 
-    /// What a window is about.
-    pub fn describe(&self, part: Part, sample: usize) -> Option<String> {
-        match self {
-            Labels::Windows(windows) => Some(windows.describe(part, sample)),
-            _ => None,
-        }
-    }
-
     /// The series that samples are windows of.
     pub fn series(&self) -> &[Series] {
         match self {

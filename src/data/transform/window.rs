@@ -201,13 +201,7 @@ impl Windows {
         Some(row[self.columns.targets[output]]).filter(|value| !value.is_nan())
     }
 
-    /// The series' name and the time of the target.
-    pub fn describe(&self, part: Part, sample: usize) -> String {
-        let (name, when) = self.place(part, sample);
-        format!("{name} {when}").trim_start().to_owned()
-    }
-
-    /// Likewise, by themselves; `+2` after the last time for the second row after the series' end.
+    /// The series' name, and the time of the target; `+2` after the last time for the second row after the series' end.
     pub fn place(&self, part: Part, sample: usize) -> (String, String) {
         let (series, t) = self.locate(part, sample);
         let (row, rows) = (t + self.horizon - 1, series.rows());
